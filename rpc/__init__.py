@@ -1,0 +1,1 @@
+"""What every process needs to speak gRPC; it knows no domain noun."""

@@ -1,0 +1,241 @@
+"""Errors that carry their gRPC code, and the one place that turns them into google.rpc.Status and back.
+
+RpcError
+├── InvalidArgument      a field is wrong; names it
+├── OutOfRange           a position past the end
+├── NotFound
+├── AlreadyExists
+├── FailedPrecondition   right request, wrong state
+├── Aborted              lost a race; read again
+├── ResourceExhausted    too much; says when to retry
+├── Unavailable          try again; says when
+├── DeadlineExceeded
+├── Cancelled
+├── Unauthenticated
+├── PermissionDenied
+├── Unimplemented
+├── DataLoss
+├── Internal             our bug; carries a reference id, never the cause
+└── Unknown              somebody else's bug
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+DOMAIN = "frontispiece"
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One wrong field: its path in the request, and what is wrong with it, limits included."""
+
+    field: str
+    description: str
+
+
+class RpcError(Exception):
+    """An error that may cross the wire.
+
+    `message` is public: it is sent to the caller as it is. `reason` is a stable name in UPPER_SNAKE_CASE for programs.
+    `retry_after_seconds` tells when another try makes sense.
+    """
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        violations: Sequence[FieldViolation] = (),
+        retry_after_seconds: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make an error; `metadata` are public details for programs (google.rpc.ErrorInfo.metadata)."""
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.code.name
+        self.violations = tuple(violations)
+        self.retry_after_seconds = retry_after_seconds
+        self.metadata = dict(metadata or {})
+
+
+class InvalidArgument(RpcError):
+    """A field of the request is wrong whatever the state of the system."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    @classmethod
+    def field(cls, field: str, description: str, *, reason: str = "") -> "InvalidArgument":
+        """One wrong field."""
+        return cls.fields([FieldViolation(field, description)], reason=reason)
+
+    @classmethod
+    def fields(cls, violations: Sequence[FieldViolation], *, reason: str = "") -> "InvalidArgument":
+        """Several wrong fields; the message names them all."""
+        message = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
+        return cls(message, reason=reason, violations=violations)
+
+
+class OutOfRange(RpcError):
+    """A position lies past the end."""
+
+    code = grpc.StatusCode.OUT_OF_RANGE
+
+
+class NotFound(RpcError):
+    """There is no such thing."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class AlreadyExists(RpcError):
+    """The name is taken."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class FailedPrecondition(RpcError):
+    """The request is right but the state of the system does not allow it."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Aborted(RpcError):
+    """Somebody else was first; read the state again."""
+
+    code = grpc.StatusCode.ABORTED
+
+
+class ResourceExhausted(RpcError):
+    """There is no room now."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(RpcError):
+    """It cannot be done now; the same request may succeed later."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class DeadlineExceeded(RpcError):
+    """The time for the call is over; whether it had an effect is unknown."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Cancelled(RpcError):
+    """The caller gave up."""
+
+    code = grpc.StatusCode.CANCELLED
+
+
+class Unauthenticated(RpcError):
+    """The caller did not say who it is."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(RpcError):
+    """The caller may not do this."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
+class Unimplemented(RpcError):
+    """There is no such method here."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class DataLoss(RpcError):
+    """Bytes were lost or changed and cannot be had back."""
+
+    code = grpc.StatusCode.DATA_LOSS
+
+
+class Internal(RpcError):
+    """A bug of ours."""
+
+    code = grpc.StatusCode.INTERNAL
+
+
+class Unknown(RpcError):
+    """The other side broke off without saying why."""
+
+    code = grpc.StatusCode.UNKNOWN
+
+
+_CLASSES: dict[grpc.StatusCode, type[RpcError]] = {cls.code: cls for cls in RpcError.__subclasses__()}
+
+
+def to_status(error: RpcError) -> grpc.Status:
+    """The rich status of an error: ErrorInfo always, BadRequest and RetryInfo where they apply."""
+    details: list[Any] = []
+
+    def attach(
+        message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+    ) -> None:
+        packed = Any()
+        packed.Pack(message)
+        details.append(packed)
+
+    attach(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
+    if error.violations:
+        attach(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+                    for v in error.violations
+                ]
+            )
+        )
+    if error.retry_after_seconds is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
+        attach(error_details_pb2.RetryInfo(retry_delay=delay))
+    code: int = error.code.value[0]
+    return rpc_status.to_status(status_pb2.Status(code=code, message=error.message, details=details))
+
+
+def from_call(call: grpc.aio.AioRpcError) -> RpcError:
+    """The error that a failed call carries, rebuilt as one of ours."""
+    cls = _CLASSES.get(call.code(), Unknown)
+    message = call.details() or call.code().name
+    try:
+        status = rpc_status.from_call(call)  # type: ignore[arg-type]  # the stub knows only the sync Call
+    except ValueError:  # code or message of the rich status differ from the plain ones: do not trust it
+        status = None
+    if status is None:
+        return cls(message)
+    return _decode(cls, message, status)
+
+
+def _decode(cls: type[RpcError], message: str, status: status_pb2.Status) -> RpcError:
+    reason = ""
+    metadata: dict[str, str] = {}
+    violations: list[FieldViolation] = []
+    retry_after: float | None = None
+    info, bad_request, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
+    for detail in status.details:
+        if detail.Unpack(info):
+            reason, metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(bad_request):
+            violations = [FieldViolation(v.field, v.description) for v in bad_request.field_violations]
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+    return cls(
+        message, reason=reason, violations=violations, retry_after_seconds=retry_after, metadata=metadata
+    )

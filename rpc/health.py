@@ -1,0 +1,40 @@
+"""`python -m rpc.health HOST:PORT [SERVICE]`: exit 0 when a server answers SERVING, 1 otherwise; for container probes."""
+
+import argparse
+import asyncio
+import sys
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+
+async def check(target: str, service: str = "", timeout_seconds: float = 3.0) -> bool:
+    """Whether the server at `target` says SERVING for `service` ("": is it alive)."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            response = await stub.Check(
+                health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds
+            )
+        except grpc.aio.AioRpcError as error:
+            print(f"{target}: {error.code().name}: {error.details()}", file=sys.stderr)
+            return False
+    if response.status != health_pb2.HealthCheckResponse.SERVING:
+        print(
+            f"{target}: {health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)}", file=sys.stderr
+        )
+        return False
+    return True
+
+
+def main() -> int:
+    """Parse the command line and ask."""
+    parser = argparse.ArgumentParser(prog="python -m rpc.health", description=__doc__)
+    parser.add_argument("target", help="host:port of the server")
+    parser.add_argument("service", nargs="?", default="", help="full service name; empty: liveness")
+    arguments = parser.parse_args()
+    return 0 if asyncio.run(check(arguments.target, arguments.service)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

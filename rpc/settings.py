@@ -1,0 +1,109 @@
+"""Settings from environment variables: read once at start, printed with secrets masked, wrong ones named."""
+
+import difflib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rpc.logs import LogFormat
+
+log = logging.getLogger(__name__)
+
+
+class ProcessSettings(BaseSettings):
+    """What every process can be told. A subclass sets `env_prefix` and adds its own."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias="FRONTISPIECE_LOG_LEVEL", description="Least severe level that is logged."
+    )
+    log_format: LogFormat = Field(
+        "console",
+        validation_alias="FRONTISPIECE_LOG_FORMAT",
+        description="`console` for people, `json` for machines.",
+    )
+
+
+class ServerSettings(ProcessSettings):
+    """What every gRPC server can be told."""
+
+    listen: str = Field("127.0.0.1:0", description="Address and port to serve on; port 0 picks a free one.")
+    reflection: bool = Field(False, description="Answer gRPC reflection; for development.")
+    lame_duck_seconds: float = Field(
+        0.5, ge=0, le=60, description="How long to go on serving after health says NOT_SERVING at shutdown."
+    )
+    drain_seconds: float = Field(
+        5.0, ge=0, le=3600, description="How long calls in progress may take to end at shutdown."
+    )
+    max_message_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest message received, in bytes."
+    )
+    max_concurrent_rpcs: int = Field(
+        1000,
+        ge=1,
+        description="Calls at once before RESOURCE_EXHAUSTED; a backstop, health checks count too.",
+    )
+
+
+SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
+
+SECRETS_FOLDER = Path("/run/secrets")
+"""Where container engines mount secrets: a file named as a variable, in lower case, sets it."""
+
+
+def variable_names(name: str, field: FieldInfo, prefix: str) -> list[str]:
+    """The environment variables that set a field, the preferred one first."""
+    alias = field.validation_alias
+    if alias is None:
+        return [(prefix + name).upper()]
+    if isinstance(alias, str):
+        return [alias]
+    return [choice for choice in getattr(alias, "choices", []) if isinstance(choice, str)]
+
+
+def load(cls: type[SettingsT]) -> SettingsT:
+    """Read the settings of a process. A wrong one ends the process with exit code 2 and is named on standard error."""
+    try:
+        return cls(_secrets_dir=SECRETS_FOLDER if SECRETS_FOLDER.is_dir() else None)
+    except ValidationError as error:
+        prefix = cls.model_config.get("env_prefix", "")
+        for problem in error.errors(include_input=False, include_url=False):
+            location = str(problem["loc"][0]) if problem["loc"] else ""
+            field = cls.model_fields.get(location)
+            variable = variable_names(location, field, prefix)[0] if field else location or cls.__name__
+            print(f"setting {variable}: {problem['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def describe(settings: ProcessSettings) -> dict[str, str]:
+    """The effective settings by environment variable, secrets masked."""
+    cls = type(settings)
+    prefix = cls.model_config.get("env_prefix", "")
+    described: dict[str, str] = {}
+    for name, field in cls.model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = "********" if value.get_secret_value() else ""
+        described[variable_names(name, field, prefix)[0]] = str(value)
+    return described
+
+
+def announce(settings: ProcessSettings) -> None:
+    """Log the effective settings, and a warning for each variable that looks like a misspelt one."""
+    described = describe(settings)
+    log.info("settings", extra=described)
+    prefix = type(settings).model_config.get("env_prefix", "")
+    for variable in sorted(os.environ):
+        if prefix and variable.startswith(prefix) and variable not in described:
+            close = difflib.get_close_matches(variable, described, n=1, cutoff=0.8)
+            if close:
+                log.warning("unknown setting %s is ignored; did you mean %s?", variable, close[0])
