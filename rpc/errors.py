@@ -236,6 +236,4 @@ def _decode(cls: type[RpcError], message: str, status: status_pb2.Status) -> Rpc
             violations = [FieldViolation(v.field, v.description) for v in bad_request.field_violations]
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToNanoseconds() / 1e9
-    return cls(
-        message, reason=reason, violations=violations, retry_after_seconds=retry_after, metadata=metadata
-    )
+    return cls(message, reason=reason, violations=violations, retry_after_seconds=retry_after, metadata=metadata)

@@ -1,8 +1,9 @@
-"""`python -m rpc.health HOST:PORT [SERVICE]`: exit 0 when a server answers SERVING, 1 otherwise; for container probes."""
+"""`python -m rpc.health HOST:PORT [SERVICE]`: exit 0 when a server answers SERVING, else 1; for container probes."""
 
 import argparse
 import asyncio
 import sys
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -11,18 +12,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 async def check(target: str, service: str = "", timeout_seconds: float = 3.0) -> bool:
     """Whether the server at `target` says SERVING for `service` ("": is it alive)."""
     async with grpc.aio.insecure_channel(target) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
         try:
-            response = await stub.Check(
-                health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds
-            )
+            response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
             print(f"{target}: {error.code().name}: {error.details()}", file=sys.stderr)
             return False
     if response.status != health_pb2.HealthCheckResponse.SERVING:
-        print(
-            f"{target}: {health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)}", file=sys.stderr
-        )
+        print(f"{target}: {health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)}", file=sys.stderr)
         return False
     return True
 

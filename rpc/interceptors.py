@@ -71,9 +71,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return make(self._streaming(behavior, method), *arguments)
         behavior = handler.stream_unary if handler.request_streaming else handler.unary_unary
         make = (
-            grpc.stream_unary_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_unary_rpc_method_handler
+            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
         )
         return make(self._unary(behavior, method), *arguments)
 
@@ -99,9 +97,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     @contextlib.asynccontextmanager
-    async def _around(
-        self, method: str, call_context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[None]:
+    async def _around(self, method: str, call_context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
         begin = time.perf_counter()
         task = asyncio.current_task()
         if task is not None:

@@ -59,9 +59,7 @@ class RunningServer:
 
     async def set_ready(self, ready: bool) -> None:
         """Say whether the services want calls; liveness ("") stays SERVING."""
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in self.services:
             await self.health.set(service.name, status)
 
@@ -92,9 +90,7 @@ async def running(services: Sequence[Service], settings: ServerSettings) -> Asyn
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if settings.reflection:
         names = [service.name for service in services]
-        reflection.enable_server_reflection(
-            [*names, reflection.SERVICE_NAME, "grpc.health.v1.Health"], server
-        )
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME, "grpc.health.v1.Health"], server)
     try:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError as error:

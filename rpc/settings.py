@@ -19,9 +19,7 @@ log = logging.getLogger(__name__)
 class ProcessSettings(BaseSettings):
     """What every process can be told. A subclass sets `env_prefix` and adds its own."""
 
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias="FRONTISPIECE_LOG_LEVEL", description="Least severe level that is logged."

@@ -1,7 +1,7 @@
 """A protoc plugin that writes *_pb2_grpc.py with the generator inside grpcio-tools.
 
-buf calls plugins as programs, and grpcio-tools ships its `grpc_python` generator only as a library: this bridges the two.
-It reads a CodeGeneratorRequest from standard input and writes a CodeGeneratorResponse to standard output.
+buf calls plugins as programs, and grpcio-tools ships its `grpc_python` generator only as a library: this is the
+bridge. It reads a CodeGeneratorRequest from standard input and writes a CodeGeneratorResponse to standard output.
 """
 
 import sys

@@ -1,0 +1,66 @@
+# Frontispiece. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format protos lock clean
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev ## Make the virtual environment with everything, development tools too
+
+run: $(VENV)/.run ## Start the whole system on this machine; Ctrl-C stops it
+	@$(BIN)/python -m embedded
+
+test: $(VENV)/.dev ## Run all tests that need no GPU
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## Check style, types, imports and contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo 'run `make format`'; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	@sh protos/plugins/check_breaking.sh ../$(BIN)/buf
+
+format: $(VENV)/.dev ## Format code and contracts
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+	@cd protos && ../$(BIN)/buf format -w
+
+protos: $(VENV)/.dev ## Generate the committed stubs from protos/
+	@cd protos && PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate
+RUN_EXTRAS := --extra generator --extra storage --extra posts --extra gateway --extra embedded --extra build
+
+lock: $(VENV)/.bootstrap ## Resolve requirements/*.txt anew from pyproject.toml
+	@$(LOCK) pyproject.toml $(RUN_EXTRAS) --extra dev -o requirements/dev.txt
+	@$(LOCK) pyproject.toml $(RUN_EXTRAS) -c requirements/dev.txt -o requirements/run.txt
+	@for extra in generator storage posts gateway; do \
+		$(LOCK) pyproject.toml --extra $$extra -c requirements/dev.txt -o requirements/$$extra.txt || exit 1; done
+
+clean: ## Remove the virtual environment and caches; keeps var/, where tasks, posts and images are
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/.bootstrap: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+# The project itself is installed editable, so that `frontispiece`, `rpc` and the services are importable from anywhere.
+$(VENV)/.run: $(VENV)/.bootstrap requirements/run.txt pyproject.toml
+	@echo 'installing (PyTorch is large: about 3 GB the first time)'
+	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
