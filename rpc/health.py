@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 async def check(target: str, service: str = "", timeout_seconds: float = 3.0) -> bool:
     """Whether the server at `target` says SERVING for `service` ("": is it alive)."""
     async with grpc.aio.insecure_channel(target) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
