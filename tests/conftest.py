@@ -1,0 +1,29 @@
+"""Fixtures that several rooms need: a PostgreSQL server and fresh databases."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+
+from embedded.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A running PostgreSQL server for the whole session; without fsync, since nobody pulls the plug on tests."""
+    with Postgres(tmp_path_factory.mktemp("postgres"), options={"fsync": "off"}) as server:
+        yield server
+
+
+@pytest.fixture
+async def database_url(postgres: Postgres) -> AsyncIterator[str]:
+    """The address of an empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    await postgres.create_database(name)
+    yield postgres.url(name)
+    connection = await asyncpg.connect(postgres.url("postgres"))
+    try:
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
