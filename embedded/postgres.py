@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from urllib.parse import quote
 import asyncpg
 
 from embedded import binaries
+from embedded.environment import free_port
 from embedded.unprivileged import Identity, child_setup, choose_identity
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class Postgres:
             capture_output=True,
             text=True,
             check=False,
-            preexec_fn=child_setup(identity),
+            preexec_fn=child_setup(identity, signal.SIGINT),
         )
         if result.returncode != 0:
             shutil.rmtree(self._data, ignore_errors=True)
@@ -191,7 +191,7 @@ class Postgres:
         pid_file.unlink(missing_ok=True)
 
     def _launch(self, programs: Path, identity: Identity) -> None:
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
@@ -212,7 +212,7 @@ class Postgres:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C in a terminal reaches only us; we stop it in order
-                preexec_fn=child_setup(identity),
+                preexec_fn=child_setup(identity, signal.SIGINT),
             )
         self._await_ready(self._process)
 
@@ -256,10 +256,3 @@ def _wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
             return False
         time.sleep(0.01)
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -65,8 +65,8 @@ def _can_enter(folder: Path, user: pwd.struct_passwd) -> bool:
     return True
 
 
-def child_setup(identity: Identity) -> Callable[[], None]:
-    """What the child runs between fork and exec: take the identity, then die by SIGINT when our process dies.
+def child_setup(identity: Identity, death_signal: signal.Signals) -> Callable[[], None]:
+    """What the child runs between fork and exec: take the identity, then get `death_signal` when our process dies.
 
     The order matters: changing the user clears the death signal. macOS has neither; there it does nothing, and the
     next start finds what the last one left.
@@ -83,7 +83,7 @@ def child_setup(identity: Identity) -> Callable[[], None]:
         elif identity.namespace:
             _enter_namespace(libc)
         if linux:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+            libc.prctl(_PR_SET_PDEATHSIG, death_signal)
             if os.getppid() != parent:  # it died before the line above
                 os._exit(1)
 

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from embedded.postgres import Postgres
+from tests.stack import Stack, running
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,10 @@ async def database_url(postgres: Postgres) -> AsyncIterator[str]:
         await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole system, started once a session as a user starts it; for tests that leave it as they found it."""
+    with running(tmp_path_factory.mktemp("stack")) as started:
+        yield started

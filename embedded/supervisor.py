@@ -1,0 +1,111 @@
+"""Keeping processes alive: starts them, starts them again when they die, stops them in order."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from embedded.unprivileged import Identity, child_setup
+
+log = logging.getLogger(__name__)
+
+FIRST_BACKOFF_SECONDS = 0.2
+MAX_BACKOFF_SECONDS = 10.0
+HEALTHY_AFTER_SECONDS = 20.0
+
+BAD_SETTINGS_EXIT_CODE = 2
+
+
+class StartError(RuntimeError):
+    """A process cannot start with its settings; another try would not help."""
+
+
+class Supervised:
+    """One process that is to run for as long as we do.
+
+    `pid_file` holds its process id while it runs, for people and tests that want to signal it.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], identity: Identity, pid_file: Path
+    ) -> None:
+        """Prepare; nothing is started."""
+        self.name = name
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._identity = identity
+        self._pid_file = pid_file
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Start it again and again until stop(). Raises StartError when it rejects its settings."""
+        backoff = FIRST_BACKOFF_SECONDS
+        while not self._stopping:
+            begin = time.monotonic()
+            code = await self._run_once()
+            if self._stopping:
+                return
+            if code == BAD_SETTINGS_EXIT_CODE:
+                raise StartError(f"{self.name} rejects its settings (see above)")
+            if time.monotonic() - begin > HEALTHY_AFTER_SECONDS:
+                backoff = FIRST_BACKOFF_SECONDS
+            log.warning("%s ended, starting it again", self.name, extra={"exit_code": code, "in_seconds": backoff})
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+
+    async def _run_once(self) -> int:
+        # A session of its own: Ctrl-C in the terminal reaches only us, and we stop the processes in order.
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=child_setup(self._identity, signal.SIGTERM),
+        )
+        self._pid_file.write_text(f"{self._process.pid}\n")
+        if self._stopping:  # stop() came while it was being started
+            self._signal(signal.SIGTERM)
+        try:
+            return await self._process.wait()
+        finally:
+            self._pid_file.unlink(missing_ok=True)
+
+    async def stop(self, timeout_seconds: float) -> None:
+        """SIGTERM, and SIGKILL for one that is still there after `timeout_seconds`."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        self._signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), timeout_seconds)
+        except TimeoutError:
+            log.warning("%s did not stop in time and is killed", self.name)
+            self._signal(signal.SIGKILL)
+            await process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+async def run_to_end(command: Sequence[str], environment: Mapping[str, str], identity: Identity) -> int:
+    """Run a command to its end; its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(environment),
+        stdin=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=child_setup(identity, signal.SIGTERM),
+    )
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
