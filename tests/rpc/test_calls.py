@@ -1,0 +1,199 @@
+"""What every call gets: a deadline and its context carried on, errors without secrets, a log line."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from rpc import context, errors
+from tests.rpc.conftest import Echo, Hop, eventually, hop
+
+
+class TestDeadline:
+    async def test_is_carried_through_two_hops(self) -> None:
+        seen: list[float] = []
+
+        async def leaf(_request: bytes, call: Any) -> bytes:
+            seen.append(call.time_remaining())
+            return b""
+
+        async with hop(Echo(unary=leaf)) as back:
+
+            async def middle(_request: bytes, _call: Any) -> bytes:
+                return await back.unary()
+
+            async with hop(Echo(unary=middle, name="test.Front")) as front:
+                await front.unary(timeout=3.0)
+                await front.unary()
+        assert 1.0 < seen[0] <= 3.2
+        assert 8.0 < seen[1] <= 10.5  # gRPC rounds up; the channel's default
+
+    async def test_expiry_cancels_the_handler(self, echo: Hop) -> None:
+        cancelled = asyncio.Event()
+
+        async def slow(_request: bytes, _call: Any) -> bytes:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+            return b""
+
+        echo.echo.unary = slow
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await echo.unary(timeout=0.2)
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await asyncio.wait_for(cancelled.wait(), 5)
+        await eventually(lambda: not echo.server.interceptor.running)
+
+    async def test_no_deadline_means_none(self) -> None:
+        assert context.remaining_seconds() is None
+
+
+class TestContext:
+    async def test_request_id_and_principal_reach_the_second_hop(self) -> None:
+        seen: list[tuple[str, str]] = []
+
+        async def leaf(_request: bytes, _call: Any) -> bytes:
+            seen.append((context.request_id.get(), context.principal.get()))
+            return b""
+
+        async with hop(Echo(unary=leaf)) as back:
+
+            async def middle(_request: bytes, _call: Any) -> bytes:
+                return await back.unary()
+
+            async with hop(Echo(unary=middle, name="test.Front")) as front:
+                context.request_id.set("request-1")
+                context.principal.set("ada")
+                await front.unary()
+        assert seen == [("request-1", "ada")]
+
+    @pytest.mark.parametrize("bad", ["", "x" * 129, "with space", None])
+    def test_a_bad_request_id_is_replaced(self, bad: str | None) -> None:
+        assert context.accept_id(bad) != bad
+        assert context.accept_principal(bad) == context.DEFAULT_PRINCIPAL
+
+
+class TestErrors:
+    async def test_carry_code_reason_field_and_delay(self, echo: Hop) -> None:
+        async def refuse(request: bytes, _call: Any) -> bytes:
+            if request == b"field":
+                raise errors.InvalidArgument.field("prompt", "at most 2000 characters, got 2001")
+            raise errors.ResourceExhausted("queue full", reason="QUEUE_FULL", retry_after_seconds=1.5)
+
+        echo.echo.unary = refuse
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await echo.unary(b"field")
+        error = errors.from_call(raised.value)
+        assert isinstance(error, errors.InvalidArgument)
+        assert error.violations == (errors.FieldViolation("prompt", "at most 2000 characters, got 2001"),)
+        assert error.message == "prompt: at most 2000 characters, got 2001"
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await echo.unary(b"delay")
+        error = errors.from_call(raised.value)
+        assert isinstance(error, errors.ResourceExhausted)
+        assert (error.reason, error.retry_after_seconds) == ("QUEUE_FULL", 1.5)
+
+    async def test_unexpected_ones_do_not_leak(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
+        async def fail(_request: bytes, _call: Any) -> bytes:
+            raise ValueError("postgres://user:secret@host")
+
+        async def fail_later(_request: bytes, _call: Any) -> AsyncIterator[bytes]:
+            yield b"1"
+            raise ValueError("postgres://user:secret@host")
+
+        echo.echo.unary, echo.echo.stream = fail, fail_later
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await echo.unary()
+        self._check_hidden(raised.value, caplog)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            async for _ in echo.stream():
+                pass
+        self._check_hidden(raised.value, caplog)
+
+    @staticmethod
+    def _check_hidden(call: grpc.aio.AioRpcError, caplog: pytest.LogCaptureFixture) -> None:
+        error = errors.from_call(call)
+        assert isinstance(error, errors.Internal)
+        assert "secret" not in str(call.details()) + str(call.trailing_metadata())
+        reference = error.metadata["reference"]
+        assert reference in error.message
+        assert any(getattr(record, "reference", "") == reference for record in caplog.records)
+
+    async def test_of_a_second_hop_pass_through(self) -> None:
+        async def leaf(_request: bytes, _call: Any) -> bytes:
+            raise errors.NotFound("no such image")
+
+        async with hop(Echo(unary=leaf)) as back:
+
+            async def middle(_request: bytes, _call: Any) -> bytes:
+                return await back.unary()
+
+            async with hop(Echo(unary=middle, name="test.Front")) as front:
+                with pytest.raises(grpc.aio.AioRpcError) as raised:
+                    await front.unary()
+        assert isinstance(errors.from_call(raised.value), errors.NotFound)
+
+    def test_every_code_has_a_class(self) -> None:
+        classes = {cls.code for cls in errors.RpcError.__subclasses__()}
+        assert classes == set(grpc.StatusCode) - {grpc.StatusCode.OK}
+
+    async def test_unknown_method(self, echo: Hop) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await echo.channel.unary_unary("/test.Echo/Nothing")(b"")
+        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+class TestStreams:
+    async def test_client_gone_closes_the_generator(self, echo: Hop) -> None:
+        closed = asyncio.Event()
+
+        async def forever(_request: bytes, _call: Any) -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"x"
+                    await asyncio.sleep(0.01)
+            finally:
+                closed.set()
+
+        echo.echo.stream = forever
+        call = echo.stream(timeout=60)
+        await call.read()
+        call.cancel()
+        await asyncio.wait_for(closed.wait(), 5)
+        await eventually(lambda: not echo.server.interceptor.running)
+
+    async def test_a_stream_of_requests_is_collected(self, echo: Hop) -> None:
+        async def collect(requests: Any, _call: Any) -> bytes:
+            return b"".join([part async for part in requests])
+
+        async def parts() -> AsyncIterator[bytes]:
+            for part in (b"a", b"b", b"c"):
+                yield part
+
+        echo.echo.collect = collect
+        assert await echo.collect(parts()) == b"abc"
+
+
+class TestLog:
+    async def test_one_line_a_call_with_its_code(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
+        async def refuse(request: bytes, _call: Any) -> bytes:
+            if request:
+                raise errors.NotFound("no such post")
+            return b""
+
+        echo.echo.unary = refuse
+        with caplog.at_level(logging.INFO, "rpc.call"):
+            await echo.unary()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await echo.unary(b"x")
+        lines = [record for record in caplog.records if record.name == "rpc.call"]
+        assert [(line.message, vars(line)["code"]) for line in lines] == [
+            ("/test.Echo/Unary", "OK"),
+            ("/test.Echo/Unary", "NOT_FOUND"),
+        ]
+        assert vars(lines[1])["detail"] == "no such post"

@@ -1,0 +1,190 @@
+"""Starting and stopping: health, reflection, draining, retries and settings that stop a process."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from rpc import errors
+from rpc.channel import open_channel
+from rpc.health import check
+from rpc.server import running
+from rpc.settings import ServerSettings
+from tests.rpc.conftest import NAME, Echo, Hop, hop
+
+
+async def _answer(request: bytes, _call: Any) -> bytes:
+    return request
+
+
+class TestHealth:
+    async def test_live_and_ready_are_two_things(self, echo: Hop) -> None:
+        assert await check(echo.server.address)
+        assert await check(echo.server.address, NAME)
+        await echo.server.set_ready(False)
+        assert await check(echo.server.address)
+        assert not await check(echo.server.address, NAME)
+
+    async def test_nobody_there(self) -> None:
+        assert not await check("127.0.0.1:1", timeout_seconds=1)
+
+    async def test_unready_backends_get_no_calls(self) -> None:
+        async with hop(Echo(unary=_answer), health_service=NAME) as back:
+            assert await back.unary(b"x") == b"x"
+            await back.server.set_ready(False)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                for _ in range(200):
+                    await back.unary(b"x")
+                    await asyncio.sleep(0.01)
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+    async def test_the_health_service_answers_watch(self, echo: Hop) -> None:
+        stub: Any = health_pb2_grpc.HealthStub(echo.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=NAME), timeout=10)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await echo.server.set_ready(False)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+
+
+class TestReflection:
+    async def _names(self, settings: ServerSettings) -> list[str]:
+        async with hop(Echo(unary=_answer), settings) as server:
+            stub: Any = reflection_pb2_grpc.ServerReflectionStub(server.channel)
+            call = stub.ServerReflectionInfo(timeout=5)
+            await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            response = await call.read()
+            await call.done_writing()
+            return [service.name for service in response.list_services_response.service]
+
+    async def test_is_on_when_asked_for(self) -> None:
+        assert NAME in await self._names(ServerSettings(listen="127.0.0.1:0", reflection=True))
+
+    async def test_is_off_by_default(self) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await self._names(ServerSettings(listen="127.0.0.1:0"))
+        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+class TestDrain:
+    async def test_calls_in_progress_end_and_their_handlers_are_awaited(self, echo: Hop) -> None:
+        started, finished = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: bytes, _call: Any) -> bytes:
+            started.set()
+            await asyncio.sleep(0.3)
+            finished.set()
+            return request
+
+        echo.echo.unary = slow
+        call = asyncio.create_task(echo.unary(b"kept"))
+        await started.wait()
+        await echo.server.drain(0.0, 5.0)
+        assert finished.is_set()
+        assert await call == b"kept"
+
+    async def test_a_handler_whose_client_has_gone_is_awaited(self, echo: Hop) -> None:
+        started, cleaned = asyncio.Event(), asyncio.Event()
+
+        async def stubborn(_request: bytes, _call: Any) -> bytes:
+            started.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.3)
+                cleaned.set()
+            return b""
+
+        echo.echo.unary = stubborn
+        call = asyncio.create_task(echo.unary())
+        await started.wait()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await echo.server.drain(0.0, 5.0)
+        assert cleaned.is_set()
+
+    async def test_sigterm_ends_the_process_with_success(self, tmp_path: Path) -> None:
+        program = (
+            "import asyncio; from rpc.server import serve, run; from rpc.settings import ServerSettings;"
+            "from rpc import logs; logs.configure('test');"
+            "run(serve([], ServerSettings(listen='127.0.0.1:0', lame_duck_seconds=0)))"
+        )
+        process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        while "serving" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert "stopped" in process.stderr.read()
+        process.stderr.close()
+
+
+class TestListen:
+    async def test_a_port_in_use_is_an_error(self, echo: Hop) -> None:
+        with pytest.raises(OSError, match="cannot listen"):
+            async with running([Echo().service()], ServerSettings(listen=echo.server.address)):
+                pass
+
+
+class TestRetry:
+    async def _attempts(self, retryable: list[tuple[str, str]], error: errors.RpcError, size: int) -> int:
+        async def fail(_request: bytes, _call: Any) -> bytes:
+            raise error
+
+        async with hop(Echo(unary=fail), retryable=retryable) as server:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await server.unary(b"x" * size)
+            return len(server.echo.calls)
+
+    async def test_unavailable_is_retried_where_allowed(self) -> None:
+        assert await self._attempts([(NAME, "Unary")], errors.Unavailable("later"), 10) == 5
+
+    async def test_large_requests_are_retried_too(self) -> None:
+        assert await self._attempts([(NAME, "Unary")], errors.Unavailable("later"), 2 * 1024 * 1024) == 5
+
+    async def test_nothing_else_is_retried(self) -> None:
+        assert await self._attempts([(NAME, "Unary")], errors.Aborted("lost"), 10) == 1
+        assert await self._attempts([], errors.Unavailable("later"), 10) == 1
+
+    async def test_a_server_that_comes_back_is_found(self) -> None:
+        async with hop(Echo(unary=_answer)) as first:
+            address = first.server.address
+            async with open_channel(address, retryable=[(NAME, "Unary")]) as channel:
+                call = channel.unary_unary(f"/{NAME}/Unary")
+                assert await call(b"1") == b"1"
+                await first.server.server.stop(None)
+                async with running([Echo(unary=_answer).service()], ServerSettings(listen=address)):
+                    assert await call(b"2") == b"2"
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("variable", "value"), [("TEST_DRAIN_SECONDS", "-1"), ("TEST_MAX_MESSAGE_BYTES", "many"), ("TEST_NEEDED", "")]
+    )
+    def test_a_wrong_one_stops_the_process_and_is_named(self, variable: str, value: str) -> None:
+        program = (
+            "from rpc.settings import ServerSettings, load; from pydantic import Field;"
+            "from pydantic_settings import SettingsConfigDict\n"
+            "class S(ServerSettings):\n"
+            "    model_config = SettingsConfigDict(env_prefix='TEST_')\n"
+            "    needed: int = Field(description='x')\n"
+            "load(S)"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "TEST_NEEDED": "1", variable: value},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 2
+        assert variable in result.stderr
+        assert "Traceback" not in result.stderr
