@@ -1,0 +1,90 @@
+"""`python -m services.storage`: the storage process."""
+
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from frontispiece.storage.v1 import images_pb2_grpc
+
+from rpc import logs, server, settings
+from services.storage.admission import Admission
+from services.storage.backends.base import Backend, BackendRefused
+from services.storage.backends.local import LocalBackend
+from services.storage.backends.s3 import S3Backend
+from services.storage.backends.s3_client import S3Options
+from services.storage.decoding import Decoder
+from services.storage.health import Health
+from services.storage.images import Images
+from services.storage.servicer import SERVICE_NAME, ImageServicer
+from services.storage.settings import StorageSettings
+from services.storage.urls import Urls
+
+log = logging.getLogger(__name__)
+
+
+def open_backend(chosen: StorageSettings) -> Backend:
+    """The backend that the settings name; decided here, once. Raises OSError for a folder that cannot be used."""
+    if not chosen.s3_chosen:
+        return LocalBackend(chosen.local_root)
+    encryption = chosen.s3_encryption
+    if encryption == "auto":
+        # AWS encrypts in any case; some compatible servers refuse the header when they hold no key.
+        encryption = "none" if chosen.s3_endpoint_url else "AES256"
+    return S3Backend(
+        S3Options(
+            bucket=chosen.s3_bucket,
+            region=chosen.s3_region,
+            endpoint_url=chosen.s3_endpoint_url,
+            access_key_id=chosen.access_key_id.get_secret_value(),
+            secret_access_key=chosen.secret_access_key.get_secret_value(),
+            session_token=chosen.session_token.get_secret_value(),
+            encryption="" if encryption == "none" else encryption,
+            threads=chosen.s3_threads,
+        )
+    )
+
+
+@asynccontextmanager
+async def assembled(chosen: StorageSettings) -> AsyncIterator[tuple[server.Service, Health]]:
+    """The service with all it needs, checked. Raises BackendRefused or OSError when the settings cannot work."""
+    backend = open_backend(chosen)
+    decoder = Decoder(chosen.decode_threads)
+    urls = Urls(chosen.public_base_url, chosen.cloudfront_domain if chosen.s3_chosen else "")
+    health = Health(backend, chosen.health_seconds)
+    try:
+        await health.start()
+        log.info(
+            "backend", extra={"kind": backend.kind.value, "urls": urls.base_url, "works": health.condition.healthy}
+        )
+        images = Images(backend, decoder, Admission(chosen.max_inflight_bytes), health, urls, chosen.upload_seconds)
+        servicer = ImageServicer(images, urls, health, chosen.s3_bucket if chosen.s3_chosen else "")
+        async with health.watching():
+            yield (
+                server.Service(
+                    SERVICE_NAME, lambda target: images_pb2_grpc.add_ImageServiceServicer_to_server(servicer, target)
+                ),
+                health,
+            )
+    finally:
+        await decoder.close()
+        await backend.close()
+
+
+async def main() -> None:
+    """Load, check, serve."""
+    chosen = settings.load(StorageSettings)
+    logs.configure("storage", chosen.log_level, chosen.log_format)
+    settings.announce(chosen)
+    for name in chosen.ignored():
+        log.warning("%s is set but S3 is not used (USE_S3=%s): it has no effect", name, chosen.use_s3)
+    try:
+        async with assembled(chosen) as (service, health):
+            await server.serve([service], chosen, is_ready=health.is_ready)
+    except (BackendRefused, OSError) as error:
+        log.error("storage cannot work: %s", error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    server.run(main())

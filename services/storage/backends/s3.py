@@ -1,0 +1,258 @@
+"""Images in an S3 bucket, on AWS or a compatible server."""
+
+import asyncio
+import base64
+import os
+import zlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from botocore.exceptions import ClientError
+
+from rpc import context
+from rpc.errors import AlreadyExists, NotFound, Unavailable
+from services.storage.backends import s3_errors
+from services.storage.backends.base import CACHE_CONTROL, READ_SIZE
+from services.storage.backends.s3_client import ATTEMPTS, LazyClient, S3Options
+from services.storage.keys import IMAGE_PREFIX
+from services.storage.models import BackendKind, ByteRange, ImageState, StoredImage
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+CALL_SECONDS = 25.0
+"""The longest a call to S3 may take, all attempts together."""
+
+_MARGIN_SECONDS = 0.5
+_READ_ATTEMPTS = 3
+_PROBE_KEY = f"{IMAGE_PREFIX}.probe"
+_PROBE_CONTENT = b"frontispiece writes and reads this to see whether the bucket works\n"
+_OURS = ("sha256", "width", "height", "thumbhash")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class S3Backend:
+    """Images in a bucket. boto3 blocks, so each call runs in a thread of a pool of its own."""
+
+    kind = BackendKind.S3
+
+    def __init__(self, options: S3Options) -> None:
+        """Nothing is connected yet."""
+        self.bucket = options.bucket
+        self._lazy = LazyClient(options)
+        self._encryption = {"ServerSideEncryption": options.encryption} if options.encryption else {}
+        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="s3")
+
+    async def check(self) -> None:
+        """Write and read a probe object below `generated/`, where the writer's policy allows it."""
+        await self._checking(self._write_probe)
+
+    async def ping(self) -> None:
+        """Read the probe object: a write every few seconds would fill a versioned bucket."""
+        await self._checking(self._read_probe)
+
+    async def put(self, image: StoredImage, data: bytes) -> StoredImage:
+        """Keep an image with one conditional request."""
+        image = replace(image, backend=self.kind)
+        try:
+            await self._call(self._put, image, data)
+        except s3_errors.Boto3Error as error:
+            if not s3_errors.is_taken(error):
+                raise s3_errors.translated(error, "storing") from error
+            return await self._existing(image)
+        return image
+
+    async def stat(self, key: str) -> StoredImage:
+        """What is known of an image: HEAD and the tags, side by side."""
+        # HEAD answers 404 for a missing bucket too; the answer to the other request names what is missing.
+        tags: dict[str, str] | BaseException
+        head: dict[str, Any] | BaseException
+        tags, head = await asyncio.gather(
+            self._call(self._tags, key), self._call(self._head, key), return_exceptions=True
+        )
+        if isinstance(tags, BaseException):
+            raise _reading_error(tags, key) from tags
+        if isinstance(head, BaseException):
+            raise _reading_error(head, key) from head
+        return _image(key, head, tags)
+
+    async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
+        """The bytes of a range; a connection that breaks is taken up again where it broke."""
+        position, end = wanted.start, wanted.start + wanted.size
+        failures = 0
+        while position < end:
+            body = None
+            try:
+                body = await self._call(self._open, key, position, end)
+                while piece := await self._call(body.read, min(READ_SIZE, end - position)):
+                    position += len(piece)
+                    failures = 0
+                    yield piece
+                if position < end:
+                    raise OSError(f"the body ended {end - position} bytes early")
+            except s3_errors.Boto3Error as error:
+                failures += 1
+                if s3_errors.is_missing(error) or failures == _READ_ATTEMPTS:
+                    raise s3_errors.translated(error, "reading", key) from error
+            finally:
+                if body is not None:
+                    body.close()
+
+    async def set_state(self, key: str, state: ImageState) -> StoredImage:
+        """Put the tag `state`, which lifecycle rules read; LastModified stays what it was."""
+        before = await self.stat(key)
+        try:
+            await self._call(self._tag, key, state)
+        except s3_errors.Boto3Error as error:
+            raise s3_errors.translated(error, "marking", key) from error
+        return replace(before, state=state)
+
+    async def direct_url(self, key: str, ttl_seconds: float) -> str | None:
+        """A presigned URL: SigV4, regional. It is for a redirect only; stored, it would be dead within hours."""
+        try:
+            return await self._call(self._presign, key, int(ttl_seconds))
+        except s3_errors.Boto3Error as error:
+            raise s3_errors.translated(error, "signing a URL") from error
+
+    async def close(self) -> None:
+        """Close the connections; calls that wait for a thread are dropped, those that run end by their timeouts."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._lazy.close)
+
+    async def _call(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Run in the pool, and give up in time for the caller to hear of it; the thread itself ends by its timeouts."""
+        left = context.remaining_seconds()
+        seconds = CALL_SECONDS if left is None else max(0.05, min(CALL_SECONDS, left - _MARGIN_SECONDS))
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._threads, lambda: function(*arguments, **keywords)
+                )
+        except TimeoutError as error:
+            raise Unavailable(
+                f"S3 did not answer within {seconds:.1f} s",
+                reason="S3_UNAVAILABLE",
+                retry_after_seconds=s3_errors.RETRY_SECONDS,
+            ) from error
+
+    async def _checking(self, probe: Callable[[], None]) -> None:
+        try:
+            await self._call(probe)
+        except s3_errors.Boto3Error as error:
+            raise s3_errors.checked(error, self.bucket) from error
+
+    async def _existing(self, image: StoredImage) -> StoredImage:
+        """What a conditional put ran into. The same bytes are a success: perhaps our own attempt, its answer lost."""
+        try:
+            found = await self.stat(image.key)
+        except NotFound as error:
+            raise Unavailable(
+                "S3 has another write of the same key under way",
+                reason="S3_CONFLICT",
+                retry_after_seconds=s3_errors.RETRY_SECONDS,
+            ) from error
+        if (found.sha256, found.size_bytes) != (image.sha256, image.size_bytes):
+            raise AlreadyExists(f"{image.key} holds another image", reason="KEY_TAKEN")
+        return found
+
+    @property
+    def _client(self) -> "S3Client":
+        return self._lazy.get()
+
+    def _put(self, image: StoredImage, data: bytes) -> None:
+        for attempt in range(ATTEMPTS):
+            try:
+                self._client.put_object(**self._put_arguments(image, data))
+                return
+            except ClientError as error:
+                # Damaged on the way: the bytes here are the good ones.
+                if s3_errors.code_of(error) != "BadDigest" or attempt == ATTEMPTS - 1:
+                    raise
+
+    def _put_arguments(self, image: StoredImage, data: bytes) -> dict[str, Any]:
+        ours = {
+            "sha256": image.sha256,
+            "width": str(image.width),
+            "height": str(image.height),
+            "thumbhash": image.thumbhash,
+        }
+        return {
+            "Bucket": self.bucket,
+            "Key": image.key,
+            "Body": data,
+            "ContentType": image.content_type,
+            "CacheControl": CACHE_CONTROL,
+            "Metadata": {**image.metadata, **ours},
+            "Tagging": f"state={image.state.value}",
+            "ChecksumCRC32": base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode(),
+            "IfNoneMatch": "*",
+            **self._encryption,
+        }
+
+    def _head(self, key: str) -> dict[str, Any]:
+        return dict(self._client.head_object(Bucket=self.bucket, Key=key))
+
+    def _tags(self, key: str) -> dict[str, str]:
+        answer = self._client.get_object_tagging(Bucket=self.bucket, Key=key)
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    def _tag(self, key: str, state: ImageState) -> None:
+        tags = {**self._tags(key), "state": state.value}  # the call replaces the whole set
+        self._client.put_object_tagging(
+            Bucket=self.bucket,
+            Key=key,
+            Tagging={"TagSet": [{"Key": name, "Value": value} for name, value in tags.items()]},
+        )
+
+    def _open(self, key: str, start: int, end: int) -> Any:
+        return self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}")["Body"]
+
+    def _presign(self, key: str, ttl_seconds: int) -> str:
+        parameters = {"Bucket": self.bucket, "Key": key}
+        return self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=ttl_seconds)
+
+    def _write_probe(self) -> None:
+        self._client.put_object(
+            Bucket=self.bucket,
+            Key=_PROBE_KEY,
+            Body=_PROBE_CONTENT,
+            ContentType="text/plain",
+            Tagging="state=probe",
+            **self._encryption,  # type: ignore[arg-type]  # the stub wants literals
+        )
+        self._read_probe()
+
+    def _read_probe(self) -> None:
+        content = self._client.get_object(Bucket=self.bucket, Key=_PROBE_KEY)["Body"].read()
+        if content != _PROBE_CONTENT:
+            raise OSError(f"the probe object has other content than was written (process {os.getpid()})")
+
+
+def _reading_error(error: BaseException, key: str) -> BaseException:
+    return s3_errors.translated(error, "reading", key) if isinstance(error, s3_errors.Boto3Error) else error
+
+
+def _image(key: str, head: dict[str, Any], tags: dict[str, str]) -> StoredImage:
+    metadata = {name.lower(): value for name, value in head["Metadata"].items()}
+    published = tags.get("state") == ImageState.PUBLISHED.value
+    return StoredImage(
+        key=key,
+        backend=BackendKind.S3,
+        content_type=head.get("ContentType", ""),
+        width=_number(metadata.get("width", "")),
+        height=_number(metadata.get("height", "")),
+        size_bytes=head["ContentLength"],
+        sha256=metadata.get("sha256", ""),
+        create_time=head["LastModified"],
+        thumbhash=metadata.get("thumbhash", ""),
+        state=ImageState.PUBLISHED if published else ImageState.DRAFT,
+        metadata={name: value for name, value in metadata.items() if name not in _OURS},
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

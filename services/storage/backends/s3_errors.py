@@ -1,0 +1,95 @@
+"""From what boto raises to what a caller may know: one table."""
+
+import logging
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError, ProfileNotFound
+from urllib3.exceptions import HTTPError
+
+from rpc.errors import DataLoss, NotFound, RpcError, Unavailable
+from services.storage.backends.base import BackendRefused
+
+log = logging.getLogger(__name__)
+
+Boto3Error = (ClientError, BotoCoreError, HTTPError, OSError)
+"""What a call to S3 may raise: boto's own, and while a body is read urllib3's and the socket's."""
+
+RETRY_SECONDS = 2.0
+_REFUSED_RETRY_SECONDS = 30.0
+
+_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, ProfileNotFound)
+_REFUSALS = frozenset({
+    "AccessDenied",
+    "AllAccessDisabled",
+    "AuthorizationHeaderMalformed",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidBucketName",
+    "InvalidToken",
+    "NoSuchBucket",
+    "PermanentRedirect",
+    "SignatureDoesNotMatch",
+})  # fmt: skip
+
+
+def code_of(error: Exception) -> str:
+    """The S3 error code, such as NoSuchKey; a HEAD has no body, so there it is the HTTP status; empty if neither."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of the answer; 0 when there was none."""
+    if not isinstance(error, ClientError):
+        return 0
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether S3 said that there is no such object. A missing bucket, 403 and silence are no such answers."""
+    return code_of(error) in ("NoSuchKey", "404")
+
+
+def is_taken(error: Exception) -> bool:
+    """Whether a conditional put found something there, or another put under way."""
+    return status_of(error) in (409, 412)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether S3 (or the search for credentials) says no for a reason that only an operator can remove."""
+    return isinstance(error, _NO_CREDENTIALS) or code_of(error) in _REFUSALS or status_of(error) in (401, 403)
+
+
+def translated(error: Exception, doing: str, key: str = "") -> RpcError:
+    """The error for the caller. Keys, hosts and account details stay in our log."""
+    if key and is_missing(error):
+        return NotFound(f"there is no image {key}", reason="IMAGE_NOT_FOUND")
+    log.warning("S3: %s failed: %s", doing, error, extra={"code": code_of(error) or type(error).__name__})
+    if code_of(error) in ("BadDigest", "XAmzContentSHA256Mismatch"):
+        return DataLoss(f"the bytes changed on their way to S3: {doing}", reason="CHECKSUM_MISMATCH")
+    if is_refusal(error):
+        return Unavailable(
+            f"S3 refuses ({_public_code(error)}): {doing}",
+            reason="S3_REFUSED",
+            retry_after_seconds=_REFUSED_RETRY_SECONDS,
+        )
+    return Unavailable(
+        f"S3 does not answer as it should ({_public_code(error)}): {doing}",
+        reason="S3_UNAVAILABLE",
+        retry_after_seconds=RETRY_SECONDS,
+    )
+
+
+def checked(error: Exception, bucket: str) -> Exception:
+    """The error of a start-up check: BackendRefused names the settings to look at."""
+    if not is_refusal(error):
+        return translated(error, "checking")
+    code = code_of(error)
+    variable = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the role)"
+    if code in ("NoSuchBucket", "404"):
+        variable = "AWS_S3_BUCKET"
+    elif code in ("PermanentRedirect", "AuthorizationHeaderMalformed"):
+        variable = "AWS_S3_REGION"
+    return BackendRefused(f"the bucket {bucket!r} cannot be used: {_public_code(error)}; check {variable}: {error}")
+
+
+def _public_code(error: Exception) -> str:
+    return code_of(error) or type(error).__name__

@@ -1,0 +1,79 @@
+"""Whether the backend works, remembered from the last check and from what calls have met."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rpc.errors import RpcError
+from services.storage.backends.base import Backend, BackendRefused
+from services.storage.models import Condition
+
+log = logging.getLogger(__name__)
+
+
+class Health:
+    """The condition of a backend. Asking costs nothing: a task checks now and then, and failed writes are noted."""
+
+    def __init__(self, backend: Backend, interval_seconds: float) -> None:
+        """`interval_seconds`: between two checks."""
+        self._backend = backend
+        self._interval = interval_seconds
+        self._condition = Condition(healthy=False, reason="not checked yet")
+
+    @property
+    def condition(self) -> Condition:
+        """As last seen."""
+        return self._condition
+
+    async def is_ready(self) -> bool:
+        """Whether writes work; for rpc.server.serve."""
+        return self._condition.healthy
+
+    def failed(self, error: RpcError) -> None:
+        """A write has failed: believe it at once; the next check says when it is over."""
+        self._set(Condition(healthy=False, reason=error.message))
+
+    async def start(self) -> None:
+        """The first check. Raises BackendRefused; a backend that does not answer yet is only unhealthy."""
+        try:
+            await self._backend.check()
+        except RpcError as error:
+            self._set(Condition(healthy=False, reason=error.message))
+        else:
+            self._set(Condition(healthy=True))
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Check every `interval_seconds` for as long as the block lasts."""
+        task = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self.look()
+
+    async def look(self) -> None:
+        """Check now: by a write after a failure, else by the cheaper way."""
+        try:
+            await (self._backend.ping() if self._condition.healthy else self._backend.check())
+        except (RpcError, BackendRefused) as error:
+            self._set(Condition(healthy=False, reason=str(error)))
+        except Exception as error:
+            log.exception("a health check failed in an unexpected way", exc_info=error)
+            self._set(Condition(healthy=False, reason="internal error"))
+        else:
+            self._set(Condition(healthy=True))
+
+    def _set(self, condition: Condition) -> None:
+        if condition != self._condition:
+            if condition.healthy:
+                log.info("the backend works")
+            else:
+                log.warning("the backend does not work: %s", condition.reason)
+        self._condition = condition

@@ -1,0 +1,145 @@
+"""Settings of the storage process; the one place here that reads the environment."""
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from rpc.settings import ServerSettings
+
+_HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_MIB = 1024 * 1024
+
+
+class StorageSettings(ServerSettings):
+    """What the storage process can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="STORAGE_")
+
+    listen: str = Field("127.0.0.1:50052", description="Address and port to serve on; port 0 picks a free one.")
+    local_root: Path = Field(Path("var/media"), description="Folder of the images when S3 is not used.")
+    public_base_url: str = Field(
+        "http://127.0.0.1:8080",
+        validation_alias="PUBLIC_BASE_URL",
+        description="Public address of the gateway; image URLs begin with it when there is no CDN.",
+    )
+
+    use_s3: Literal["auto", "true", "false"] = Field(
+        "auto", validation_alias="USE_S3", description="`auto`: S3 when a bucket is named; `true`, `false`: as said."
+    )
+    s3_bucket: str = Field(
+        "",
+        validation_alias=AliasChoices("AWS_S3_BUCKET", "S3_BUCKET_NAME"),
+        description="Bucket of the images.",
+    )
+    s3_region: str = Field(
+        "us-east-1",
+        validation_alias=AliasChoices("AWS_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        description="Region of the bucket.",
+    )
+    access_key_id: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="AWS_ACCESS_KEY_ID",
+        description="Access key; without one, the role of the machine or container is used.",
+    )
+    secret_access_key: SecretStr = Field(
+        SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY", description="Secret of the access key."
+    )
+    session_token: SecretStr = Field(
+        SecretStr(""), validation_alias="AWS_SESSION_TOKEN", description="Token that goes with temporary keys."
+    )
+    s3_endpoint_url: str = Field(
+        "",
+        validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        description="Address of an S3-compatible server; empty: AWS itself.",
+    )
+    cloudfront_domain: str = Field(
+        "",
+        validation_alias="AWS_CLOUDFRONT_DOMAIN",
+        description="Host of the CloudFront distribution in front of the bucket, such as d111.cloudfront.net.",
+    )
+    s3_encryption: Literal["auto", "AES256", "aws:kms", "none"] = Field(
+        "auto", description="Server-side encryption asked for; `auto`: AES256 on AWS, none on compatible servers."
+    )
+    s3_threads: int = Field(16, ge=1, le=256, description="Calls to S3 at once.")
+
+    decode_threads: int = Field(2, ge=1, le=64, description="Images decoded at once, to check them and for thumbhash.")
+    max_inflight_bytes: int = Field(
+        256 * _MIB, ge=32 * _MIB, description="Bytes of uploads held in memory at once; more is UNAVAILABLE."
+    )
+    upload_seconds: float = Field(
+        60.0, gt=0, le=3600, description="How long the bytes of one upload may take to arrive."
+    )
+    health_seconds: float = Field(10.0, gt=0, le=3600, description="How often the backend is checked.")
+
+    @property
+    def s3_chosen(self) -> bool:
+        """Whether images go to S3; decided by the settings alone, once."""
+        return self.use_s3 == "true" or (self.use_s3 == "auto" and bool(self.s3_bucket))
+
+    @field_validator("use_s3", mode="before")
+    @classmethod
+    def _truth(cls, value: object) -> object:
+        words = {"1": "true", "yes": "true", "on": "true", "0": "false", "no": "false", "off": "false"}
+        text = str(value).strip().lower()
+        return words.get(text, text)
+
+    @field_validator("public_base_url")
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        return _web_address(value, "https://blog.example.org")
+
+    @field_validator("s3_endpoint_url")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        return _web_address(value, "http://127.0.0.1:8333") if value else ""
+
+    @field_validator("cloudfront_domain")
+    @classmethod
+    def _domain(cls, value: str) -> str:
+        host = value.strip().lower().removeprefix("https://").removesuffix("/")
+        if host and not _HOST.fullmatch(host):
+            raise ValueError(f"{value!r} is not a bare host such as d111.cloudfront.net")
+        return host
+
+    @field_validator("s3_bucket")
+    @classmethod
+    def _bucket(cls, value: str) -> str:
+        if value and not _BUCKET.fullmatch(value):
+            raise ValueError(f"{value!r} is not a bucket name: 3 to 63 of a-z, 0-9, dot and hyphen")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Half a configuration is refused, unless USE_S3=false says that it does not matter."""
+        if self.use_s3 == "true" and not self.s3_bucket:
+            raise ValueError("AWS_S3_BUCKET is needed when USE_S3=true")
+        if self.s3_chosen:
+            key, secret = bool(self.access_key_id.get_secret_value()), bool(self.secret_access_key.get_secret_value())
+            if key != secret:
+                missing = "AWS_SECRET_ACCESS_KEY" if key else "AWS_ACCESS_KEY_ID"
+                raise ValueError(f"{missing} is missing; keys come in pairs (or leave both out to use a role)")
+        return self
+
+    def ignored(self) -> list[str]:
+        """Variables that are set and have no effect, for a warning at start."""
+        if self.s3_chosen:
+            return []
+        given = {
+            "AWS_S3_BUCKET": self.s3_bucket,
+            "AWS_ACCESS_KEY_ID": self.access_key_id.get_secret_value(),
+            "AWS_ENDPOINT_URL_S3": self.s3_endpoint_url,
+            "AWS_CLOUDFRONT_DOMAIN": self.cloudfront_domain,
+        }
+        return [name for name, value in given.items() if value]
+
+
+def _web_address(value: str, example: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError(f"{value!r} is not an address such as {example}")
+    return value.rstrip("/")
