@@ -1,0 +1,1 @@
+"""What computes images: one engine behind one small interface."""

@@ -1,0 +1,75 @@
+"""What the batching core asks of an engine; the core knows nothing else about images."""
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from services.generator.models import ImageRequest, ModelInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class CheckpointError(Exception):
+    """The checkpoint cannot be used; the message says why and is fit for the log of an operator."""
+
+
+class OutOfMemory(Exception):
+    """The device has no room for this much at once; less may fit."""
+
+
+class DeviceLost(Exception):
+    """The device answers nothing sensible any more; only a new process helps."""
+
+
+class InvalidImage(Exception):
+    """The model painted something that is no picture: not finite, or one colour all over."""
+
+
+class Sample(Protocol):
+    """One image in the making, owned by the engine."""
+
+    @property
+    def request(self) -> ImageRequest:
+        """What is painted."""
+
+    @property
+    def steps_done(self) -> int:
+        """Denoising steps done."""
+
+    @property
+    def total_steps(self) -> int:
+        """Denoising steps in all."""
+
+
+class Engine(Protocol):
+    """Paints images step by step. Every method but `models` and `device` is called from one thread only."""
+
+    @property
+    def models(self) -> Sequence[ModelInfo]:
+        """The models it serves; the first is the default."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu" or "cuda"."""
+
+    def warm_up(self) -> int:
+        """Load what is needed to start, run it once, and answer how many images may share a step."""
+
+    def lane(self, request: ImageRequest) -> Hashable:
+        """Requests with equal lanes may share steps."""
+
+    def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
+        """Prepare requests of one lane: encode prompts, draw noise."""
+
+    def step(self, samples: Sequence[Sample]) -> None:
+        """Do the next step of every sample; all are of one lane. A step that raises has changed nothing."""
+
+    def decode(self, samples: Sequence[Sample]) -> "Sequence[NDArray[np.uint8] | InvalidImage]":
+        """The finished images of samples of one lane, each (height, width, 3)."""
+
+    def preview(self, sample: Sample) -> "NDArray[np.uint8]":
+        """A small, rough picture of the state of a sample, (height/8, width/8, 3)."""
+
+    def recover(self) -> None:
+        """Give back memory that is not in use, after OutOfMemory."""

@@ -1,0 +1,172 @@
+"""Finding, checking and loading checkpoints: safetensors only, no code from outside, hub models at a fixed commit."""
+
+import hashlib
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+
+from services.generator.engines.base import CheckpointError
+
+log = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_LIBRARIES = frozenset({"diffusers", "transformers"})
+_FORBIDDEN_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".py", ".msgpack"})
+_HUB_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
+_EDGE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a checkpoint comes from: a folder, a single .safetensors file, or a hub id with its commit."""
+
+    name: str
+    location: str
+    commit: str = ""
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> "Source":
+        """`text` is a path or a hub id, the latter optionally with `@commit`; an empty `name` is taken from it."""
+        location, _, commit = text.partition("@") if _HUB_ID.fullmatch(text.partition("@")[0]) else (text, "", "")
+        if commit and not _COMMIT.fullmatch(commit):
+            raise CheckpointError(f"{text}: a revision is a commit of 40 hexadecimal digits, not {commit!r}")
+        return cls(name or (location if _is_hub_id(location) else Path(location).stem), location, commit)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on this machine, checked."""
+
+    name: str
+    path: Path
+    revision: str
+    about: dict[str, Any]
+
+
+def find(source: Source, models_dir: Path) -> Checkpoint:
+    """Bring a checkpoint to this machine and check it. Raises CheckpointError."""
+    path = Path(source.location)
+    if path.is_dir():
+        check_folder(path)
+        return Checkpoint(source.name, path, fingerprint(path), _read_about(path))
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise CheckpointError(f"{path}: single files must be .safetensors")
+        return Checkpoint(source.name, path, fingerprint(path), {})
+    if not _is_hub_id(source.location):
+        raise CheckpointError(f"{source.location}: no such folder or file")
+    folder, commit = _download(source, models_dir)
+    check_folder(folder)
+    return Checkpoint(source.name, folder, commit, _read_about(folder))
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse anything but a plain SDXL pipeline in safetensors. Raises CheckpointError."""
+    index = _read_json(folder / "model_index.json")
+    kind = index.get("_class_name")
+    if kind != "StableDiffusionXLPipeline":
+        raise CheckpointError(f"{folder}: a StableDiffusionXLPipeline is needed, not {kind!r}")
+    for component, declared in index.items():
+        if component.startswith("_") or not isinstance(declared, list):
+            continue
+        if declared[0] is not None and declared[0] not in _LIBRARIES:
+            raise CheckpointError(f"{folder}: {component} comes from {declared[0]!r}, which is not loaded")
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in _FORBIDDEN_SUFFIXES:
+            raise CheckpointError(f"{folder}: holds {file.relative_to(folder)}; only safetensors are loaded")
+    for component in ("unet", "vae"):
+        if not list((folder / component).glob("*.safetensors")):
+            raise CheckpointError(f"{folder}: {component} has no safetensors")
+
+
+def fingerprint(path: Path) -> str:
+    """A name for the weights at `path`: 40 hex digits over names, sizes and the first and last MiB of each file.
+
+    Reading all of 7 GB would cost seconds at each start; the edges hold the safetensors header and part of the weights.
+    """
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files:
+        size = file.stat().st_size
+        name = file.name if file == path else file.relative_to(path).as_posix()
+        digest.update(f"{name}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_EDGE_BYTES))
+            if size > _EDGE_BYTES:
+                stream.seek(max(_EDGE_BYTES, size - _EDGE_BYTES))
+                digest.update(stream.read())
+    return digest.hexdigest()[:40]
+
+
+def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None) -> Any:
+    """The pipeline of a checkpoint, on the CPU. Raises CheckpointError."""
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    try:
+        if vae is not None:
+            loader = AutoencoderKL.from_single_file if vae.is_file() else AutoencoderKL.from_pretrained
+            options["vae"] = loader(str(vae), dtype=dtype)
+        if checkpoint.path.is_file():
+            pipeline = StableDiffusionXLPipeline.from_single_file(str(checkpoint.path), add_watermarker=False, **options)
+        else:
+            pipeline = StableDiffusionXLPipeline.from_pretrained(
+                checkpoint.path, add_watermarker=False, trust_remote_code=False, **options
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint.path}: {error}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
+        if module is not None:
+            module.requires_grad_(False).eval()
+    return pipeline
+
+
+def _is_hub_id(text: str) -> bool:
+    return _HUB_ID.fullmatch(text) is not None and not text.startswith((".", "/"))
+
+
+def _download(source: Source, models_dir: Path) -> tuple[Path, str]:
+    """The snapshot of a hub model. The first download without a commit notes the one it got, and keeps to it."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    pins_file = models_dir / "pins.json"
+    pins = _read_json(pins_file) if pins_file.is_file() else {}
+    commit = source.commit or str(pins.get(source.location, ""))
+    try:
+        if not commit:
+            commit = str(HfApi().model_info(source.location).sha)
+            pins[source.location] = commit
+            models_dir.mkdir(parents=True, exist_ok=True)
+            pins_file.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n")
+            log.warning("%s is pinned to the commit of today", source.location, extra={"commit": commit})
+        folder = snapshot_download(
+            source.location,
+            revision=commit,
+            cache_dir=models_dir / "hub",
+            allow_patterns=[f"*/{pattern}" for pattern in _HUB_FILES] + ["model_index.json", "frontispiece.json"],
+        )
+    except Exception as error:
+        raise CheckpointError(f"{source.location}@{commit or 'main'}: {error}") from error
+    return Path(folder), commit
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    """The optional frontispiece.json beside model_index.json: description, example prompts, defaults, limits."""
+    file = folder / "frontispiece.json"
+    return _read_json(file) if file.is_file() else {}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: not a JSON object")
+    return content

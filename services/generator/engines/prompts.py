@@ -1,0 +1,52 @@
+"""Prompts to embeddings, with the most recent ones kept: the same negative prompt comes with every request."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What the UNet is told of one text: `tokens` (77, d) and `pooled` (p)."""
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+
+
+class PromptEncoder:
+    """The text encoders of one pipeline. Not thread-safe: neither are the tokenizers."""
+
+    def __init__(self, pipeline: Any, capacity: int) -> None:
+        """Keep up to `capacity` embeddings."""
+        self._pipeline = pipeline
+        self._capacity = capacity
+        self._known: OrderedDict[str, Embedding] = OrderedDict()
+
+    def encode(self, texts: Sequence[str]) -> list[Embedding]:
+        """The embeddings of `texts`, in order; those not known are encoded together."""
+        unknown = [text for text in dict.fromkeys(texts) if text not in self._known]
+        fresh = dict(zip(unknown, self._encode(unknown), strict=True)) if unknown else {}
+        result = [fresh[text] if text in fresh else self._known[text] for text in texts]
+        for text, embedding in zip(texts, result, strict=True):
+            self._known[text] = embedding
+            self._known.move_to_end(text)
+        while len(self._known) > self._capacity:
+            self._known.popitem(last=False)
+        return result
+
+    def encode_negative(self, texts: Sequence[str], like: Sequence[Embedding]) -> list[Embedding]:
+        """The embeddings to guide away from; an empty text is zeros where the checkpoint was trained so."""
+        if not self._pipeline.config.force_zeros_for_empty_prompt:
+            return self.encode(texts)
+        given = iter(self.encode([text for text in texts if text]))
+        return [
+            next(given) if text else Embedding(torch.zeros_like(some.tokens), torch.zeros_like(some.pooled))
+            for text, some in zip(texts, like, strict=True)
+        ]
+
+    def _encode(self, texts: list[str]) -> list[Embedding]:
+        tokens, _, pooled, _ = self._pipeline.encode_prompt(prompt=texts, do_classifier_free_guidance=False)
+        return [Embedding(tokens[i], pooled[i]) for i in range(len(texts))]

@@ -1,0 +1,72 @@
+"""Schedulers by name: the names people know, each a diffusers class and what it changes in the checkpoint's config."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+
+# What one name sets, another must unset: a checkpoint's own config may come with any of them.
+_PLAIN: dict[str, Any] = {
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+}
+_KARRAS = {**_PLAIN, "use_karras_sigmas": True}
+_SOLVER = {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False}
+_SDE = {**_SOLVER, "algorithm_type": "sde-dpmsolver++"}
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    class_name: str
+    overrides: dict[str, Any]
+
+
+_RECIPES: dict[str, _Recipe] = {
+    "euler": _Recipe("EulerDiscreteScheduler", _PLAIN),
+    "euler_karras": _Recipe("EulerDiscreteScheduler", _KARRAS),
+    "euler_ancestral": _Recipe("EulerAncestralDiscreteScheduler", {}),
+    "dpmpp_2m": _Recipe("DPMSolverMultistepScheduler", {**_PLAIN, **_SOLVER}),
+    "dpmpp_2m_karras": _Recipe("DPMSolverMultistepScheduler", {**_KARRAS, **_SOLVER}),
+    "dpmpp_2m_sde": _Recipe("DPMSolverMultistepScheduler", {**_PLAIN, **_SDE}),
+    "dpmpp_2m_sde_karras": _Recipe("DPMSolverMultistepScheduler", {**_KARRAS, **_SDE}),
+    # Clipping belongs to models of pixels; latents reach far beyond ±1.
+    "ddim": _Recipe("DDIMScheduler", {"clip_sample": False, "thresholding": False}),
+    "lcm": _Recipe("LCMScheduler", {"clip_sample": False, "thresholding": False}),
+    "unipc": _Recipe("UniPCMultistepScheduler", _PLAIN),
+    "deis": _Recipe("DEISMultistepScheduler", _PLAIN),
+    "heun": _Recipe("HeunDiscreteScheduler", {**_PLAIN, "clip_sample": False}),
+    "pndm": _Recipe("PNDMScheduler", {"skip_prk_steps": True}),
+}
+
+NAMES = tuple(_RECIPES)
+
+
+def make_scheduler(name: str, config: Any) -> Any:
+    """A fresh diffusers scheduler of that name for a checkpoint with that scheduler config."""
+    recipe = _RECIPES[name]
+    cls = getattr(diffusers, recipe.class_name)
+    known = cls.__init__.__wrapped__.__code__.co_varnames if hasattr(cls.__init__, "__wrapped__") else ()
+    overrides = {key: value for key, value in recipe.overrides.items() if not known or key in known}
+    return cls.from_config(config, **overrides)
+
+
+def canonical_name(name: str) -> str | None:
+    """Our name for a scheduler given by ours or by its diffusers class; None if there is none."""
+    if name in _RECIPES:
+        return name
+    return next((ours for ours, recipe in _RECIPES.items() if recipe.class_name == name), None)
+
+
+def name_of(scheduler: Any) -> str:
+    """Our name for the scheduler that a checkpoint comes with; "euler" when it is of a kind we do not offer."""
+    class_name = type(scheduler).__name__
+    for name, recipe in _RECIPES.items():
+        if recipe.class_name == class_name and all(
+            scheduler.config.get(key, False) == value
+            for key, value in recipe.overrides.items()
+            if key in ("use_karras_sigmas", "algorithm_type")
+        ):
+            return name
+    return "euler"

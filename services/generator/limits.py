@@ -1,0 +1,76 @@
+"""From a request as it came to one that can be painted: defaults filled in, every value inside the model's ranges."""
+
+import math
+import secrets
+import unicodedata
+from collections.abc import Sequence
+
+from rpc.errors import FieldViolation, InvalidArgument
+from services.generator.models import MAX_SEED, Draft, FloatRange, ImageRequest, IntegerRange, ModelInfo
+
+
+def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
+    """The request to paint. Raises InvalidArgument that names every wrong field at once."""
+    model = find_model(draft.model, models)
+    violations = [
+        *_check_prompt("prompt", draft.prompt, model.max_prompt_length, required=True),
+        *_check_prompt("negative_prompt", draft.negative_prompt, model.max_prompt_length, required=False),
+        *_check_integer("width", draft.width, model.width),
+        *_check_integer("height", draft.height, model.height),
+        *_check_integer("num_inference_steps", draft.num_inference_steps, model.num_inference_steps),
+        *_check_float("guidance_scale", draft.guidance_scale, model.guidance_scale),
+    ]
+    width = model.width.default if draft.width is None else draft.width
+    height = model.height.default if draft.height is None else draft.height
+    if not violations and width * height > model.max_pixels:
+        violations.append(FieldViolation("width", f"width × height must be at most {model.max_pixels} pixels"))
+    if draft.seed is not None and not 0 <= draft.seed <= MAX_SEED:
+        violations.append(FieldViolation("seed", f"must be from 0 to {MAX_SEED}"))
+    if draft.scheduler and draft.scheduler not in model.schedulers:
+        violations.append(FieldViolation("scheduler", f"must be one of {', '.join(model.schedulers)}"))
+    if violations:
+        raise InvalidArgument.fields(violations)
+    steps, guidance = draft.num_inference_steps, draft.guidance_scale
+    return ImageRequest(
+        model=model.id,
+        prompt=unicodedata.normalize("NFC", draft.prompt),
+        negative_prompt=unicodedata.normalize("NFC", draft.negative_prompt),
+        width=width,
+        height=height,
+        num_inference_steps=model.num_inference_steps.default if steps is None else steps,
+        guidance_scale=model.guidance_scale.default if guidance is None else guidance,
+        seed=secrets.randbelow(MAX_SEED + 1) if draft.seed is None else draft.seed,
+        scheduler=draft.scheduler or model.schedulers[0],
+        preview_interval=draft.preview_interval,
+    )
+
+
+def find_model(name: str, models: Sequence[ModelInfo]) -> ModelInfo:
+    """The model called `name`; the first when `name` is empty. Raises InvalidArgument for any other."""
+    for model in models:
+        if name in ("", model.id):
+            return model
+    raise InvalidArgument.field("model", f"must be one of {', '.join(model.id for model in models)}")
+
+
+def _check_prompt(field: str, text: str, max_length: int, *, required: bool) -> list[FieldViolation]:
+    if required and not text.strip():
+        return [FieldViolation(field, "must not be empty")]
+    if len(unicodedata.normalize("NFC", text)) > max_length:
+        return [FieldViolation(field, f"must be at most {max_length} characters")]
+    if any(unicodedata.category(letter) == "Cc" for letter in text):
+        return [FieldViolation(field, "must not contain control characters")]
+    return []
+
+
+def _check_integer(field: str, value: int | None, limits: IntegerRange) -> list[FieldViolation]:
+    if value is None or (limits.min <= value <= limits.max and (value - limits.min) % limits.step == 0):
+        return []
+    multiple = f" in steps of {limits.step}" if limits.step > 1 else ""
+    return [FieldViolation(field, f"must be from {limits.min} to {limits.max}{multiple}")]
+
+
+def _check_float(field: str, value: float | None, limits: FloatRange) -> list[FieldViolation]:
+    if value is None or (math.isfinite(value) and limits.min <= value <= limits.max):
+        return []
+    return [FieldViolation(field, f"must be a finite number from {limits.min:g} to {limits.max:g}")]

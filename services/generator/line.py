@@ -1,0 +1,120 @@
+"""The line that requests wait in: first come, first served, bounded; shared by the event loop and the engine thread."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from rpc.errors import ResourceExhausted, Unavailable
+from services.generator.engines.base import Sample
+from services.generator.mailbox import Mailbox
+from services.generator.models import ImageRequest, Load, Queued
+
+
+@dataclass(eq=False)
+class Job:
+    """One request on its way through the generator."""
+
+    request: ImageRequest
+    mailbox: Mailbox
+    cancelled: bool = False
+    position: int = -1
+    sample: Sample | None = None
+    batch_size: int = 0
+    started: float = 0.0
+    last_progress: float = 0.0
+    last_preview_step: int = 0
+
+
+@dataclass
+class Line:
+    """Jobs waiting, and a count of those admitted to the engine."""
+
+    capacity: int
+    slots: int = 0
+    _seconds_per_image: float = 1.0
+    _waiting: deque[Job] = field(default_factory=deque)
+    _admitted: int = 0
+    _stopping: bool = False
+    _wake: threading.Condition = field(default_factory=threading.Condition)
+
+    def enter(self, job: Job) -> None:
+        """Queue a job. Raises ResourceExhausted when the line is full, Unavailable when the generator stops."""
+        with self._wake:
+            if self._stopping:
+                raise Unavailable("the generator stops", reason="GENERATOR_STOPPING", retry_after_seconds=5)
+            before = len(self._waiting) + self._admitted
+            if before >= self.slots + self.capacity:
+                raise ResourceExhausted(
+                    f"{before} requests are in work or waiting already",
+                    reason="QUEUE_FULL",
+                    retry_after_seconds=max(0.5, self._seconds_per_image / max(1, self.slots)),
+                )
+            self._waiting.append(job)
+            job.position = before - self.slots
+            self._wake.notify()
+        if job.position >= 0:
+            job.mailbox.put(Queued(job.position))
+
+    def withdraw(self, job: Job) -> None:
+        """Take a job out that still waits; no effect on an admitted one."""
+        with self._wake:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._renumber()
+
+    def admit(self) -> list[Job]:
+        """The jobs that may start now."""
+        admitted = []
+        with self._wake:
+            while self._waiting and self._admitted < self.slots:
+                admitted.append(self._waiting.popleft())
+                self._admitted += 1
+            if admitted:
+                self._renumber()
+        return admitted
+
+    def release(self) -> None:
+        """An admitted job is through, one way or another."""
+        with self._wake:
+            self._admitted -= 1
+
+    def note_duration(self, seconds: float) -> None:
+        """Learn how long an image takes, to tell who is turned away when to come again."""
+        self._seconds_per_image += 0.2 * (seconds - self._seconds_per_image)
+
+    def wait(self) -> bool:
+        """Sleep until somebody waits; False when it is time to end the thread."""
+        with self._wake:
+            while not (self._waiting or self._stopping):
+                self._wake.wait()
+            return not self._stopping
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the thread shall end."""
+        return self._stopping
+
+    def stop(self) -> list[Job]:
+        """Let nobody in any more, and answer who still waited."""
+        with self._wake:
+            self._stopping = True
+            left, self._waiting = list(self._waiting), deque()
+            self._wake.notify()
+        return left
+
+    def load(self) -> Load:
+        """How busy the generator is."""
+        with self._wake:
+            unfinished = len(self._waiting) + self._admitted
+        return Load(
+            slot_count=self.slots,
+            free_slot_count=max(0, self.slots - unfinished),
+            queue_length=max(0, unfinished - self.slots),
+            queue_capacity=self.capacity,
+        )
+
+    def _renumber(self) -> None:
+        for position, job in enumerate(self._waiting):
+            if position < job.position:
+                job.position = position
+                job.mailbox.put(Queued(position))

@@ -1,0 +1,171 @@
+"""What the generator talks about: requests, events, capabilities. No protobuf, no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+MAX_SEED = 2**53 - 1
+
+
+class ImageSource(Enum):
+    """Where an image comes from."""
+
+    GENERATED = "generated"
+    STOCK = "stock"
+
+
+@dataclass(frozen=True)
+class IntegerRange:
+    """min, min + step, …, max."""
+
+    min: int
+    max: int
+    step: int
+    default: int
+
+
+@dataclass(frozen=True)
+class FloatRange:
+    """A real-valued parameter; `step` is for sliders only."""
+
+    min: float
+    max: float
+    step: float
+    default: float
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model and the true range of each of its parameters."""
+
+    id: str
+    revision: str
+    description: str
+    example_prompts: tuple[str, ...]
+    schedulers: tuple[str, ...]
+    max_prompt_length: int
+    width: IntegerRange
+    height: IntegerRange
+    max_pixels: int
+    num_inference_steps: IntegerRange
+    guidance_scale: FloatRange
+    previews: bool = True
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A request as it came: None and "" mean the model's default."""
+
+    prompt: str
+    negative_prompt: str = ""
+    width: int | None = None
+    height: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int | None = None
+    scheduler: str = ""
+    model: str = ""
+    preview_interval: int = 0
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """One image to paint, every parameter decided and checked."""
+
+    model: str
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    scheduler: str
+    preview_interval: int = 0
+
+
+@dataclass(frozen=True)
+class Queued:
+    """`position` requests are before this one."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`step` of `total_steps` done; `eta_seconds` until the image, None while unknown."""
+
+    step: int
+    total_steps: int
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A rough picture of the state so far, encoded."""
+
+    content_type: str
+    data: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Credit for a stock photo."""
+
+    provider: str
+    author: str
+    author_url: str
+    source_url: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Painting:
+    """How an image was painted: enough to paint it again."""
+
+    seed: int
+    model: str
+    model_revision: str
+    scheduler: str
+    num_inference_steps: int
+    guidance_scale: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """An encoded image: painted, or a stock photo with its attribution."""
+
+    content_type: str
+    data: bytes = field(repr=False)
+    width: int
+    height: int
+    source: ImageSource
+    painting: Painting | None = None
+    attribution: Attribution | None = None
+
+
+Event = Queued | Progress | Preview | Image
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy the generator is."""
+
+    slot_count: int
+    free_slot_count: int
+    queue_length: int
+    queue_capacity: int
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What this generator can do, and how busy it is."""
+
+    models: Sequence[ModelInfo]
+    device: str
+    load: Load
+    stock_available: bool
+    details: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,203 @@
+"""The engine thread: paints all admitted requests step by step; they join and leave batches between steps.
+
+Jobs that may share a step (same model and size) form a lane; the lane that has had the least time steps next, so no
+size starves another. A job that is cancelled leaves before the next step and is never decoded.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.generator import encoding
+from services.generator.engines.base import Engine, InvalidImage, Sample
+from services.generator.failures import attempt, image_invalid
+from services.generator.line import Job, Line
+from services.generator.models import Image, ImageSource, Painting, Preview, Progress
+
+PROGRESS_INTERVAL_SECONDS = 0.1
+
+
+@dataclass(eq=False)
+class Lane:
+    """The jobs that share steps, and how much time they have had."""
+
+    jobs: list[Job] = field(default_factory=list)
+    served_seconds: float = 0.0
+
+
+class Painter:
+    """Everything that happens on the engine thread after the warm-up."""
+
+    def __init__(self, engine: Engine, line: Line, encoder: Executor, decode_chunk: int) -> None:
+        """Admit from `line`, compute with `engine`, encode with `encoder`."""
+        self._engine = engine
+        self._line = line
+        self._encoder = encoder
+        self._decode_chunk = decode_chunk
+        self._lanes: dict[Hashable, Lane] = {}
+        self._finished: list[Job] = []
+        self._busy_since: float | None = None
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the call of the engine in progress has lasted; 0 when none is. For the watchdog, any thread."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def jobs(self) -> list[Job]:
+        """The admitted jobs."""
+        return [*(job for lane in list(self._lanes.values()) for job in lane.jobs), *self._finished]
+
+    def run(self) -> None:
+        """Work until the line stops. Raises DeviceLost when the device does not answer sensibly any more."""
+        while not self._line.stopping:
+            if not (self._lanes or self._finished) and not self._line.wait():
+                return
+            self._turn()
+
+    def _turn(self) -> None:
+        self._drop_cancelled()
+        self._admit()
+        if self._lanes:
+            key, lane = min(self._lanes.items(), key=lambda item: item[1].served_seconds)
+            self._step(lane)
+            if not lane.jobs:
+                del self._lanes[key]
+        if self._finished:
+            self._decode()
+
+    def _drop_cancelled(self) -> None:
+        for key, lane in list(self._lanes.items()):
+            for job in [job for job in lane.jobs if job.cancelled]:
+                lane.jobs.remove(job)
+                self._release(job)
+            if not lane.jobs:
+                del self._lanes[key]
+        for job in [job for job in self._finished if job.cancelled]:
+            self._finished.remove(job)
+            self._release(job)
+
+    def _release(self, job: Job) -> None:
+        job.sample = None
+        self._line.release()
+
+    def _admit(self) -> None:
+        arrivals: dict[Hashable, list[Job]] = {}
+        for job in self._line.admit():
+            if job.cancelled:
+                self._release(job)
+                continue
+            arrivals.setdefault(self._engine.lane(job.request), []).append(job)
+        for key, jobs in arrivals.items():
+            opened = self._watched(lambda some: self._engine.open([job.request for job in some]), jobs)
+            joining = []
+            for job, sample in zip(jobs, opened, strict=True):
+                if isinstance(sample, Exception):
+                    self._fail(job, sample)
+                else:
+                    job.sample, job.started = sample, time.monotonic()
+                    joining.append(job)
+            if joining:
+                self._lane(key).jobs += joining
+
+    def _lane(self, key: Hashable) -> Lane:
+        if key not in self._lanes:
+            # A new lane starts level with the one that has had least: it has no claim on time before it came.
+            least = min((lane.served_seconds for lane in self._lanes.values()), default=0.0)
+            self._lanes[key] = Lane(served_seconds=least)
+        return self._lanes[key]
+
+    def _step(self, lane: Lane) -> None:
+        jobs = lane.jobs
+        begin = time.monotonic()
+
+        def work(some: Sequence[Job]) -> list[None]:
+            self._engine.step([_sample(job) for job in some])
+            return [None] * len(some)
+
+        results = self._watched(work, jobs)
+        now = time.monotonic()
+        lane.served_seconds += now - begin
+        lane.jobs = []
+        for job, failure in zip(jobs, results, strict=True):
+            if failure is not None:
+                self._fail(job, failure)
+                continue
+            job.batch_size = max(job.batch_size, len(jobs))
+            finished = _sample(job).steps_done >= _sample(job).total_steps
+            (self._finished if finished else lane.jobs).append(job)
+            self._tell(job, now, finished)
+
+    def _tell(self, job: Job, now: float, finished: bool) -> None:
+        if not finished and now - job.last_progress < PROGRESS_INTERVAL_SECONDS:
+            return
+        job.last_progress = now
+        done, total = _sample(job).steps_done, _sample(job).total_steps
+        job.mailbox.put(Progress(done, total, (now - job.started) / done * (total - done)))
+        interval = job.request.preview_interval
+        if interval and not finished and done - job.last_preview_step >= interval:
+            job.last_preview_step = done
+            self._encoder.submit(_send_preview, job, self._engine.preview(_sample(job)))
+
+    def _decode(self) -> None:
+        """Decode some of the finished images of one lane: little enough not to hold up the steps of the others."""
+        lane = self._engine.lane(self._finished[0].request)
+        same = [job for job in self._finished if self._engine.lane(job.request) == lane]
+        jobs = same[: self._decode_chunk]
+        results = self._watched(lambda some: self._engine.decode([_sample(job) for job in some]), jobs)
+        for job, pixels in zip(jobs, results, strict=True):
+            self._finished.remove(job)
+            if isinstance(pixels, InvalidImage):
+                self._fail(job, image_invalid(str(pixels)))
+            elif isinstance(pixels, Exception):
+                self._fail(job, pixels)
+            else:
+                self._line.note_duration(time.monotonic() - job.started)
+                self._encoder.submit(_send_image, job, pixels, self._painting(job))
+                self._release(job)
+
+    def _fail(self, job: Job, failure: Exception) -> None:
+        job.mailbox.fail(failure)
+        self._release(job)
+
+    def _watched(self, work: Any, jobs: Sequence[Job]) -> Any:
+        self._busy_since = time.monotonic()
+        try:
+            return attempt(work, jobs, self._engine.recover)
+        finally:
+            self._busy_since = None
+
+    def _painting(self, job: Job) -> Painting:
+        request = job.request
+        revision = next(model.revision for model in self._engine.models if model.id == request.model)
+        return Painting(
+            seed=request.seed,
+            model=request.model,
+            model_revision=revision,
+            scheduler=request.scheduler,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            batch_size=job.batch_size,
+        )
+
+
+def _sample(job: Job) -> Sample:
+    assert job.sample is not None
+    return job.sample
+
+
+def _send_preview(job: Job, pixels: Any) -> None:
+    height, width, _ = pixels.shape
+    job.mailbox.put(Preview("image/png", encoding.encode_png(pixels), width, height))
+
+
+def _send_image(job: Job, pixels: Any, painting: Painting) -> None:
+    try:
+        data = encoding.encode_png(pixels)
+    except Exception as error:
+        job.mailbox.fail(error)
+        return
+    height, width, _ = pixels.shape
+    job.mailbox.put(Image("image/png", data, width, height, ImageSource.GENERATED, painting=painting))

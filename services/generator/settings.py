@@ -1,0 +1,99 @@
+"""Settings of the generator; the only reader of its environment."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from rpc.settings import ServerSettings
+
+
+class GeneratorSettings(ServerSettings):
+    """What the generator can be told; each is an environment variable with the prefix GENERATOR_."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GENERATOR_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    listen: str = Field("127.0.0.1:50051", description="Address and port to serve on.")
+    drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long images in work may take at shutdown.")
+
+    model: str = Field(
+        "",
+        description="The default model: a diffusers folder, a .safetensors file or a hub id, optionally `@commit`. "
+        "Empty: the house model if it is there, else a small one with random weights, made on the first start.",
+    )
+    models: str = Field(
+        "",
+        description="Further models that requests may name, comma-separated `name=source`; nothing else is loaded.",
+    )
+    models_dir: Path = Field(Path("var/models"), description="Where models are made and hub models are kept.")
+    vae: str = Field("", description="Another VAE for the default model: a folder, file or hub id.")
+    memory_budget_gib: float = Field(
+        0.0, ge=0, description="Weights kept in memory at once, in GiB; the least recently used model goes. 0: no limit."
+    )
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute; auto: CUDA if there is one.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Type of the weights; auto: bfloat16 on CUDA, float32 on the CPU."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of PyTorch; 0: as many as there are cores.")
+    max_batch: int = Field(
+        0, ge=0, le=64, description="Images painted at once; 0: as many as still pay, measured at start."
+    )
+    queue_capacity: int = Field(64, ge=0, le=10_000, description="Requests that may wait before RESOURCE_EXHAUSTED.")
+    decode_chunk: int = Field(4, ge=1, le=64, description="Finished images decoded together between two steps.")
+    prompt_cache: int = Field(256, ge=0, le=100_000, description="Encoded prompts kept; about 0.5 MB each for SDXL.")
+    step_timeout_seconds: float = Field(
+        120.0, gt=0, le=3600, description="A denoising step or decode that takes longer ends the process as hung."
+    )
+
+    pexels_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias="PEXELS_API_KEY", description="Key of the Pexels API; empty: no stock photos."
+    )
+    pexels_api_url: str = Field(
+        "https://api.pexels.com/v1", validation_alias="PEXELS_API_URL", description="Base address of the Pexels API."
+    )
+    pexels_image_hosts: str = Field(
+        "images.pexels.com",
+        validation_alias="PEXELS_IMAGE_HOSTS",
+        description="Hosts that photos may be fetched from, comma-separated.",
+    )
+    pexels_timeout_seconds: float = Field(
+        10.0, gt=0, le=120, validation_alias="PEXELS_TIMEOUT_SECONDS", description="Limit of one Pexels request."
+    )
+    pexels_max_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1024,
+        le=256 * 1024 * 1024,
+        validation_alias="PEXELS_MAX_BYTES",
+        description="Largest photo accepted, in bytes.",
+    )
+
+    @field_validator("models")
+    @classmethod
+    def _check_models(cls, value: str) -> str:
+        for entry in filter(None, map(str.strip, value.split(","))):
+            name, _, source = entry.partition("=")
+            if not name.strip() or not source.strip():
+                raise ValueError(f"{entry!r} is not `name=source`")
+        return value
+
+    @field_validator("pexels_api_url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if not value.startswith(("https://", "http://")):
+            raise ValueError("must be an http or https address")
+        return value.rstrip("/")
+
+    @property
+    def further_models(self) -> dict[str, str]:
+        """GENERATOR_MODELS as name → source."""
+        entries = [entry.partition("=") for entry in self.models.split(",") if entry.strip()]
+        return {name.strip(): source.strip() for name, _, source in entries}
+
+    @property
+    def image_hosts(self) -> frozenset[str]:
+        """PEXELS_IMAGE_HOSTS as a set."""
+        return frozenset(host.strip().lower() for host in self.pexels_image_hosts.split(",") if host.strip())

@@ -1,0 +1,102 @@
+import asyncio
+import hashlib
+import io
+
+import grpc
+import numpy as np
+import pytest
+from conftest import Client
+from frontispiece.generator.v1 import generator_pb2 as pb
+from PIL import Image
+
+from rpc import errors
+
+
+async def refused(client: Client, **fields: object) -> errors.RpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.generate(**fields)
+    return errors.from_call(caught.value)
+
+
+class TestGenerate:
+    async def test_a_prompt_becomes_a_picture_and_all_is_told(self, client: Client) -> None:
+        reply = await client.generate(prompt="a lighthouse at dusk", seed=3, num_inference_steps=5, guidance_scale=4)
+        image = reply.image
+        assert image.content_type == "image/png"
+        assert image.size_bytes == len(reply.data)
+        assert image.sha256 == hashlib.sha256(reply.data).hexdigest()
+        assert (image.width, image.height) == (64, 64)
+        assert (image.seed, image.num_inference_steps, image.guidance_scale) == (3, 5, 4.0)
+        assert (image.source, image.model, image.scheduler) == (pb.IMAGE_SOURCE_GENERATED, "tiny", "euler")
+        assert len(image.model_revision) == 40
+        assert image.batch_size == 1
+        pixels = np.asarray(Image.open(io.BytesIO(reply.data)))
+        assert pixels.shape == (64, 64, 3)
+        assert pixels.std() > 1
+        steps = [progress.step for progress in reply.all("progress")]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == 5
+
+    async def test_the_same_seed_gives_the_same_bytes_and_another_does_not(self, client: Client) -> None:
+        one, two, other = [
+            (await client.generate(prompt="a", num_inference_steps=2, seed=seed)).data for seed in (1, 1, 2)
+        ]
+        assert one == two
+        assert one != other
+
+    async def test_a_seed_is_chosen_and_returned(self, client: Client) -> None:
+        first = await client.generate(prompt="a", num_inference_steps=1)
+        again = await client.generate(prompt="a", num_inference_steps=1, seed=first.image.seed)
+        assert 0 <= first.image.seed <= 2**53 - 1
+        assert first.data == again.data
+
+    async def test_requests_at_once_share_steps(self, client: Client) -> None:
+        replies = await asyncio.gather(
+            *(client.generate(prompt=f"number {i}", num_inference_steps=12, seed=i) for i in range(4))
+        )
+        assert max(reply.image.batch_size for reply in replies) > 1
+        assert len({reply.data for reply in replies}) == 4
+
+
+class TestBadRequests:
+    @pytest.mark.parametrize(
+        ("field", "fields"),
+        [
+            ("prompt", {"prompt": ""}),
+            ("prompt", {"prompt": "x" * 2001}),
+            ("prompt", {"prompt": "a\0b"}),
+            ("negative_prompt", {"negative_prompt": "x" * 2001}),
+            ("width", {"width": 100}),
+            ("width", {"width": 56}),
+            ("height", {"height": 4096}),
+            ("num_inference_steps", {"num_inference_steps": 0}),
+            ("num_inference_steps", {"num_inference_steps": 81}),
+            ("guidance_scale", {"guidance_scale": 30.5}),
+            ("guidance_scale", {"guidance_scale": -0.1}),
+            ("guidance_scale", {"guidance_scale": float("nan")}),
+            ("guidance_scale", {"guidance_scale": float("inf")}),
+            ("seed", {"seed": 2**53}),
+            ("scheduler", {"scheduler": "nobody"}),
+            ("model", {"model": "../other"}),
+            ("source", {"source": 9}),
+        ],
+    )
+    async def test_the_wrong_field_is_named(self, client: Client, field: str, fields: dict[str, object]) -> None:
+        error = await refused(client, **{"prompt": "a", **fields})
+        assert isinstance(error, errors.InvalidArgument)
+        assert [violation.field for violation in error.violations] == [field]
+
+    async def test_stock_photos_need_a_key(self, client: Client) -> None:
+        error = await refused(client, prompt="a", source=pb.IMAGE_SOURCE_STOCK)
+        assert isinstance(error, errors.FailedPrecondition)
+        assert "PEXELS_API_KEY" in error.message
+
+
+async def test_capabilities_tell_the_true_ranges(client: Client) -> None:
+    capabilities = await client.capabilities()
+    (model,) = capabilities.models
+    assert model.id == "tiny"
+    assert model.schedulers[0] == "euler"
+    assert (model.width.min, model.width.max, model.width.step, model.width.default) == (64, 1024, 8, 64)
+    assert (capabilities.slot_count, capabilities.free_slot_count) == (4, 4)
+    assert (capabilities.device, capabilities.stock_available) == ("cpu", False)
