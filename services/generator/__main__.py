@@ -45,9 +45,7 @@ async def main(settings: GeneratorSettings) -> bool:
 def service(batcher: Batcher, stock: StockPhotos) -> Service:
     """The gRPC service over its parts."""
     servicer = GeneratorServicer(batcher, stock)
-    return Service(
-        SERVICE_NAME, lambda grpc: generator_pb2_grpc.add_GeneratorServiceServicer_to_server(servicer, grpc)
-    )
+    return Service(SERVICE_NAME, lambda grpc: generator_pb2_grpc.add_GeneratorServiceServicer_to_server(servicer, grpc))
 
 
 def make_engine(settings: GeneratorSettings) -> "SdxlEngine":

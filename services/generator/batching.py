@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 
 from rpc.errors import RpcError, Unavailable
@@ -68,7 +68,7 @@ class Batcher:
         """How busy it is now."""
         return self._line.load()
 
-    async def paint(self, request: ImageRequest) -> AsyncIterator[Event]:
+    async def paint(self, request: ImageRequest) -> AsyncGenerator[Event]:
         """Queue a request and tell its events; the last is the image. Closing the iteration cancels the request.
 
         Raises ResourceExhausted when too many wait, Unavailable when the process ends, Internal with the reason

@@ -1,4 +1,4 @@
-"""PNG in milliseconds: one filter for all lines and Intel's ISA-L, which gives other threads the interpreter meanwhile."""
+"""PNG in milliseconds: one filter for all lines and Intel's ISA-L, which lets other threads run meanwhile."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""What happens when an engine fails: too much at once is tried smaller, a bad sample fails alone, a lost device is fatal."""
+"""What happens when an engine fails: too much is tried smaller, a bad sample fails alone, a lost device is fatal."""
 
 import logging
 from collections.abc import Callable, Sequence

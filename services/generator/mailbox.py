@@ -1,7 +1,7 @@
-"""From the engine thread to one caller: keeps only the newest progress and preview, so a slow reader costs no memory."""
+"""From the engine thread to one caller: only the newest progress is kept, so a slow reader costs no memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from services.generator.models import Event, Image
 
@@ -28,7 +28,7 @@ class Mailbox:
         """End the stream with an error."""
         self._call(None, error)
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event]:
         """The events until the image, which is the last. Raises what `fail` was given."""
         while True:
             await self._arrived.wait()
@@ -57,5 +57,3 @@ class Mailbox:
             self._events.pop(type(event), None)  # the newest goes to the end, so that the order stays true
             self._events[type(event)] = event
         self._arrived.set()
-
-

@@ -5,7 +5,7 @@ size starves another. A job that is cancelled leaves before the next step and is
 """
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any

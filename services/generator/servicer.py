@@ -42,7 +42,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self._batcher = batcher
         self._stock = stock
 
-    async def GetCapabilities(  # noqa: N802  # the contract's name
+    async def GetCapabilities(  # the contract's name
         self, request: pb.GetCapabilitiesRequest, context: Context
     ) -> pb.GetCapabilitiesResponse:
         """What this generator can do, and how busy it is."""
@@ -57,7 +57,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
             stock_available=self._stock.available,
         )
 
-    async def Generate(  # noqa: N802  # the contract's name
+    async def Generate(  # the contract's name
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateResponse]:
         """One image, as a stream of events. The end of the call, however it comes, ends the work."""
@@ -77,7 +77,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
 
 def _decode_draft(request: pb.GenerateRequest) -> Draft:
     def given(name: str, value: Any) -> Any:
-        return value if request.HasField(name) else None  # type: ignore[arg-type]  # one of the optional fields
+        return value if request.HasField(name) else None
 
     return Draft(
         prompt=request.prompt,

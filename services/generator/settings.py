@@ -31,7 +31,9 @@ class GeneratorSettings(ServerSettings):
     models_dir: Path = Field(Path("var/models"), description="Where models are made and hub models are kept.")
     vae: str = Field("", description="Another VAE for the default model: a folder, file or hub id.")
     memory_budget_gib: float = Field(
-        0.0, ge=0, description="Weights kept in memory at once, in GiB; the least recently used model goes. 0: no limit."
+        0.0,
+        ge=0,
+        description="Weights kept in memory, in GiB; beyond, the least recently used model goes. 0: no limit.",
     )
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute; auto: CUDA if there is one.")

@@ -6,11 +6,11 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from conftest import request, sdxl
 
 from services.generator.engines import schedulers
 from services.generator.engines.sdxl import SdxlEngine
 from services.generator.models import ImageRequest
+from tests.generator.harness import request, sdxl
 
 TOLERANCE = 1e-4
 
@@ -19,6 +19,7 @@ TOLERANCE = 1e-4
 def stock(checkpoint: Path) -> Any:
     pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(checkpoint, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.own_scheduler_config = pipeline.scheduler.config
     return pipeline
 
 
@@ -30,7 +31,7 @@ def engine(checkpoint: Path) -> SdxlEngine:
 
 
 def reference(stock: Any, wanted: ImageRequest) -> torch.Tensor:
-    stock.scheduler = schedulers.make_scheduler(wanted.scheduler, stock.scheduler.config)
+    stock.scheduler = schedulers.make_scheduler(wanted.scheduler, stock.own_scheduler_config)
     return stock(
         wanted.prompt,
         negative_prompt=wanted.negative_prompt or None,

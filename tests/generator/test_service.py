@@ -5,11 +5,11 @@ import io
 import grpc
 import numpy as np
 import pytest
-from conftest import Client
 from frontispiece.generator.v1 import generator_pb2 as pb
 from PIL import Image
 
 from rpc import errors
+from tests.generator.harness import Client
 
 
 async def refused(client: Client, **fields: object) -> errors.RpcError:

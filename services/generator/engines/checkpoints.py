@@ -113,7 +113,9 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None) ->
             loader = AutoencoderKL.from_single_file if vae.is_file() else AutoencoderKL.from_pretrained
             options["vae"] = loader(str(vae), dtype=dtype)
         if checkpoint.path.is_file():
-            pipeline = StableDiffusionXLPipeline.from_single_file(str(checkpoint.path), add_watermarker=False, **options)
+            pipeline = StableDiffusionXLPipeline.from_single_file(
+                str(checkpoint.path), add_watermarker=False, **options
+            )
         else:
             pipeline = StableDiffusionXLPipeline.from_pretrained(
                 checkpoint.path, add_watermarker=False, trust_remote_code=False, **options

@@ -100,5 +100,6 @@ def _numbers(sample: SdxlSample) -> Tensor:
 
 def _own_step(sample: SdxlSample, out: Tensor, latents: Tensor) -> Tensor:
     timestep = sample.scheduler.timesteps[sample.steps_done]
-    stepped: Tensor = sample.scheduler.step(out[None], timestep, latents[None], return_dict=False)[0]
+    # Copies: these schedulers remember what they are given, and the batch's tensors change under them.
+    stepped: Tensor = sample.scheduler.step(out[None].clone(), timestep, latents[None].clone(), return_dict=False)[0]
     return stepped[0]

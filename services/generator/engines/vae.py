@@ -59,7 +59,7 @@ class Decoder:
         return images.float()
 
     def _fit_preview(self) -> Tensor:
-        """The (5, 3) matrix that best turns this VAE's latents, and 1, into its colours; fitted, so right for any VAE."""
+        """The (5, 3) matrix that best turns the latents of this VAE, and 1, into colours; fitted, so right for any."""
         parameter = next(self._vae.parameters())
         generator = torch.Generator().manual_seed(0)
         patches = torch.randn((_FITTED_LATENTS, 4, _FITTED_SIZE // 4, _FITTED_SIZE // 4), generator=generator)
@@ -68,7 +68,8 @@ class Decoder:
         colours = torch.nn.functional.adaptive_avg_pool2d(images, (_FITTED_SIZE, _FITTED_SIZE))
         features = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1).permute(0, 2, 3, 1).reshape(-1, 5)
         solution = torch.linalg.lstsq(features, colours.permute(0, 2, 3, 1).reshape(-1, 3)).solution
-        return solution.to(parameter.device)
+        matrix: Tensor = solution.to(parameter.device)
+        return matrix
 
 
 def _judge(pixels: Pixels, is_finite: bool, is_varied: bool) -> Pixels | InvalidImage:
