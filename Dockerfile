@@ -1,0 +1,107 @@
+# The images of the four processes, one target each:  docker build --target posts -t frontispiece-posts .
+#
+# Each holds its own folder, the contracts it speaks, `rpc`, and the locked requirements of its own extra; nothing else.
+# BASE_IMAGE may be any Debian-like image with Python 3.11 or later and venv (deploy/compose/base-image.sh makes one
+# without an image registry). Needs BuildKit.
+ARG BASE_IMAGE=python:3.12-slim-bookworm
+
+# uv, as `make setup` uses it. It installs into the images below from outside, so that neither it nor pip is in them.
+FROM ${BASE_IMAGE} AS installer
+COPY requirements/bootstrap.txt /tmp/
+RUN python3 -m venv /installer \
+ && /installer/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/bootstrap.txt
+
+FROM ${BASE_IMAGE} AS base
+# The malloc and gRPC settings: docs/decisions/0003. HOME: the root file system is read-only.
+ENV PATH=/venv/bin:$PATH \
+    PYTHONPATH=/app \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    MALLOC_MMAP_THRESHOLD_=33554432 \
+    MALLOC_TRIM_THRESHOLD_=67108864 \
+    MALLOC_ARENA_MAX=2 \
+    GRPC_VERBOSITY=ERROR \
+    FRONTISPIECE_LOG_FORMAT=json
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin frontispiece \
+ && install -d -o frontispiece -g frontispiece /var/lib/frontispiece \
+ && python3 -m venv --without-pip /venv
+WORKDIR /app
+STOPSIGNAL SIGTERM
+
+FROM base AS storage
+RUN --mount=from=installer,source=/installer,target=/installer \
+    --mount=type=bind,source=requirements/storage.txt,target=/requirements.txt \
+    --mount=type=cache,id=uv,target=/cache/uv \
+    UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
+      --python /venv/bin/python --require-hashes -r /requirements.txt
+RUN install -d -o frontispiece -g frontispiece /var/lib/frontispiece/media
+COPY protos/frontispiece/__init__.py frontispiece/
+COPY protos/frontispiece/storage frontispiece/storage
+COPY rpc rpc
+COPY services/__init__.py services/
+COPY services/storage services/storage
+RUN python -m compileall -q .
+ENV STORAGE_LISTEN=0.0.0.0:50052 STORAGE_LOCAL_ROOT=/var/lib/frontispiece/media
+USER frontispiece
+EXPOSE 50052
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \
+  CMD ["python", "-m", "rpc.health", "127.0.0.1:50052", "frontispiece.storage.v1.ImageService"]
+CMD ["python", "-m", "services.storage"]
+
+FROM base AS posts
+RUN --mount=from=installer,source=/installer,target=/installer \
+    --mount=type=bind,source=requirements/posts.txt,target=/requirements.txt \
+    --mount=type=cache,id=uv,target=/cache/uv \
+    UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
+      --python /venv/bin/python --require-hashes -r /requirements.txt
+COPY protos/frontispiece frontispiece
+COPY rpc rpc
+COPY services/__init__.py services/
+COPY services/posts services/posts
+RUN python -m compileall -q .
+ENV POSTS_LISTEN=0.0.0.0:50053
+USER frontispiece
+EXPOSE 50053
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \
+  CMD ["python", "-m", "rpc.health", "127.0.0.1:50053", "frontispiece.posts.v1.TaskService"]
+CMD ["python", "-m", "services.posts"]
+
+FROM base AS gateway
+RUN --mount=from=installer,source=/installer,target=/installer \
+    --mount=type=bind,source=requirements/gateway.txt,target=/requirements.txt \
+    --mount=type=cache,id=uv,target=/cache/uv \
+    UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
+      --python /venv/bin/python --require-hashes -r /requirements.txt
+COPY protos/frontispiece frontispiece
+COPY rpc rpc
+COPY gateway gateway
+RUN python -m compileall -q .
+ENV GATEWAY_HOST=0.0.0.0 GATEWAY_PORT=8080 GATEWAY_TOKEN_FILE=/var/lib/frontispiece/token
+USER frontispiece
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]
+CMD ["python", "-m", "gateway"]
+
+# Last: it is by far the largest (PyTorch with CUDA), and builders without BuildKit build every stage before the target.
+FROM base AS generator
+RUN --mount=from=installer,source=/installer,target=/installer \
+    --mount=type=bind,source=requirements/generator.txt,target=/requirements.txt \
+    --mount=type=cache,id=uv,target=/cache/uv \
+    UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
+      --python /venv/bin/python --require-hashes -r /requirements.txt
+RUN install -d -o frontispiece -g frontispiece /var/lib/frontispiece/models
+COPY protos/frontispiece/__init__.py frontispiece/
+COPY protos/frontispiece/generator frontispiece/generator
+COPY rpc rpc
+COPY services/__init__.py services/
+COPY services/generator services/generator
+RUN python -m compileall -q .
+ENV GENERATOR_LISTEN=0.0.0.0:50051 GENERATOR_MODELS_DIR=/var/lib/frontispiece/models
+USER frontispiece
+EXPOSE 50051
+# Loading a large model takes minutes.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=600s \
+  CMD ["python", "-m", "rpc.health", "127.0.0.1:50051", "frontispiece.generator.v1.GeneratorService"]
+CMD ["python", "-m", "services.generator"]
