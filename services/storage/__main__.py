@@ -50,7 +50,7 @@ async def assembled(chosen: StorageSettings) -> AsyncIterator[tuple[server.Servi
     """The service with all it needs, checked. Raises BackendRefused or OSError when the settings cannot work."""
     backend = open_backend(chosen)
     decoder = Decoder(chosen.decode_threads)
-    urls = Urls(chosen.public_base_url, chosen.cloudfront_domain if chosen.s3_chosen else "")
+    urls = Urls(chosen.public_base_url, chosen.cdn)
     health = Health(backend, chosen.health_seconds)
     try:
         await health.start()

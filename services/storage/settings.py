@@ -62,6 +62,11 @@ class StorageSettings(ServerSettings):
         validation_alias="AWS_CLOUDFRONT_DOMAIN",
         description="Host of the CloudFront distribution in front of the bucket, such as d111.cloudfront.net.",
     )
+    cdn_base_url: str = Field(
+        "",
+        description="Address of a CDN that is not at https://AWS_CLOUDFRONT_DOMAIN, such as http://localhost:8081; "
+        "image URLs begin with it.",
+    )
     s3_encryption: Literal["auto", "AES256", "aws:kms", "none"] = Field(
         "auto", description="Server-side encryption asked for; `auto`: AES256 on AWS, none on compatible servers."
     )
@@ -81,6 +86,13 @@ class StorageSettings(ServerSettings):
         """Whether images go to S3; decided by the settings alone, once."""
         return self.use_s3 == "true" or (self.use_s3 == "auto" and bool(self.s3_bucket))
 
+    @property
+    def cdn(self) -> str:
+        """What URLs at the CDN begin with, without a slash at its end; empty when there is none."""
+        if not self.s3_chosen:
+            return ""
+        return self.cdn_base_url or (f"https://{self.cloudfront_domain}" if self.cloudfront_domain else "")
+
     @field_validator("use_s3", mode="before")
     @classmethod
     def _truth(cls, value: object) -> object:
@@ -97,6 +109,11 @@ class StorageSettings(ServerSettings):
     @classmethod
     def _endpoint(cls, value: str) -> str:
         return _web_address(value, "http://127.0.0.1:8333") if value else ""
+
+    @field_validator("cdn_base_url")
+    @classmethod
+    def _cdn_base_url(cls, value: str) -> str:
+        return _web_address(value, "http://localhost:8081") if value else ""
 
     @field_validator("cloudfront_domain")
     @classmethod
@@ -134,6 +151,7 @@ class StorageSettings(ServerSettings):
             "AWS_ACCESS_KEY_ID": self.access_key_id.get_secret_value(),
             "AWS_ENDPOINT_URL_S3": self.s3_endpoint_url,
             "AWS_CLOUDFRONT_DOMAIN": self.cloudfront_domain,
+            "STORAGE_CDN_BASE_URL": self.cdn_base_url,
         }
         return [name for name, value in given.items() if value]
 

@@ -8,10 +8,10 @@ _SAFE_IN_PATH = "/!*'()"
 class Urls:
     """Makes lasting URLs: of the CDN where there is one, else of the gateway."""
 
-    def __init__(self, public_base_url: str, cdn_domain: str = "") -> None:
-        """`public_base_url`: of the gateway, without a slash at its end; `cdn_domain`: a bare host, or empty."""
+    def __init__(self, public_base_url: str, cdn_base_url: str = "") -> None:
+        """`public_base_url`: of the gateway; `cdn_base_url`: of the CDN, or empty; no slash at the end of either."""
         self._media = f"{public_base_url}/media"
-        self._cdn = f"https://{cdn_domain}" if cdn_domain else ""
+        self._cdn = cdn_base_url
 
     @property
     def base_url(self) -> str:
