@@ -1,0 +1,254 @@
+"""The two services that posts drives, as plain calls: messages stop here."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import grpc
+from frontispiece.generator.v1 import generator_pb2, generator_pb2_grpc
+from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
+
+from rpc import errors
+from rpc.channel import open_channel
+from services.posts.models import Parameters
+
+CHUNK_BYTES = 256 * 1024
+STORE_TIMEOUT_SECONDS = 30.0
+CALL_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """How many requests a generator works on at once, and whether some model sends previews."""
+
+    slot_count: int
+    previews: bool
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The request waits in the generator behind `position` others."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A denoising step is done."""
+
+    step: int
+    total_steps: int
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A rough picture."""
+
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What the generator says about the image whose bytes follow; not checked yet."""
+
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    is_stock: bool
+    seed: int
+    model: str
+    model_revision: str
+    scheduler: str
+    num_inference_steps: int
+    guidance_scale: float
+    batch_size: int
+    credit_provider: str
+    credit_author: str
+    credit_url: str
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """Where storage keeps an image, and what it found it to be."""
+
+    key: str
+    url: str
+    is_in_s3: bool
+    width: int
+    height: int
+    content_type: str
+    size_bytes: int
+    sha256: str
+    thumbhash: str
+
+
+GeneratorEvent = Waiting | Step | Sketch | Painted | bytes
+
+
+class GeneratorClient:
+    """One generator. Every method raises the RpcError that the call ended with."""
+
+    def __init__(self, target: str) -> None:
+        """Connect to `target` when first needed."""
+        self.target = target
+        # No retries: another attempt is the queue's business. No health check: GetCapabilities is asked first anyway.
+        self._channel = open_channel(target)
+        self._stub: Any = generator_pb2_grpc.GeneratorServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the connection; calls in progress are cancelled."""
+        await self._channel.close()
+
+    async def capabilities(self) -> Capabilities:
+        """Ask how much it can do."""
+        try:
+            answer = await self._stub.GetCapabilities(
+                generator_pb2.GetCapabilitiesRequest(), timeout=CALL_TIMEOUT_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            raise errors.from_call(error) from error
+        return Capabilities(max(1, min(answer.slot_count, 1024)), any(model.previews for model in answer.models))
+
+    async def generate(
+        self, request_id: str, wanted: Parameters, seed: int, preview_interval: int, timeout_seconds: float
+    ) -> AsyncGenerator[GeneratorEvent, None]:
+        """Make one image: what happens meanwhile, then Painted, then its bytes. Leaving the loop cancels the call."""
+        source = generator_pb2.IMAGE_SOURCE_GENERATED if wanted.use_generation else generator_pb2.IMAGE_SOURCE_STOCK
+        request = generator_pb2.GenerateRequest(
+            request_id=request_id,
+            prompt=wanted.prompt,
+            negative_prompt=wanted.negative_prompt,
+            width=wanted.width,
+            height=wanted.height,
+            num_inference_steps=wanted.num_inference_steps,
+            guidance_scale=wanted.guidance_scale,
+            seed=seed,
+            scheduler=wanted.scheduler,
+            model=wanted.model,
+            source=source,
+            preview_interval=preview_interval,
+        )
+        call = self._stub.Generate(request, timeout=timeout_seconds)
+        try:
+            async for response in call:
+                if event := _generator_event(response):
+                    yield event
+        except grpc.aio.AioRpcError as error:
+            raise errors.from_call(error) from error
+        finally:
+            call.cancel()
+
+
+class StorageClient:
+    """The storage service. Every method raises the RpcError that the call ended with."""
+
+    def __init__(self, target: str) -> None:
+        """Connect to `target` when first needed."""
+        self._channel = open_channel(target)
+        self._stub: Any = images_pb2_grpc.ImageServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def store(
+        self, request_id: str, request_time: datetime, task_id: str, sha256: str, chunks: Sequence[bytes]
+    ) -> StoredImage:
+        """Store an image durably. The same request and bytes give the same key."""
+        header = images_pb2.StoreImageHeader(
+            request_id=request_id,
+            task_id=task_id,
+            size_bytes=sum(len(chunk) for chunk in chunks),
+            sha256=sha256,
+        )
+        header.request_time.FromDatetime(request_time)
+
+        async def parts() -> AsyncIterator[images_pb2.StoreImageRequest]:
+            yield images_pb2.StoreImageRequest(header=header)
+            for chunk in chunks:
+                for start in range(0, len(chunk), CHUNK_BYTES):
+                    yield images_pb2.StoreImageRequest(chunk=chunk[start : start + CHUNK_BYTES])
+
+        try:
+            answer = await self._stub.StoreImage(parts(), timeout=STORE_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise errors.from_call(error) from error
+        return _stored(answer.image)
+
+    async def describe(self, key: str) -> StoredImage:
+        """What is stored under `key`. Raises NotFound, InvalidArgument (not a key)."""
+        request = images_pb2.GetImageRequest(key=key, header_only=True)
+        call = self._stub.GetImage(request, timeout=CALL_TIMEOUT_SECONDS)
+        try:
+            async for response in call:
+                if response.WhichOneof("part") == "header":
+                    return _stored(response.header.image)
+        except grpc.aio.AioRpcError as error:
+            raise errors.from_call(error) from error
+        finally:
+            call.cancel()
+        raise errors.Unavailable("storage did not say what it has", reason="STORAGE_ANSWER_INVALID")
+
+    async def keep(self, key: str) -> None:
+        """Tell that a post shows this image, so that it never expires. Raises NotFound."""
+        request = images_pb2.SetImageStateRequest(key=key, state=images_pb2.IMAGE_STATE_PUBLISHED)
+        try:
+            await self._stub.SetImageState(request, timeout=CALL_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise errors.from_call(error) from error
+
+
+def _generator_event(response: generator_pb2.GenerateResponse) -> GeneratorEvent | None:
+    kind = response.WhichOneof("event")
+    if kind == "chunk":
+        return response.chunk
+    if kind == "progress":
+        eta = response.progress.eta.ToNanoseconds() / 1e9 if response.progress.HasField("eta") else None
+        return Step(response.progress.step, response.progress.total_steps, eta)
+    if kind == "queued":
+        return Waiting(response.queued.position)
+    if kind == "preview":
+        return Sketch(response.preview.content_type, response.preview.data)
+    if kind == "image":
+        return _painted(response.image)
+    return None  # a kind of a newer generator
+
+
+def _painted(image: generator_pb2.ImageMetadata) -> Painted:
+    return Painted(
+        content_type=image.content_type,
+        size_bytes=image.size_bytes,
+        sha256=image.sha256,
+        width=image.width,
+        height=image.height,
+        is_stock=image.source == generator_pb2.IMAGE_SOURCE_STOCK,
+        seed=image.seed,
+        model=image.model,
+        model_revision=image.model_revision,
+        scheduler=image.scheduler,
+        num_inference_steps=image.num_inference_steps,
+        guidance_scale=image.guidance_scale,
+        batch_size=image.batch_size,
+        credit_provider=image.attribution.provider,
+        credit_author=image.attribution.author,
+        credit_url=image.attribution.source_url,
+    )
+
+
+def _stored(image: images_pb2.Image) -> StoredImage:
+    return StoredImage(
+        key=image.key,
+        url=image.url,
+        is_in_s3=image.backend == images_pb2.IMAGE_BACKEND_S3,
+        width=image.width,
+        height=image.height,
+        content_type=image.content_type,
+        size_bytes=image.size_bytes,
+        sha256=image.sha256,
+        thumbhash=image.thumbhash,
+    )

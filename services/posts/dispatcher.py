@@ -1,0 +1,212 @@
+"""Brings queued tasks to generators: claims one when a generator has room for it, never before."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+from rpc import errors
+from services.posts.announcements import Stored
+from services.posts.attempt import Attempt, Terms
+from services.posts.clients import Capabilities, GeneratorClient, StorageClient
+from services.posts.database import Database
+from services.posts.models import TaskState
+from services.posts.queue import Claim, Queue
+
+log = logging.getLogger(__name__)
+
+_MAX_PAUSE_SECONDS = 10.0
+_RELEASE_SECONDS = 3.0
+
+
+class Dispatcher:
+    """A lane for each generator, and the attempts in progress."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        record: Database,
+        generators: Sequence[GeneratorClient],
+        storage: StorageClient,
+        terms: Terms,
+        poll_seconds: float,
+    ) -> None:
+        """`poll_seconds`: how often the queue is looked at when no notification comes."""
+        self._queue = queue
+        self._record = record
+        self._storage = storage
+        self._terms = terms
+        self._attempts: dict[uuid.UUID, Attempt] = {}
+        self._lanes = [_Lane(self, generator, poll_seconds) for generator in generators]
+        self._lane_tasks: list[asyncio.Task[None]] = []
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Dispatch for as long as the block lasts; leaving it gives back what is in progress."""
+        self._lane_tasks = [asyncio.create_task(lane.run()) for lane in self._lanes]
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Claim nothing more, stop all attempts and give their tasks back, so that others go on at once."""
+        for task in self._lane_tasks:
+            task.cancel()
+        await asyncio.gather(*self._lane_tasks, return_exceptions=True)
+        self._lane_tasks = []
+        await asyncio.sleep(0)  # a task that is cancelled before its first step gives nothing back
+        await asyncio.gather(*(lane.stop() for lane in self._lanes))
+
+    def on_stored(self, stored: Stored) -> None:
+        """An event was stored: look for work, or look whether an attempt still holds its task."""
+        if stored.state is TaskState.QUEUED:
+            self.on_gap()
+        attempt = self._attempts.get(stored.task_id)
+        if attempt and stored.state not in (None, TaskState.GENERATING):
+            attempt.check_lease()
+
+    def on_gap(self) -> None:
+        """Notifications may have been missed: look for work."""
+        for lane in self._lanes:
+            lane.wake()
+
+    async def has_due(self) -> bool:
+        """Whether some task waits whose time has come."""
+        return await self._queue.has_due()
+
+    async def claim(self) -> Claim | None:
+        """The next task, ours now; being stopped meanwhile gives it back."""
+        claiming = asyncio.ensure_future(self._queue.claim())
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            with contextlib.suppress(errors.RpcError):
+                if claim := await claiming:
+                    await self._give_back(claim)
+            raise
+
+    def attempt(self, claim: Claim, lane: "_Lane", previews: bool) -> Attempt:
+        """An attempt at a claimed task with a lane's generator."""
+        terms = self._terms if previews else replace(self._terms, preview_interval=0)
+        return Attempt(claim, self._queue, self._record, lane.generator, self._storage, terms, lane.wake)
+
+    async def work(self, attempt: Attempt) -> float:
+        """Run an attempt; when it is stopped from outside, give its task back. Answers what Attempt.run answers."""
+        task_id = attempt.claim.task.id
+        self._attempts[task_id] = attempt
+        try:
+            return await attempt.run()
+        except asyncio.CancelledError:
+            await asyncio.shield(self._give_back(attempt.claim))
+            raise
+        finally:
+            if self._attempts.get(task_id) is attempt:
+                del self._attempts[task_id]
+
+    async def _give_back(self, claim: Claim) -> None:
+        with contextlib.suppress(errors.RpcError, TimeoutError):
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                if await self._queue.give_back(claim):
+                    log.info("task given back", extra={"task_id": str(claim.task.id)})
+
+
+class _Lane:
+    """One generator: how much it has in hand of ours, and the loop that fills it."""
+
+    def __init__(self, dispatcher: Dispatcher, generator: GeneratorClient, poll_seconds: float) -> None:
+        self.generator = generator
+        self._attempts: dict[Attempt, asyncio.Task[None]] = {}
+        self._dispatcher = dispatcher
+        self._poll_seconds = poll_seconds
+        self._slot_count = 1
+        self._woken = asyncio.Event()
+        self._failures = 0
+        self._pause = 0.0
+
+    def wake(self) -> None:
+        """There may be work, or room for it."""
+        self._woken.set()
+
+    async def stop(self) -> None:
+        """Stop all attempts; each gives its task back."""
+        tasks = list(self._attempts.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the generator has less of ours in hand than it can work on at once."""
+        return sum(attempt.held_slots for attempt in self._attempts) < self._slot_count
+
+    async def run(self) -> None:
+        """Claim and start while there is work and room; until cancelled."""
+        while True:
+            self._woken.clear()
+            try:
+                if self.has_room and await self._dispatcher.has_due() and await self._start_one():
+                    continue
+            except errors.RpcError as error:
+                log.warning("dispatching again soon: %s", error.message, extra={"target": self.generator.target})
+            except Exception:
+                log.exception("dispatching broke off")
+            await self._rest()
+
+    async def _start_one(self) -> bool:
+        """Claim a task if the generator answers and has room; whether one was started."""
+        capabilities = await self._ask()
+        if capabilities is None:
+            return False
+        self._slot_count = capabilities.slot_count
+        if not self.has_room or self._pause > 0:
+            return False
+        claim = await self._dispatcher.claim()
+        if claim is None:
+            return False
+        attempt = self._dispatcher.attempt(claim, self, capabilities.previews)
+        self._attempts[attempt] = asyncio.create_task(self._work(attempt))
+        return True
+
+    async def _ask(self) -> Capabilities | None:
+        """What the generator can do now; None when it does not answer. No attempt is spent on a dead one."""
+        try:
+            capabilities = await self.generator.capabilities()
+        except errors.RpcError as error:
+            if self._failures == 0:
+                log.warning("generator does not answer: %s", error.message, extra={"target": self.generator.target})
+            self._failures += 1
+            return None
+        if self._failures:
+            log.info("generator answers again", extra={"target": self.generator.target})
+        self._failures = 0
+        return capabilities
+
+    async def _work(self, attempt: Attempt) -> None:
+        try:
+            asked_pause = await self._dispatcher.work(attempt)
+        except Exception:
+            # The lease runs out and the task is swept: it is not lost.
+            log.exception("attempt broke off", extra={"task_id": str(attempt.claim.task.id)})
+            return
+        finally:
+            del self._attempts[attempt]
+            self.wake()
+        if asked_pause:
+            self._pause = max(asked_pause, min(2 * self._pause, _MAX_PAUSE_SECONDS))
+
+    async def _rest(self) -> None:
+        """Wait for a reason to look again."""
+        if self._pause:
+            await asyncio.sleep(self._pause)
+            self._pause = 0.0
+            return
+        seconds = self._poll_seconds
+        if self._failures:
+            seconds = min(seconds * 2 ** min(self._failures - 1, 6), _MAX_PAUSE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):
+                await self._woken.wait()

@@ -1,0 +1,52 @@
+"""Calls that may be sent twice: which request made what, remembered in the transaction that made it."""
+
+import hashlib
+import json
+import uuid
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from rpc import errors
+from services.posts.database import Connection
+
+RESERVE = """
+INSERT INTO idempotency_keys (principal, operation, key, request_hash, result_id) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+RETURNING result_id
+"""
+
+FIND = "SELECT request_hash, result_id FROM idempotency_keys WHERE principal = $1 AND operation = $2 AND key = $3"
+
+
+def digest(*parts: object) -> bytes:
+    """SHA-256 over dataclasses, tuples and plain values: equal requests have equal digests."""
+
+    def plain(value: object) -> Any:
+        return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+
+    return hashlib.sha256(json.dumps(parts, default=plain, sort_keys=True).encode()).digest()
+
+
+def mismatch(field: str) -> errors.AlreadyExists:
+    """The error for a key that was used with another body."""
+    return errors.AlreadyExists(
+        f"this {field} was used before with another body", reason="IDEMPOTENCY_MISMATCH", metadata={"field": field}
+    )
+
+
+async def reserve(
+    connection: Connection, principal: str, operation: str, key: str, request_hash: bytes, result_id: uuid.UUID
+) -> uuid.UUID | None:
+    """Take `key` for `result_id`: None when it was free, else the result of the request that took it before.
+
+    A request in flight with the same key is waited for. Raises AlreadyExists when its body was another.
+    """
+    if await connection.fetchval(RESERVE, principal, operation, key, request_hash, result_id) is not None:
+        return None
+    row = await connection.fetchrow(FIND, principal, operation, key)
+    if row is None:  # forgotten between the two statements, after many days: take it anew
+        raise errors.Aborted("try again", reason="TRANSACTION_CONFLICT")
+    if row["request_hash"] != request_hash:
+        raise mismatch("request_id")
+    found: uuid.UUID = row["result_id"]
+    return found

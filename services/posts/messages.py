@@ -1,0 +1,173 @@
+"""Models as protobuf messages."""
+
+from datetime import datetime
+
+from frontispiece.posts.v1 import posts_pb2, tasks_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.posts.models import (
+    Event,
+    Parameters,
+    Person,
+    Post,
+    PostState,
+    Preview,
+    Progress,
+    StateChange,
+    Tag,
+    Task,
+    TaskError,
+    TaskImage,
+    TaskState,
+)
+
+_TASK_STATES: dict[TaskState, tasks_pb2.TaskState] = {
+    TaskState.QUEUED: tasks_pb2.TASK_STATE_QUEUED,
+    TaskState.GENERATING: tasks_pb2.TASK_STATE_GENERATING,
+    TaskState.AWAITING_APPROVAL: tasks_pb2.TASK_STATE_AWAITING_APPROVAL,
+    TaskState.APPROVED: tasks_pb2.TASK_STATE_APPROVED,
+    TaskState.REJECTED: tasks_pb2.TASK_STATE_REJECTED,
+    TaskState.CANCELLED: tasks_pb2.TASK_STATE_CANCELLED,
+    TaskState.FAILED: tasks_pb2.TASK_STATE_FAILED,
+}
+TASK_STATES: dict[int, TaskState] = {int(number): state for state, number in _TASK_STATES.items()}
+"""The states by their number on the wire; UNSPECIFIED is not among them."""
+
+_POST_STATES: dict[PostState, posts_pb2.PostState] = {
+    PostState.DRAFT: posts_pb2.POST_STATE_DRAFT,
+    PostState.PUBLISHED: posts_pb2.POST_STATE_PUBLISHED,
+}
+POST_STATES: dict[int, PostState] = {int(number): state for state, number in _POST_STATES.items()}
+"""The states by their number on the wire; UNSPECIFIED is not among them."""
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """A time with a zone."""
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def task(model: Task) -> tasks_pb2.Task:
+    """A task."""
+    return tasks_pb2.Task(
+        id=str(model.id),
+        state=_TASK_STATES[model.state],
+        parameters=parameters(model.parameters),
+        images=[image(item) for item in model.images],
+        attempt_count=model.attempt_count,
+        max_attempts=model.max_attempts,
+        error=error(model.error) if model.error else None,
+        queue_position=model.queue_position,
+        post_id=str(model.post_id or ""),
+        last_sequence=model.last_sequence,
+        created_by=model.created_by,
+        updated_by=model.updated_by,
+        create_time=timestamp(model.create_time),
+        update_time=timestamp(model.update_time),
+    )
+
+
+def parameters(model: Parameters) -> tasks_pb2.GenerationParameters:
+    """Parameters."""
+    return tasks_pb2.GenerationParameters(
+        prompt=model.prompt,
+        negative_prompt=model.negative_prompt,
+        width=model.width,
+        height=model.height,
+        num_inference_steps=model.num_inference_steps,
+        guidance_scale=model.guidance_scale,
+        seed=model.seed,
+        scheduler=model.scheduler,
+        model=model.model,
+        use_generation=model.use_generation,
+        candidate_count=model.candidate_count,
+    )
+
+
+def image(model: TaskImage) -> tasks_pb2.TaskImage:
+    """An image of a task."""
+    return tasks_pb2.TaskImage(**vars(model))
+
+
+def error(model: TaskError) -> tasks_pb2.TaskError:
+    """Why an attempt failed."""
+    return tasks_pb2.TaskError(reason=model.reason, message=model.message, will_retry=model.will_retry)
+
+
+def event(model: Event) -> tasks_pb2.TaskEvent:
+    """Something that happened to a task."""
+    message = tasks_pb2.TaskEvent(
+        task_id=str(model.task_id), sequence=model.sequence, time=timestamp(model.time), terminal=model.terminal
+    )
+    kind = model.kind
+    if isinstance(kind, StateChange):
+        message.state_change.CopyFrom(_state_change(kind))
+    elif isinstance(kind, Progress):
+        message.progress.CopyFrom(_progress(kind))
+    elif isinstance(kind, Preview):
+        message.preview.CopyFrom(
+            tasks_pb2.TaskPreview(index=kind.index, content_type=kind.content_type, data=kind.data)
+        )
+    else:
+        message.image.CopyFrom(image(kind))
+    return message
+
+
+def _state_change(kind: StateChange) -> tasks_pb2.TaskStateChange:
+    return tasks_pb2.TaskStateChange(
+        state=_TASK_STATES[kind.state],
+        attempt=kind.attempt,
+        error=error(kind.error) if kind.error else None,
+        actor=kind.actor,
+        post_id=str(kind.post_id or ""),
+        comment=kind.comment,
+    )
+
+
+def _progress(kind: Progress) -> tasks_pb2.TaskProgress:
+    eta = None
+    if kind.eta_seconds is not None:
+        eta = Duration()
+        eta.FromMilliseconds(int(kind.eta_seconds * 1000))
+    return tasks_pb2.TaskProgress(
+        step=kind.step, total_steps=kind.total_steps, eta=eta, queue_position=kind.queue_position
+    )
+
+
+def post(model: Post) -> posts_pb2.Post:
+    """A post."""
+    return posts_pb2.Post(
+        id=str(model.id),
+        slug=model.slug,
+        state=_POST_STATES[model.state],
+        title=model.title,
+        content=model.content,
+        featured_image=posts_pb2.FeaturedImage(**vars(model.featured_image)),
+        author=author(model.author),
+        category=category(model.category),
+        tags=model.tags,
+        task_id=str(model.task_id or ""),
+        created_by=model.created_by,
+        updated_by=model.updated_by,
+        create_time=timestamp(model.create_time),
+        update_time=timestamp(model.update_time),
+        publish_time=timestamp(model.publish_time) if model.publish_time else None,
+        etag=model.etag,
+    )
+
+
+def author(model: Person) -> posts_pb2.Author:
+    """An author."""
+    return posts_pb2.Author(id=str(model.id), slug=model.slug, name=model.name)
+
+
+def category(model: Person) -> posts_pb2.Category:
+    """A category."""
+    return posts_pb2.Category(id=str(model.id), slug=model.slug, name=model.name)
+
+
+def tag(model: Tag) -> posts_pb2.Tag:
+    """A tag."""
+    return posts_pb2.Tag(name=model.name, post_count=model.post_count)

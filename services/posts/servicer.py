@@ -1,0 +1,165 @@
+"""The RPCs of posts: messages into models, one call, models into messages."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from frontispiece.posts.v1 import posts_pb2 as p
+from frontispiece.posts.v1 import posts_pb2_grpc, tasks_pb2_grpc
+from frontispiece.posts.v1 import tasks_pb2 as t
+
+from rpc import context, errors
+from services.posts import messages, requests
+from services.posts.pictures import Pictures
+from services.posts.posts import Posts
+from services.posts.shelves import Shelves
+from services.posts.tasks import Tasks
+from services.posts.watch import Watchers
+
+Call = Any  # the context of a call; the generated stubs name a private class
+
+
+class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
+    """frontispiece.posts.v1.TaskService."""
+
+    def __init__(self, tasks: Tasks, watchers: Watchers) -> None:
+        """Serve these."""
+        self._tasks = tasks
+        self._watchers = watchers
+
+    async def CreateTask(self, request: t.CreateTaskRequest, call: Call) -> t.CreateTaskResponse:
+        """Put a task into the queue."""
+        request_id, task_id, parameters = requests.new_task(request)
+        task = await self._tasks.create(context.principal.get(), request_id, task_id, parameters)
+        return t.CreateTaskResponse(task=messages.task(task))
+
+    async def GetTask(self, request: t.GetTaskRequest, call: Call) -> t.GetTaskResponse:
+        """Read one task."""
+        return t.GetTaskResponse(task=messages.task(await self._tasks.get(requests.task_id(request.task_id))))
+
+    async def ListTasks(self, request: t.ListTasksRequest, call: Call) -> t.ListTasksResponse:
+        """List tasks, newest first."""
+        state = requests.task_state(request.state)
+        page = await self._tasks.list(state, request.page_size, request.page_token)
+        return t.ListTasksResponse(
+            tasks=[messages.task(task) for task in page.items], next_page_token=page.next_page_token
+        )
+
+    async def WatchTask(self, request: t.WatchTaskRequest, call: Call) -> AsyncIterator[t.WatchTaskResponse]:
+        """Follow a task."""
+        task_id = requests.task_id(request.task_id)
+        async for event in self._watchers.watch(task_id, min(request.after_sequence, 2**62)):
+            yield t.WatchTaskResponse(event=messages.event(event))
+
+    async def CancelTask(self, request: t.CancelTaskRequest, call: Call) -> t.CancelTaskResponse:
+        """Stop a task."""
+        task = await self._tasks.cancel(context.principal.get(), requests.task_id(request.task_id))
+        return t.CancelTaskResponse(task=messages.task(task))
+
+    async def RetryTask(self, request: t.RetryTaskRequest, call: Call) -> t.RetryTaskResponse:
+        """Queue a task again."""
+        task = await self._tasks.retry(context.principal.get(), requests.task_id(request.task_id))
+        return t.RetryTaskResponse(task=messages.task(task))
+
+    async def ApproveTask(self, request: t.ApproveTaskRequest, call: Call) -> t.ApproveTaskResponse:
+        """Accept an image and make the post."""
+        task_id, draft = requests.task_id(request.task_id), requests.approval(request)
+        task, post = await self._tasks.approve(context.principal.get(), task_id, request.image_index, draft)
+        return t.ApproveTaskResponse(task=messages.task(task), post=messages.post(post))
+
+    async def RejectTask(self, request: t.RejectTaskRequest, call: Call) -> t.RejectTaskResponse:
+        """Refuse the images."""
+        task_id, comment = requests.task_id(request.task_id), requests.comment(request.comment)
+        task = await self._tasks.reject(context.principal.get(), task_id, comment)
+        return t.RejectTaskResponse(task=messages.task(task))
+
+
+class PostServicer(posts_pb2_grpc.PostServiceServicer):
+    """frontispiece.posts.v1.PostService."""
+
+    def __init__(self, posts: Posts, shelves: Shelves, pictures: Pictures) -> None:
+        """Serve these."""
+        self._posts = posts
+        self._shelves = shelves
+        self._pictures = pictures
+
+    async def CreatePost(self, request: p.CreatePostRequest, call: Call) -> p.CreatePostResponse:
+        """Make a post."""
+        request_id, draft, key = requests.new_post(request)
+        picture = await self._pictures.find(key, draft.alt_text or draft.title)
+        post = await self._posts.create(context.principal.get(), request_id, draft, picture)
+        return p.CreatePostResponse(post=messages.post(post))
+
+    async def GetPost(self, request: p.GetPostRequest, call: Call) -> p.GetPostResponse:
+        """Read a post by id or slug."""
+        drafts = request.include_drafts
+        match request.WhichOneof("name"):
+            case "id":
+                post = await self._posts.get(requests.post_id(request.id), include_drafts=drafts)
+            case "slug":
+                post = await self._posts.get_by_slug(requests.post_slug(request.slug), include_drafts=drafts)
+            case _:
+                raise errors.InvalidArgument.field("name", "id or slug must be set")
+        return p.GetPostResponse(post=messages.post(post))
+
+    async def ListPosts(self, request: p.ListPostsRequest, call: Call) -> p.ListPostsResponse:
+        """List posts, newest first."""
+        page = await self._posts.list(requests.post_filter(request), request.page_size, request.page_token)
+        return p.ListPostsResponse(
+            posts=[messages.post(post) for post in page.items], next_page_token=page.next_page_token
+        )
+
+    async def UpdatePost(self, request: p.UpdatePostRequest, call: Call) -> p.UpdatePostResponse:
+        """Change a post."""
+        post_id = requests.post_id(request.id)
+        change, key = requests.change(request)
+        if key:
+            change = replace(change, image=await self._pictures.find(key, ""))
+        post = await self._posts.update(context.principal.get(), post_id, request.etag, change)
+        return p.UpdatePostResponse(post=messages.post(post))
+
+    async def PublishPost(self, request: p.PublishPostRequest, call: Call) -> p.PublishPostResponse:
+        """Make a post public."""
+        post = await self._posts.publish(context.principal.get(), requests.post_id(request.id))
+        return p.PublishPostResponse(post=messages.post(post))
+
+    async def UnpublishPost(self, request: p.UnpublishPostRequest, call: Call) -> p.UnpublishPostResponse:
+        """Make a post a draft again."""
+        post = await self._posts.unpublish(context.principal.get(), requests.post_id(request.id))
+        return p.UnpublishPostResponse(post=messages.post(post))
+
+    async def DeletePost(self, request: p.DeletePostRequest, call: Call) -> p.DeletePostResponse:
+        """Delete a post."""
+        await self._posts.delete(requests.post_id(request.id))
+        return p.DeletePostResponse()
+
+    async def CreateAuthor(self, request: p.CreateAuthorRequest, call: Call) -> p.CreateAuthorResponse:
+        """Add an author."""
+        name, slug = requests.named(request.name, request.slug)
+        author = await self._shelves.create_author(context.principal.get(), name, slug)
+        return p.CreateAuthorResponse(author=messages.author(author))
+
+    async def ListAuthors(self, request: p.ListAuthorsRequest, call: Call) -> p.ListAuthorsResponse:
+        """List authors by name."""
+        page = await self._shelves.authors(request.page_size, request.page_token)
+        return p.ListAuthorsResponse(
+            authors=[messages.author(one) for one in page.items], next_page_token=page.next_page_token
+        )
+
+    async def CreateCategory(self, request: p.CreateCategoryRequest, call: Call) -> p.CreateCategoryResponse:
+        """Add a category."""
+        name, slug = requests.named(request.name, request.slug)
+        category = await self._shelves.create_category(context.principal.get(), name, slug)
+        return p.CreateCategoryResponse(category=messages.category(category))
+
+    async def ListCategories(self, request: p.ListCategoriesRequest, call: Call) -> p.ListCategoriesResponse:
+        """List categories by name."""
+        page = await self._shelves.categories(request.page_size, request.page_token)
+        return p.ListCategoriesResponse(
+            categories=[messages.category(one) for one in page.items], next_page_token=page.next_page_token
+        )
+
+    async def ListTags(self, request: p.ListTagsRequest, call: Call) -> p.ListTagsResponse:
+        """List the tags of published posts."""
+        page = await self._shelves.tags(request.page_size, request.page_token)
+        return p.ListTagsResponse(tags=[messages.tag(one) for one in page.items], next_page_token=page.next_page_token)

@@ -1,0 +1,218 @@
+"""Tasks as callers see them: made once, read, listed, cancelled, retried, and decided about by exactly one editor."""
+
+import secrets
+import uuid
+from dataclasses import astuple, replace
+
+from rpc import errors
+from services.posts import idempotency, paging, rows
+from services.posts.database import Connection, Database
+from services.posts.models import Draft, FeaturedImage, Parameters, Post, Task, TaskImage, TaskState
+from services.posts.posts import insert_post
+from services.posts.validation import MAX_ALT_TEXT
+
+CREATE = """
+WITH made AS (
+    INSERT INTO content_tasks (id, request_hash, max_attempts, created_by, updated_by, last_sequence,
+        prompt, negative_prompt, width, height, num_inference_steps, guidance_scale, seed, scheduler, model,
+        use_generation, candidate_count)
+    VALUES ($1, $2, $3, $4, $4, 1, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING *
+)
+INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state)
+SELECT id, last_sequence, 'state', 0, created_by, state FROM made
+RETURNING task_id
+"""
+
+REQUEST_HASH = "SELECT request_hash FROM content_tasks WHERE id = $1"
+
+GET = "SELECT * FROM task_records WHERE id = $1"
+
+LIST = """
+SELECT * FROM task_records
+WHERE ($1::text IS NULL OR state = $1)
+    AND ($2::timestamptz IS NULL OR (create_time, id) < ($2, $3::uuid))
+ORDER BY create_time DESC, id DESC LIMIT $4
+"""
+
+# The lease goes with the state, so that whoever works on the task finds that it has lost it.
+CANCEL = """
+WITH changed AS (
+    UPDATE content_tasks SET state = 'cancelled', lease_token = NULL, lease_until = NULL,
+        error_will_retry = CASE WHEN error_reason IS NOT NULL THEN false END,
+        last_sequence = last_sequence + 1, updated_by = $2, update_time = clock_timestamp()
+    WHERE id = $1 AND state IN ('queued', 'generating')
+    RETURNING *
+)
+INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state)
+SELECT id, last_sequence, 'state', attempt_count, updated_by, state FROM changed
+RETURNING task_id
+"""
+
+# Attempts go on counting, so that a number names one attempt for ever.
+RETRY = """
+WITH changed AS (
+    UPDATE content_tasks SET state = 'queued', run_at = clock_timestamp(), max_attempts = attempt_count + $3,
+        error_reason = NULL, error_message = NULL, error_will_retry = NULL,
+        last_sequence = last_sequence + 1, updated_by = $2, update_time = clock_timestamp()
+    WHERE id = $1 AND state IN ('failed', 'cancelled')
+    RETURNING *
+)
+INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state)
+SELECT id, last_sequence, 'state', attempt_count, updated_by, state FROM changed
+RETURNING task_id
+"""
+
+# The first of two editors locks the row; the second finds another state, and changes nothing.
+DECIDE = """
+WITH changed AS (
+    UPDATE content_tasks SET state = $3, post_id = $4,
+        last_sequence = last_sequence + 1, updated_by = $2, update_time = clock_timestamp()
+    WHERE id = $1 AND state = 'awaiting_approval'
+    RETURNING *
+)
+INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state, post_id, comment)
+SELECT id, last_sequence, 'state', attempt_count, updated_by, state, post_id, $5 FROM changed
+RETURNING task_id
+"""
+
+
+class Tasks:
+    """What callers do with tasks. Every method raises Unavailable when the database cannot serve."""
+
+    def __init__(self, database: Database, max_attempts: int) -> None:
+        """New and retried tasks get `max_attempts` attempts."""
+        self._database = database
+        self._max_attempts = max_attempts
+
+    async def create(self, principal: str, request_id: str, task_id: uuid.UUID | None, parameters: Parameters) -> Task:
+        """Queue a task, or find the one made by the same request. Raises AlreadyExists for another body."""
+        request_hash = idempotency.digest(parameters)
+        key_hash = idempotency.digest(parameters, task_id)
+        new_id = task_id or uuid.uuid4()
+        chosen = parameters if parameters.seed is not None else replace(parameters, seed=secrets.randbelow(2**32))
+
+        async def work(connection: Connection) -> Task:
+            if request_id:
+                earlier = await idempotency.reserve(connection, principal, "CreateTask", request_id, key_hash, new_id)
+                if earlier:
+                    return await _get(connection, earlier)
+            made = await connection.fetchval(
+                CREATE, new_id, request_hash, self._max_attempts, principal, *astuple(chosen)
+            )
+            if made is None and await connection.fetchval(REQUEST_HASH, new_id) != request_hash:
+                raise idempotency.mismatch("task_id")
+            return await _get(connection, new_id)
+
+        return await self._database.transaction(work)
+
+    async def get(self, task_id: uuid.UUID) -> Task:
+        """Read one task. Raises NotFound."""
+        return await self._database.transaction(lambda connection: _get(connection, task_id))
+
+    async def list(self, state: TaskState | None, page_size: int, page_token: str) -> paging.Page[Task]:
+        """Tasks, newest first. Raises InvalidArgument for a bad token."""
+        at = paging.cursor(page_size, page_token, "tasks", state)
+        found = await self._database.fetch(LIST, state, at.time, at.id, at.size + 1)
+        images = await self._database.fetch(rows.IMAGES_OF_TASKS, [row["id"] for row in found])
+        return paging.page(
+            rows.tasks(found, images), at, lambda task: (paging.microseconds(task.create_time), str(task.id))
+        )
+
+    async def cancel(self, principal: str, task_id: uuid.UUID) -> Task:
+        """Stop a task that is QUEUED or GENERATING. Raises NotFound, FailedPrecondition."""
+
+        async def work(connection: Connection) -> Task:
+            changed = await connection.fetchval(CANCEL, task_id, principal)
+            task = await _get(connection, task_id)
+            if changed is None and task.state is not TaskState.CANCELLED:
+                raise _wrong_state(task, "only a queued or generating task can be cancelled")
+            return task
+
+        return await self._database.transaction(work)
+
+    async def retry(self, principal: str, task_id: uuid.UUID) -> Task:
+        """Queue a FAILED or CANCELLED task again. Raises NotFound, FailedPrecondition."""
+
+        async def work(connection: Connection) -> Task:
+            changed = await connection.fetchval(RETRY, task_id, principal, self._max_attempts)
+            task = await _get(connection, task_id)
+            if changed is None:
+                raise _wrong_state(task, "only a failed or cancelled task can be retried")
+            return task
+
+        return await self._database.transaction(work)
+
+    async def approve(self, principal: str, task_id: uuid.UUID, image_index: int, draft: Draft) -> tuple[Task, Post]:
+        """Accept one image and make the post, in one transaction.
+
+        Raises NotFound, InvalidArgument (no such image), FailedPrecondition (no such author or category, or nothing to
+        decide yet), AlreadyExists (slug), Aborted (decided before).
+        """
+        post_id = uuid.uuid4()
+
+        async def work(connection: Connection) -> tuple[Task, Post]:
+            await _decide(connection, task_id, principal, TaskState.APPROVED, post_id=post_id)
+            task = await _get(connection, task_id)
+            if image_index >= len(task.images):
+                raise errors.InvalidArgument.field("image_index", f"must be below {len(task.images)}")
+            picture = _featured(task.images[image_index], draft.alt_text or task.parameters.prompt[:MAX_ALT_TEXT])
+            return task, await insert_post(connection, post_id, draft, picture, task_id, principal)
+
+        return await self._database.transaction(work)
+
+    async def reject(self, principal: str, task_id: uuid.UUID, comment: str) -> Task:
+        """Refuse the images. Raises NotFound, FailedPrecondition (nothing to decide yet), Aborted (decided before)."""
+
+        async def work(connection: Connection) -> Task:
+            await _decide(connection, task_id, principal, TaskState.REJECTED, comment=comment)
+            return await _get(connection, task_id)
+
+        return await self._database.transaction(work)
+
+
+async def _get(connection: Connection, task_id: uuid.UUID) -> Task:
+    row = await connection.fetchrow(GET, task_id)
+    if row is None:
+        raise errors.NotFound(f"there is no task {task_id}", reason="TASK_NOT_FOUND")
+    return rows.task(row, await connection.fetch(rows.IMAGES_OF_TASKS, [task_id]))
+
+
+async def _decide(
+    connection: Connection,
+    task_id: uuid.UUID,
+    principal: str,
+    state: TaskState,
+    *,
+    post_id: uuid.UUID | None = None,
+    comment: str = "",
+) -> None:
+    if await connection.fetchval(DECIDE, task_id, principal, state, post_id, comment) is not None:
+        return
+    task = await _get(connection, task_id)
+    if task.state in (TaskState.APPROVED, TaskState.REJECTED):
+        raise errors.Aborted(
+            f"the task is {task.state} already, by {task.updated_by}",
+            reason="ALREADY_DECIDED",
+            metadata={"state": task.state.upper()},
+        )
+    raise _wrong_state(task, "its images do not await approval")
+
+
+def _wrong_state(task: Task, why: str) -> errors.FailedPrecondition:
+    return errors.FailedPrecondition(
+        f"the task is {task.state}: {why}", reason="WRONG_TASK_STATE", metadata={"state": task.state.upper()}
+    )
+
+
+def _featured(image: TaskImage, alt_text: str) -> FeaturedImage:
+    return FeaturedImage(
+        key=image.key,
+        url=image.url,
+        alt_text=alt_text,
+        width=image.width,
+        height=image.height,
+        thumbhash=image.thumbhash,
+        image_source=image.image_source,
+    )
