@@ -52,7 +52,11 @@ def microseconds(time: datetime) -> int:
 
 
 def cursor(
-    page_size: int, page_token: str, *filters: object, sort: type = int, tie: Callable[[str], object] = uuid.UUID
+    page_size: int,
+    page_token: str,
+    *filters: object,
+    sort: type[str] | type[int] = int,
+    tie: Callable[[str], object] = uuid.UUID,
 ) -> Cursor:
     """The cursor that a request asks for. `filters`: all its other fields; `sort`, `tie`: the types of the key.
 
@@ -66,7 +70,8 @@ def cursor(
         return Cursor(size, filter_hash)
     try:
         text = base64.b64decode(page_token.encode(), altchars=b"-_", validate=True)
-        version, of_filter, value, last = json.loads(text)
+        token: tuple[int, str, str | int, str] = json.loads(text)
+        version, of_filter, value, last = token
         if (version, of_filter) == (1, filter_hash) and type(value) is sort and _is_storable(value, last):
             tie(last)
             wanted = Cursor(size, filter_hash, value, last)

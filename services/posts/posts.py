@@ -14,8 +14,8 @@ from services.posts.slugs import numbered, slugify
 
 INSERT = """
 INSERT INTO posts (id, slug, state, title, content, author_id, category_id, task_id, created_by, updated_by,
-    publish_time, featured_image_key, featured_image_url, alt_text, image_width, image_height, image_thumbhash, image_source,
-    image_keep_at)
+    publish_time, featured_image_key, featured_image_url, alt_text, image_width, image_height, image_thumbhash,
+    image_source, image_keep_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, CASE WHEN $3 = 'published' THEN clock_timestamp() END,
     $10, $11, $12, $13, $14, $15, $16, clock_timestamp())
 ON CONFLICT (slug) DO NOTHING

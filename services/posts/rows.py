@@ -25,20 +25,9 @@ from services.posts.models import (
 IMAGES_OF_TASKS = "SELECT * FROM task_images WHERE task_id = ANY ($1::uuid[]) ORDER BY task_id, index"
 
 _PARAMETERS = tuple(field.name for field in fields(Parameters))
-_POST = tuple(
-    [
-        "id",
-        "slug",
-        "title",
-        "content",
-        "task_id",
-        "created_by",
-        "updated_by",
-        "create_time",
-        "update_time",
-        "publish_time",
-        "version",
-    ]
+_POST = (
+    *("id", "slug", "title", "content", "task_id", "created_by", "updated_by"),
+    *("create_time", "update_time", "publish_time", "version"),
 )
 _IMAGE = tuple(field.name for field in fields(TaskImage))
 

@@ -1,0 +1,201 @@
+"""Scripted leaves: a generator and a storage that speak the contracts and fail on demand, as no real one can."""
+
+import asyncio
+import hashlib
+import struct
+import zlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from frontispiece.generator.v1 import generator_pb2, generator_pb2_grpc
+from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
+
+from rpc import errors
+from rpc.server import Service, running
+from rpc.settings import ServerSettings
+
+GENERATOR = "frontispiece.generator.v1.GeneratorService"
+STORAGE = "frontispiece.storage.v1.ImageService"
+
+
+def png(seed: int, width: int = 64, height: int = 64) -> bytes:
+    """A valid picture in one colour that the seed decides."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    row = b"\0" + bytes([seed % 256, seed // 256 % 256, 128]) * width
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(row * height)) + chunk(b"IEND", b"")
+
+
+@dataclass
+class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
+    """Paints one-coloured pictures. `script` holds what the next calls do instead; an empty one is all well."""
+
+    slot_count: int = 2
+    steps: int = 4
+    step_seconds: float = 0.0
+    script: list[Any] = field(default_factory=list)
+    requests: list[generator_pb2.GenerateRequest] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    at_gate: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    in_progress: int = 0
+    most_in_progress: int = 0
+    preview: bytes = b""
+    capabilities_error: errors.RpcError | None = None
+    capability_calls: int = 0
+
+    async def GetCapabilities(self, request: Any, context: Any) -> generator_pb2.GetCapabilitiesResponse:
+        self.capability_calls += 1
+        if self.capabilities_error:
+            raise self.capabilities_error
+        return generator_pb2.GetCapabilitiesResponse(
+            slot_count=self.slot_count, models=[generator_pb2.Model(id="scripted", previews=bool(self.preview))]
+        )
+
+    async def Generate(self, request: Any, context: Any) -> AsyncIterator[generator_pb2.GenerateResponse]:
+        self.requests.append(request)
+        self.in_progress += 1
+        self.most_in_progress = max(self.most_in_progress, self.in_progress)
+        try:
+            async for response in self._answer(request):
+                yield response
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        finally:
+            self.in_progress -= 1
+
+    async def _answer(self, request: Any) -> AsyncIterator[generator_pb2.GenerateResponse]:
+        fault = self.script.pop(0) if self.script else None
+        if isinstance(fault, errors.RpcError):
+            raise fault
+        yield generator_pb2.GenerateResponse(queued=generator_pb2.Queued(position=0))
+        for step in range(1, self.steps + 1):
+            await asyncio.sleep(self.step_seconds)
+            yield generator_pb2.GenerateResponse(progress=generator_pb2.Progress(step=step, total_steps=self.steps))
+            if self.preview and request.preview_interval:
+                yield generator_pb2.GenerateResponse(
+                    preview=generator_pb2.Preview(content_type="image/jpeg", data=self.preview, width=8, height=8)
+                )
+            if step == self.steps // 2:
+                await self._break_off(fault)
+        metadata, data = self.image(request)
+        if callable(fault):
+            metadata, data = fault(metadata, data)
+        if metadata is not None:
+            yield generator_pb2.GenerateResponse(image=metadata)
+        for start in range(0, len(data), 1000):
+            yield generator_pb2.GenerateResponse(chunk=data[start : start + 1000])
+
+    async def _break_off(self, fault: Any) -> None:
+        """After some work: hang, fail, or wait for the test."""
+        if fault == "hang":
+            await asyncio.Event().wait()
+        if isinstance(fault, tuple):
+            raise fault[0]
+        if self.gate:
+            self.at_gate.set()
+            await self.gate.wait()
+
+    def image(self, request: Any) -> tuple[generator_pb2.ImageMetadata, bytes]:
+        is_stock = request.source == generator_pb2.IMAGE_SOURCE_STOCK
+        data = png(request.seed)
+        metadata = generator_pb2.ImageMetadata(
+            content_type="image/png",
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            width=64,
+            height=64,
+            source=request.source,
+        )
+        if is_stock:
+            metadata.attribution.provider = "pexels"
+            metadata.attribution.author = "A. Name"
+            metadata.attribution.source_url = "https://www.pexels.com/photo/1/"
+        else:
+            metadata.seed, metadata.model, metadata.scheduler = request.seed, "scripted", "euler"
+            metadata.num_inference_steps, metadata.guidance_scale, metadata.batch_size = self.steps, 5.0, 1
+        return metadata, data
+
+
+@dataclass
+class ScriptedStorage(images_pb2_grpc.ImageServiceServicer):
+    """Keeps images in memory. `store_errors` are raised by the next calls of StoreImage."""
+
+    backend: Any = images_pb2.IMAGE_BACKEND_LOCAL
+    store_errors: list[errors.RpcError] = field(default_factory=list)
+    images: dict[str, images_pb2.Image] = field(default_factory=dict)
+    headers: list[images_pb2.StoreImageHeader] = field(default_factory=list)
+    largest_chunk: int = 0
+    keep_error: errors.RpcError | None = None
+    kept: asyncio.Event = field(default_factory=asyncio.Event)
+    before_answer: Callable[[images_pb2.Image], Any] | None = None
+
+    async def StoreImage(self, requests: AsyncIterator[Any], context: Any) -> images_pb2.StoreImageResponse:
+        data = b""
+        header = None
+        async for request in requests:
+            if request.WhichOneof("part") == "header":
+                header = request.header
+            else:
+                self.largest_chunk = max(self.largest_chunk, len(request.chunk))
+                data += request.chunk
+        assert header is not None
+        self.headers.append(header)
+        if self.store_errors:
+            raise self.store_errors.pop(0)
+        sha256 = hashlib.sha256(data).hexdigest()
+        assert (sha256, len(data)) == (header.sha256, header.size_bytes)
+        key = f"generated/{header.request_time.seconds}-{header.request_id}-{sha256[:8]}.png"
+        image = images_pb2.Image(
+            key=key,
+            url=f"http://media.test/{key}",
+            backend=self.backend,
+            width=64,
+            height=64,
+            content_type="image/png",
+            size_bytes=len(data),
+            sha256=sha256,
+            thumbhash="AAAA",
+            state=images_pb2.IMAGE_STATE_DRAFT,
+        )
+        if self.before_answer:
+            self.before_answer(image)
+        self.images[key] = image
+        return images_pb2.StoreImageResponse(image=image)
+
+    async def GetImage(self, request: Any, context: Any) -> AsyncIterator[images_pb2.GetImageResponse]:
+        if ".." in request.key:
+            raise errors.InvalidArgument.field("key", "is not a key")
+        if request.key not in self.images:
+            raise errors.NotFound("no such image")
+        yield images_pb2.GetImageResponse(header=images_pb2.GetImageHeader(image=self.images[request.key]))
+
+    async def SetImageState(self, request: Any, context: Any) -> images_pb2.SetImageStateResponse:
+        if self.keep_error:
+            error, self.keep_error = self.keep_error, None
+            raise error
+        if request.key not in self.images:
+            raise errors.NotFound("no such image")
+        self.images[request.key].state = request.state
+        self.kept.set()
+        return images_pb2.SetImageStateResponse(image=self.images[request.key])
+
+
+def serving(servicer: Any, name: str, listen: str = "127.0.0.1:0") -> Any:
+    """A real server for a scripted leaf; `async with` gives what rpc.server.running gives."""
+    add = (
+        generator_pb2_grpc.add_GeneratorServiceServicer_to_server
+        if name == GENERATOR
+        else images_pb2_grpc.add_ImageServiceServicer_to_server
+    )
+
+    def add_to(server: grpc.aio.Server) -> None:
+        add(servicer, server)
+
+    return running([Service(name, add_to)], ServerSettings(listen=listen))
