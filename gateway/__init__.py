@@ -1,0 +1,1 @@
+"""REST for the browser: JSON, server-sent events, image bytes and two pages, over gRPC."""

@@ -1,0 +1,46 @@
+"""`python -m gateway`: the composition root of the gateway."""
+
+import logging
+import os
+import sys
+
+from gateway.app import create_app
+from gateway.auth import TokenFileError, admin_token
+from gateway.clients import open_clients
+from gateway.server import listen, server
+from gateway.settings import GatewaySettings
+from rpc import logs
+from rpc.server import run
+from rpc.settings import announce, load
+
+log = logging.getLogger("gateway")
+
+
+async def main(settings: GatewaySettings, token: str) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    listener = listen(settings)
+    with listener:
+        async with open_clients(settings) as clients:
+            app = create_app(settings, clients, token)
+            host, port = listener.getsockname()[:2]
+            log.info("serving", extra={"address": f"{host}:{port}", "pid": os.getpid()})
+            await server(app, settings).serve(sockets=[listener])
+    log.info("stopped")
+
+
+def start() -> None:
+    """Read the settings and run; a wrong setting ends the process with its name."""
+    settings = load(GatewaySettings)
+    logs.configure("gateway", settings.log_level, settings.log_format)
+    announce(settings)
+    try:
+        token = admin_token(settings)
+        run(main(settings, token))
+    except TokenFileError as error:
+        sys.exit(f"setting GATEWAY_TOKEN_FILE: {error}")
+    except OSError as error:
+        sys.exit(f"setting GATEWAY_HOST or GATEWAY_PORT: cannot listen on {settings.host}:{settings.port}: {error}")
+
+
+if __name__ == "__main__":
+    start()

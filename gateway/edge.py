@@ -1,0 +1,163 @@
+"""What happens around every request: id, deadline, token, limits, CORS, headers, metrics, a log line, errors."""
+
+import logging
+import time
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.auth import Authenticator, require_editor
+from gateway.cors import CorsPolicy
+from gateway.errors import Problem, from_exception
+from gateway.metrics import GatewayMetrics
+from rpc import context
+
+log = logging.getLogger("gateway.request")
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+
+# For everything that does not say otherwise: JSON is no page, and nothing may frame it.
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "strict-origin-when-cross-origin",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class Edge:
+    """The outermost middleware.
+
+    Every method but GET, HEAD and OPTIONS needs the token, whatever the route: a new write is closed until it is
+    thought about. Reads that need it say so themselves (gateway.auth.require_editor).
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        authenticator: Authenticator,
+        cors: CorsPolicy,
+        metrics: GatewayMetrics,
+        max_body_bytes: int,
+        request_seconds: float,
+    ) -> None:
+        """Wrap `app`."""
+        self._app = app
+        self._authenticator = authenticator
+        self._cors = cors
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._request_seconds = request_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        context.request_id.set(context.accept_id(headers.get("x-request-id")))
+        context.set_remaining_seconds(self._request_seconds)
+        exchange = _Exchange(send, self._cors.answer_headers(headers.get("origin")))
+        began = time.perf_counter()
+        with self._metrics.in_flight.track_inprogress():
+            try:
+                await self._serve(scope, headers, receive, exchange)
+            finally:
+                self._record(scope, exchange.status, time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope, headers: Headers, receive: Receive, exchange: "_Exchange") -> None:
+        try:
+            answer = self._cors.preflight(scope["method"], headers) or self._admit(scope["method"], headers)
+            if answer is not None:
+                await answer(scope, receive, exchange.send)
+                return
+            await self._app(scope, _limited(receive, self._max_body_bytes), exchange.send)
+        except Exception as error:
+            problem = from_exception(error)
+            if exchange.status:
+                log.error("answer broken off", extra={"code": problem.code, "detail": problem.detail})
+                return  # the server closes the connection: the client sees that the answer is not whole
+            await problem.response()(scope, receive, exchange.send)
+
+    def _admit(self, method: str, headers: Headers) -> Response | None:
+        """Check token, type and announced size before anything of the body is read."""
+        authorization = headers.get("authorization")
+        principal = self._authenticator.principal(authorization.encode("latin-1") if authorization else None)
+        context.principal.set(principal)
+        if method in _READS:
+            return None
+        require_editor()
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            raise _too_large(self._max_body_bytes)
+        has_body = "transfer-encoding" in headers or length not in {"", "0"}
+        if has_body and not _is_json(headers.get("content-type", "")):
+            raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "send the body as application/json")
+        return None
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        method, route = scope["method"], _route(scope)
+        method = method if method in {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"} else "OTHER"
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        if not route.endswith("/events"):
+            self._metrics.seconds.labels(method, route).observe(seconds)
+        level = logging.DEBUG if scope["path"] in _QUIET_PATHS and status < 400 else logging.INFO
+        # The path as sent: a decoded one could hold line breaks. Never the query, which holds what people search for.
+        raw: bytes = scope.get("raw_path") or b""
+        path = raw.decode("ascii", "backslashreplace")[:200]
+        log.log(level, "%s %s", method, path, extra={"status": status, "ms": round(seconds * 1e3, 1)})
+
+
+class _Exchange:
+    """Remembers the status of an answer and adds the headers that every answer has."""
+
+    def __init__(self, send: Send, headers: Iterable[tuple[str, str]]) -> None:
+        self._send = send
+        self._headers = [*headers, ("x-request-id", context.request_id.get())]
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+            for name, value in self._headers:
+                headers.append(name, value)
+        await self._send(message)
+
+
+def _limited(receive: Receive, max_bytes: int) -> Receive:
+    """`receive` that raises when the body grows past the limit, whatever its headers announced."""
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        if message["type"] == "http.request":
+            size += len(message.get("body", b""))
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+        return message
+
+    return limited
+
+
+def _too_large(max_bytes: int) -> HTTPException:
+    # An HTTPException because FastAPI turns any other exception while reading a body into "400".
+    return HTTPException(413, f"the body must be at most {max_bytes} bytes", {"connection": "close"})
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that matched; never the path itself, which has no end of values."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "")) or "unmatched"

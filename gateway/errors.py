@@ -1,0 +1,202 @@
+"""Every error as an RFC 9457 problem document, and the one table from gRPC codes to HTTP."""
+
+import json
+import logging
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from rpc import context, errors
+
+log = logging.getLogger(__name__)
+
+PROBLEM_TYPE = "application/problem+json"
+
+HTTP_STATUS: dict[grpc.StatusCode, int] = {
+    grpc.StatusCode.INVALID_ARGUMENT: 422,
+    grpc.StatusCode.OUT_OF_RANGE: 416,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.FAILED_PRECONDITION: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 503,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.DATA_LOSS: 500,
+    grpc.StatusCode.UNKNOWN: 502,
+}
+"""A new gRPC code fails a test until it has a line here."""
+
+STATUS_BY_REASON: dict[str, int] = {
+    "IDEMPOTENCY_MISMATCH": 422,  # draft-ietf-httpapi-idempotency-key-header: the key was used with another body
+    "ETAG_MISMATCH": 412,
+    "DISK_FULL": 507,
+}
+"""Reasons that HTTP can say more exactly than their code."""
+
+# Names in gRPC requests that REST calls otherwise.
+_RENAMED = {"query": "q", "request_id": "Idempotency-Key", "id": "post", "slug_or_id": "post"}
+
+_RETRY_AFTER_SECONDS = {429: 5, 503: 2}
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One wrong field: its name as REST calls it ("" is the body as a whole), and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+@dataclass
+class Problem(Exception):
+    """An error as HTTP tells it."""
+
+    status: int
+    code: str
+    detail: str
+    errors: Sequence[FieldError] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The problem document."""
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "errors": [{"field": error.field, "message": error.message} for error in self.errors],
+            "request_id": context.request_id.get(),
+        }
+        return document | dict(self.extra)
+
+    def response(self) -> Response:
+        """The answer; it is never cached."""
+        headers = {"cache-control": "no-store", **self.headers}
+        if self.status in _RETRY_AFTER_SECONDS and "retry-after" not in headers:
+            headers["retry-after"] = str(_RETRY_AFTER_SECONDS[self.status])
+        if self.status == 401:
+            headers["www-authenticate"] = 'Bearer realm="frontispiece"'
+        # Text of a caller may hold a lone surrogate: escaped it is still JSON.
+        body = json.dumps(self.document()).encode("ascii")
+        return Response(body, self.status, headers, PROBLEM_TYPE)
+
+
+def from_rpc(error: errors.RpcError) -> Problem:
+    """What an error of ours, from here or from a service, is in HTTP."""
+    status = STATUS_BY_REASON.get(error.reason, HTTP_STATUS.get(error.code, 500))
+    if error.code is grpc.StatusCode.FAILED_PRECONDITION and error.violations:
+        status = 422  # it names a field that the caller can correct
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    fields = [FieldError(rest_name(violation.field), violation.description) for violation in error.violations]
+    detail = _PUBLIC_DETAIL.get(error.code, error.message)
+    return Problem(status, error.reason or error.code.name, detail, fields, headers)
+
+
+# gRPC's own texts name addresses and sockets.
+_PUBLIC_DETAIL = {
+    grpc.StatusCode.UNAVAILABLE: "a service behind the gateway does not answer now; try again",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "a service behind the gateway did not answer in time",
+    grpc.StatusCode.UNKNOWN: "a service behind the gateway failed",
+}
+
+
+def rest_name(path: str) -> str:
+    """The name that REST has for a field of a gRPC request."""
+    path = path.removeprefix("parameters.")
+    return _RENAMED.get(path, path)
+
+
+def from_validation(error: RequestValidationError) -> Problem:
+    """What a request that does not fit its model is in HTTP."""
+    found = error.errors()
+    for item in found:
+        if item["type"] == "json_invalid":
+            reason = str(item.get("ctx", {}).get("error", "not JSON"))
+            detail = f"the body is not JSON: {reason} at character {item['loc'][-1]}"
+            return Problem(400, "MALFORMED_JSON", detail)
+    fields = [FieldError(_field_name(item["loc"]), _sentence(item)) for item in found]
+    detail = "; ".join(f"{one.field}: {one.message}" if one.field else one.message for one in fields)
+    return Problem(422, "INVALID_ARGUMENT", detail, fields)
+
+
+def _field_name(location: Sequence[int | str]) -> str:
+    """`("body", "tags", 3)` is `tags[3]`."""
+    name = ""
+    for part in location[1:]:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    if item["type"] == "missing":
+        return "is required"
+    if item["type"] == "extra_forbidden":
+        return "there is no such field"
+    text = str(item["msg"]).removeprefix("Value error, ")
+    for subject in ("Input should ", "String should ", "List should ", "Value should "):
+        if text.startswith(subject):
+            return "must " + text.removeprefix(subject)
+    return text[:1].lower() + text[1:]
+
+
+_CODES = {
+    400: "BAD_REQUEST",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "BODY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+_DETAILS = {404: "there is nothing at this address", 405: "this address does not answer that method"}
+
+
+def from_http(error: HTTPException) -> Problem:
+    """What an error of the framework is."""
+    detail = _DETAILS.get(error.status_code, str(error.detail))
+    headers = {key.lower(): value for key, value in (error.headers or {}).items()}
+    return Problem(error.status_code, _CODES.get(error.status_code, "ERROR"), detail, headers=headers)
+
+
+def from_exception(error: Exception) -> Problem:
+    """What any exception is; one that nobody expected shows only a reference to the log."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, errors.RpcError):
+        return from_rpc(error)
+    if isinstance(error, grpc.aio.AioRpcError):
+        return from_rpc(errors.from_call(error))
+    if isinstance(error, RequestValidationError):
+        return from_validation(error)
+    if isinstance(error, HTTPException):
+        return from_http(error)
+    reference = uuid.uuid4().hex[:12]
+    log.error("unexpected error", extra={"reference": reference}, exc_info=error)
+    return Problem(500, "INTERNAL", f"internal error, reference {reference}", extra={"reference": reference})
+
+
+async def _answer(_request: Request, error: Exception) -> Response:
+    return from_exception(error).response()
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of a route with its problem; gateway.edge does it for those outside of routes."""
+    for cls in (Problem, errors.RpcError, grpc.aio.AioRpcError, RequestValidationError, HTTPException):
+        app.add_exception_handler(cls, _answer)

@@ -1,0 +1,1 @@
+"""Between gRPC messages and the JSON of gateway.schemas; nothing else happens here."""

@@ -1,0 +1,111 @@
+"""Templates to HTML: escaping, Markdown, dates, and the policy that keeps foreign scripts out."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from starlette.responses import HTMLResponse, Response
+
+from gateway.errors import Problem
+from gateway.settings import GatewaySettings
+
+WEB = Path(__file__).parent / "web"
+
+_EXCERPT_CHARACTERS = 220
+
+
+class Pages:
+    """Renders the pages of one site."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """Read the templates' folder; templates themselves are read when first used."""
+        self._base_url = settings.public_base_url
+        # Raw HTML is escaped, and pictures from elsewhere are left out: the page's policy would block them anyway.
+        self._markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).disable("image")
+        self._environment = Environment(
+            loader=FileSystemLoader(WEB / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.globals.update(site_title=settings.site_title, base_url=self._base_url)
+        self._environment.filters.update(
+            markdown=self.markdown, excerpt=self.excerpt, day=day, local=self.local, reference=_reference
+        )
+        self._headers = {
+            "content-security-policy": content_policy(settings),
+            "cross-origin-opener-policy": "same-origin",
+        }
+
+    def render(
+        self, template: str, values: Mapping[str, Any], headers: Mapping[str, str], status: int = 200
+    ) -> Response:
+        """A page."""
+        html = self._environment.get_template(template).render(values)
+        return HTMLResponse(html.encode("utf-8", "replace"), status, {**self._headers, **headers})
+
+    def problem(self, problem: Problem) -> Response:
+        """The page of an error."""
+        headers = dict(problem.response().headers)
+        keep: dict[str, str] = {name: headers[name] for name in ("cache-control", "retry-after") if name in headers}
+        return self.render("problem.html", {"problem": problem}, keep, problem.status)
+
+    def markdown(self, text: str) -> Markup:
+        """Markdown as HTML that holds no HTML of the author's."""
+        return Markup(self._markdown.render(text))  # markdown-it escapes it, html is off
+
+    def excerpt(self, text: str) -> str:
+        """The beginning of a Markdown text, as plain text."""
+        words: list[str] = []
+        for token in self._markdown.parse(text):
+            for child in token.children or []:
+                words.append(child.content or " ")  # noqa: PERF401  # nested, it would be a riddle
+            words.append(" ")
+        plain = " ".join("".join(words).split())
+        if len(plain) <= _EXCERPT_CHARACTERS:
+            return plain
+        return plain[:_EXCERPT_CHARACTERS].rsplit(" ", 1)[0].rstrip(",;:.") + " …"
+
+    def local(self, url: str) -> str:
+        """A URL of ours without the host: pages then work under whatever name they were reached."""
+        return url.removeprefix(self._base_url) if url.startswith(self._base_url + "/") else url
+
+
+def content_policy(settings: GatewaySettings) -> str:
+    """The Content-Security-Policy of pages: our own scripts and styles, and images from the store."""
+    base = urlsplit(settings.public_base_url)
+    images = ["'self'", "data:", "blob:", "https:", f"{base.scheme}://{base.netloc}"]
+    images += settings.origins(settings.image_origins)
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self'",
+            f"img-src {' '.join(images)}",
+            "manifest-src 'self'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+def day(time: str) -> str:
+    """`2026-11-21T05:00:00Z` as `21 November 2026`."""
+    moment = datetime.fromisoformat(time)
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def _reference(node: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An OpenAPI node, or what its `$ref` points to."""
+    path = str(node.get("$ref", ""))
+    for part in path.removeprefix("#/").split("/") if path else ():
+        document = document[part]
+    return document if path else node
