@@ -1,0 +1,120 @@
+// Calls of the REST interface with the token, and a task's events as they happen.
+
+import { token } from "./session.js";
+
+/** What a problem document says. */
+export class ApiError extends Error {
+  constructor(problem) {
+    super(problem.detail || problem.title || "Something went wrong.");
+    this.status = problem.status;
+    this.code = problem.code;
+    this.fields = problem.errors || [];
+    this.requestId = problem.request_id;
+  }
+}
+
+let whenRefused = () => {};
+
+/** Call `handler` when the token is not accepted. */
+export function onRefused(handler) {
+  whenRefused = handler;
+}
+
+function headers(extra = {}) {
+  return { Authorization: `Bearer ${token()}`, Accept: "application/json", ...extra };
+}
+
+async function failure(response) {
+  let problem;
+  try {
+    problem = await response.json();
+  } catch {
+    problem = { status: response.status, title: response.statusText };
+  }
+  if (response.status === 401) whenRefused();
+  return new ApiError(problem);
+}
+
+/** The JSON that a request answers. Throws ApiError; status 0 is a gateway that cannot be reached. */
+export async function call(method, path, body, extra) {
+  const options = { method, headers: headers(extra) };
+  if (body !== undefined) {
+    options.body = JSON.stringify(body);
+    options.headers["Content-Type"] = "application/json";
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new ApiError({ status: 0, detail: "The gateway cannot be reached. Is it running?" });
+  }
+  if (!response.ok) throw await failure(response);
+  return response.status === 204 ? null : response.json();
+}
+
+/**
+ * Follow a task until it rests: `onEvent(name, data)` for each event. A broken connection is taken up again after the
+ * last stored event, so nothing is missed or repeated. `signal` ends it early. EventSource cannot send the token.
+ */
+export async function follow(taskId, after, onEvent, signal) {
+  let last = after;
+  let pause = 500;
+  while (!signal.aborted) {
+    try {
+      const response = await fetch(`/api/tasks/${taskId}/events`, {
+        headers: headers({ Accept: "text/event-stream", "Last-Event-ID": String(last) }),
+        signal,
+      });
+      if (response.status === 204) return;
+      if (!response.ok) {
+        const error = await failure(response);
+        if (response.status < 500 && response.status !== 429) throw error;
+      } else {
+        for await (const event of frames(response.body)) {
+          pause = 500;
+          if (event.id) last = Number(event.id);
+          const data = JSON.parse(event.data);
+          onEvent(event.name, data);
+          if (data.terminal) return;
+        }
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof ApiError) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    pause = Math.min(pause * 2, 5000);
+  }
+}
+
+/** The events of a text/event-stream; comments and fields that we do not use are left out. */
+async function* frames(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      buffer += value;
+      let end;
+      while ((end = buffer.indexOf("\n\n")) >= 0) {
+        const event = parse(buffer.slice(0, end));
+        buffer = buffer.slice(end + 2);
+        if (event.data) yield event;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+function parse(block) {
+  const event = { id: "", name: "message", data: "" };
+  for (const line of block.split("\n")) {
+    const [, field, value] = /^(\w*): ?(.*)$/.exec(line) || [];
+    if (field === "id") event.id = value;
+    else if (field === "event") event.name = value;
+    else if (field === "data") event.data += value;
+  }
+  return event;
+}

@@ -1,0 +1,45 @@
+// Making elements: no markup is ever built from text, so no text can become markup.
+
+/** An element. `properties` are attributes; `on…` are listeners; true and false set and leave out; null is skipped. */
+export function el(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** The element with an id. */
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+const base = document.querySelector('meta[name="base-url"]').content;
+
+/** A URL of ours without its host, so that the desk works under whatever name it was reached. */
+export function local(url) {
+  return url.startsWith(`${base}/`) ? url.slice(base.length) : url;
+}
+
+/** "3 minutes ago". */
+export function ago(time) {
+  const seconds = Math.max(0, (Date.now() - new Date(time).getTime()) / 1000);
+  const units = [
+    ["day", 86400],
+    ["hour", 3600],
+    ["minute", 60],
+  ];
+  for (const [unit, size] of units) {
+    const count = Math.floor(seconds / size);
+    if (count >= 1) return `${count} ${unit}${count === 1 ? "" : "s"} ago`;
+  }
+  return "just now";
+}
+
+/** A task's state in words. */
+export function stateName(state) {
+  return state.replace("_", " ");
+}

@@ -1,0 +1,214 @@
+// The task being looked at: its progress as it happens, its pictures, and what can be done with it.
+
+import { call, follow } from "./api.js";
+import { forms } from "./approval.js";
+import { byId, el, local, stateName } from "./dom.js";
+
+const body = byId("easel-body");
+const announcer = byId("announcer");
+const RESTING = new Set(["awaiting_approval", "approved", "rejected", "cancelled", "failed"]);
+
+let watching = new AbortController();
+let shown = null;
+let onChange = () => {};
+
+/** Set up the easel; `changed(task)` gets each task whose state changed here. */
+export function start(changed) {
+  onChange = changed;
+  blank();
+}
+
+/** The id of the task being looked at, or null. */
+export function current() {
+  return shown;
+}
+
+function blank() {
+  body.replaceChildren(
+    el("h2", { class: "unseen", id: "easel-title" }, "Picture"),
+    el("p", { class: "blank" }, "Describe a picture, or choose a task below."),
+  );
+}
+
+function announce(text) {
+  if (announcer.textContent !== text) announcer.textContent = text;
+}
+
+/** Show a task and follow it until it rests. */
+export async function show(task) {
+  watching.abort();
+  watching = new AbortController();
+  shown = task.id;
+  const { signal } = watching;
+  try {
+    if (!RESTING.has(task.state)) {
+      const live = progress(task);
+      live.state(task.state, { attempt: task.attempt_count });
+      await follow(task.id, 0, (name, data) => live.event(name, data), signal);
+      if (signal.aborted) return;
+      task = await call("GET", `/api/tasks/${task.id}`);
+      onChange(task);
+    }
+    if (!signal.aborted) await rest(task, signal);
+  } catch (error) {
+    if (!signal.aborted) body.append(el("p", { class: "notice", role: "alert" }, error.message));
+  }
+}
+
+function head(task, state) {
+  return el("div", { class: "easel-head" }, el("h2", { id: "easel-title" }, task.parameters.prompt), chip(state));
+}
+
+/** A state as a small label. */
+export function chip(state) {
+  return el("span", { class: `state ${state}` }, stateName(state));
+}
+
+/** The view of a task that is queued or being made. */
+function progress(task) {
+  const { width, height } = task.parameters;
+  const canvas = el("div", { class: "canvas waiting" }, "Waiting for the painter …");
+  const bar = el("progress", { max: 1, "aria-label": "Progress" });
+  const steps = el("span", { id: "steps" }, "in the queue");
+  const queue = el("span");
+  const eta = el("span");
+  const trouble = el("p", { class: "hint", role: "status" });
+  const cancel = el("button", { type: "button", id: "cancel" }, "Cancel");
+  cancel.addEventListener("click", () => act(cancel, task, "cancel", false));
+  const label = el("div", {}, head(task, task.state));
+  body.replaceChildren(
+    label,
+    canvas,
+    el("div", { class: "progress" }, bar, el("p", { class: "numbers" }, steps, queue, eta)),
+    el("div", { class: "row after" }, cancel, trouble),
+  );
+  if (task.queue_position !== null) queue.textContent = waiting(task.queue_position);
+  let quarter = -1;
+
+  return {
+    state(state, data) {
+      label.replaceChildren(head(task, state));
+      announce(`Task ${stateName(state)}.`);
+      if (state === "generating") {
+        queue.textContent = data.attempt > 1 ? `attempt ${data.attempt}` : "";
+        steps.textContent = "starting";
+      }
+      if (state === "queued") {
+        bar.removeAttribute("value");
+        steps.textContent = "in the queue";
+        eta.textContent = "";
+        trouble.textContent = data.error ? `${data.error.message} It will be tried again.` : "";
+      }
+    },
+    event(name, data) {
+      if (name === "progress") {
+        if (data.total_steps) {
+          bar.value = data.step / data.total_steps;
+          steps.textContent = `step ${data.step} of ${data.total_steps}`;
+          const now = Math.floor((4 * data.step) / data.total_steps);
+          if (now > quarter && now < 4) announce(`${now * 25} percent`);
+          quarter = Math.max(quarter, now);
+        }
+        queue.textContent = data.queue_position === null ? "" : waiting(data.queue_position);
+        eta.textContent = data.eta_seconds === null ? "" : `about ${Math.max(1, Math.round(data.eta_seconds))} s left`;
+      } else if (name === "preview") {
+        let image = canvas.querySelector("img");
+        if (!image) {
+          image = el("img", { class: "preview", alt: "Preview of the picture", width, height });
+          canvas.classList.remove("waiting");
+          canvas.replaceChildren(image);
+        }
+        image.src = `data:${data.content_type};base64,${data.data}`;
+      } else if (name === "image") {
+        canvas.classList.remove("waiting");
+        canvas.replaceChildren(picture(task, data.image));
+      } else if ("state" in data) {
+        this.state(data.state, data);
+        onChange({ ...task, state: data.state });
+      }
+    },
+  };
+}
+
+function waiting(position) {
+  return position === 0 ? "next in line" : `${position} before it`;
+}
+
+function picture(task, image) {
+  return el("img", { src: local(image.url), alt: task.parameters.prompt, width: image.width, height: image.height });
+}
+
+/** The view of a task at which nothing happens until somebody acts. */
+async function rest(task, signal) {
+  const title = head(task, task.state);
+  const actions = el("div", { class: "row after" });
+  const parts = [title];
+  const many = task.images.length > 1 && task.state === "awaiting_approval";
+  if (many) parts.push(choices(task));
+  else if (task.images.length) parts.push(el("div", { class: "canvas" }, picture(task, task.images[0])));
+  if (task.images.length) parts.push(facts(task.images[0]));
+  if (task.error) parts.push(el("p", { class: "notice", role: "alert" }, `${task.error.message} (${task.error.reason})`));
+  if (task.state === "failed" || task.state === "cancelled") {
+    const retry = el("button", { type: "button", class: "primary" }, "Try again");
+    retry.addEventListener("click", () => act(retry, task, "retry", true));
+    actions.append(retry);
+  }
+  if (task.state === "approved") {
+    const link = el("a", { class: "button", id: "post-link", hidden: true }, "Read the post");
+    actions.append(link);
+    call("GET", `/api/posts/${task.post_id}`).then(
+      (post) => {
+        const draft = post.state === "draft";
+        link.textContent = draft ? "The post is a draft" : "Read the post";
+        if (!draft) link.href = `/posts/${post.slug}`;
+        link.hidden = false;
+      },
+      () => {}, // deleted since
+    );
+  }
+  body.replaceChildren(...parts, actions);
+  announce(`Task ${stateName(task.state)}.`);
+  if (task.state !== "awaiting_approval") return;
+  const chosen = () => Number(body.querySelector('[name="image_index"]:checked')?.value ?? task.images[0].index);
+  const made = await forms(task, chosen, ({ task: after }) => {
+    onChange(after);
+    show(after);
+    byId("easel").focus();
+  });
+  if (!signal.aborted) body.append(...made);
+}
+
+function choices(task) {
+  const labels = task.images.map((image, position) =>
+    el(
+      "label",
+      {},
+      el("input", { type: "radio", name: "image_index", value: image.index, checked: position === 0, "aria-label": `Picture ${position + 1}` }),
+      picture(task, image),
+    ),
+  );
+  return el("fieldset", { class: "choices" }, el("legend", {}, "Choose one"), labels);
+}
+
+function facts(image) {
+  const items = [`${image.width} × ${image.height}`];
+  if (image.seed !== null) items.push(`seed ${image.seed}`);
+  if (image.num_inference_steps) items.push(`${image.num_inference_steps} steps`);
+  if (image.scheduler) items.push(image.scheduler);
+  if (image.model) items.push(image.model);
+  const list = items.map((item) => el("span", {}, item));
+  if (image.credit) list.push(el("a", { href: image.credit_url, rel: "noopener noreferrer", target: "_blank" }, image.credit));
+  return el("p", { class: "facts" }, list);
+}
+
+async function act(button, task, verb, follows) {
+  button.disabled = true;
+  try {
+    const after = await call("POST", `/api/tasks/${task.id}/${verb}`);
+    onChange(after);
+    if (follows || RESTING.has(after.state)) await show(after);
+  } catch (error) {
+    button.disabled = false;
+    button.after(el("p", { class: "wrong", role: "alert" }, error.message));
+  }
+}

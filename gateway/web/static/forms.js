@@ -1,0 +1,78 @@
+// Fields with labels and errors: each error stands next to the field that caused it.
+
+import { el } from "./dom.js";
+
+/** A labelled control with room for an error. `value` is an element that shows the control's value. */
+export function field(label, control, { hint = null, value = null, span = false } = {}) {
+  const error = el("p", { class: "wrong", "data-error": control.name, hidden: true });
+  return el(
+    "div",
+    { class: span ? "field span" : "field" },
+    el("label", { for: control.id }, label, value),
+    control,
+    hint ? el("p", { class: "hint", id: `${control.id}-hint` }, hint) : null,
+    error,
+  );
+}
+
+/** Take all errors of a form away. */
+export function clearErrors(form) {
+  for (const place of form.querySelectorAll("[data-error]")) {
+    place.hidden = true;
+    place.textContent = "";
+  }
+  for (const control of form.querySelectorAll("[aria-invalid]")) {
+    control.removeAttribute("aria-invalid");
+    control.removeAttribute("aria-describedby");
+  }
+}
+
+/** Show an ApiError in a form; what belongs to no field of it stands at its head. The first wrong field gets the focus. */
+export function showError(form, error) {
+  clearErrors(form);
+  const general = [];
+  let first = null;
+  for (const { field: name, message } of error.fields || []) {
+    const top = name.split(/[.[]/)[0];
+    const place = form.querySelector(`[data-error="${CSS.escape(top)}"]`);
+    const control = form.elements.namedItem(top);
+    if (!top || !place) {
+      general.push(name ? `${name}: ${message}` : message);
+      continue;
+    }
+    place.textContent = place.textContent ? `${place.textContent}; ${message}` : message;
+    place.hidden = false;
+    if (control instanceof Element) {
+      place.id ||= `${control.id}-error`;
+      control.setAttribute("aria-invalid", "true");
+      control.setAttribute("aria-describedby", place.id);
+      first ||= control;
+      control.closest("details")?.setAttribute("open", "");
+    }
+  }
+  if (!error.fields?.length) general.push(error.message);
+  if (general.length) {
+    const place = form.querySelector('[data-error=""]');
+    place.textContent = general.join("; ");
+    place.hidden = false;
+  }
+  first?.focus();
+}
+
+/** Disable a form's buttons while `work` goes on, and show what goes wrong. */
+export async function submitting(form, work) {
+  clearErrors(form);
+  const buttons = [...form.querySelectorAll("button")].filter((button) => !button.disabled);
+  for (const button of buttons) button.disabled = true;
+  form.setAttribute("aria-busy", "true");
+  try {
+    return await work();
+  } catch (error) {
+    for (const button of buttons) button.disabled = false;
+    showError(form, error);
+    return null;
+  } finally {
+    for (const button of buttons) button.disabled = false;
+    form.removeAttribute("aria-busy");
+  }
+}
