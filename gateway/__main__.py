@@ -1,7 +1,9 @@
 """`python -m gateway`: the composition root of the gateway."""
 
+import asyncio
 import logging
 import os
+import signal
 import sys
 
 from gateway.app import create_app
@@ -24,7 +26,10 @@ async def main(settings: GatewaySettings, token: str) -> None:
             app = create_app(settings, clients, token)
             host, port = listener.getsockname()[:2]
             log.info("serving", extra={"address": f"{host}:{port}", "pid": os.getpid()})
-            await server(app, settings).serve(sockets=[listener])
+            http = server(app, settings)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, http.stop)
+            await http.serve(sockets=[listener])
     log.info("stopped")
 
 

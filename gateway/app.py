@@ -6,8 +6,8 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from gateway import errors, openapi
 from gateway.auth import Authenticator
@@ -17,6 +17,7 @@ from gateway.edge import Edge
 from gateway.metrics import GatewayMetrics
 from gateway.rendering import WEB, Pages
 from gateway.routes import events, generate, media, operations, pages, posts, shelves, tasks
+from gateway.routes.plain import PlainRoute
 from gateway.settings import GatewaySettings
 from gateway.state import Gateway
 from gateway.watching import TaskWatcher
@@ -42,8 +43,8 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
     app.add_exception_handler(HTTPException, _http_error)
     # Bytes and events are plain routes, before the others: /api/tasks/{task_id}/events has no business in FastAPI.
     app.router.routes.extend([events.route, media.route, *pages.routes])
-    app.router.routes.append(Route("/openapi.json", _openapi, methods=["GET"]))
-    app.router.routes.append(Mount("/static", Assets(directory=WEB / "static"), name="static"))
+    app.router.routes.append(PlainRoute("/openapi.json", _openapi, methods=["GET"]))
+    app.router.routes.append(PlainRoute("/static/{path:path}", Assets(directory=WEB / "static")))
     for module in (generate, tasks, posts, shelves, operations):
         app.include_router(module.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # as FastAPI's manual says
@@ -73,6 +74,7 @@ class Assets(StaticFiles):
         response.headers["cache-control"] = "no-cache"
         return response
 
-    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Where a file is; a name that no file can have is a file that is not there."""
-        return super().lookup_path(path) if path.isprintable() else ("", None)
+    def get_path(self, scope: Scope) -> str:
+        """The file's path below the folder."""
+        path: str = scope["path_params"]["path"]
+        return os.path.normpath(os.path.join(*path.split("/")))

@@ -105,7 +105,7 @@ class Edge:
         self._metrics.requests.labels(method, route, str(status)).inc()
         if not route.endswith("/events"):
             self._metrics.seconds.labels(method, route).observe(seconds)
-        level = logging.DEBUG if scope["path"] in _QUIET_PATHS and status < 400 else logging.INFO
+        level = logging.DEBUG if scope["path"] in _QUIET_PATHS else logging.INFO
         # The path as sent: a decoded one could hold line breaks. Never the query, which holds what people search for.
         raw: bytes = scope.get("raw_path") or b""
         path = raw.decode("ascii", "backslashreplace")[:200]

@@ -134,7 +134,7 @@ def from_validation(error: RequestValidationError) -> Problem:
             detail = f"the body is not JSON: {reason} at character {item['loc'][-1]}"
             return Problem(400, "MALFORMED_JSON", detail)
     fields = [FieldError(_field_name(item["loc"]), _sentence(item)) for item in found]
-    detail = "; ".join(f"{one.field}: {one.message}" if one.field else one.message for one in fields)
+    detail = "; ".join(f"{one.field}: {one.message}" if one.field else f"the body {one.message}" for one in fields)
     return Problem(422, "INVALID_ARGUMENT", detail, fields)
 
 
@@ -151,6 +151,8 @@ def _sentence(item: Mapping[str, Any]) -> str:
         return "is required"
     if item["type"] == "extra_forbidden":
         return "there is no such field"
+    if item["type"] in {"model_attributes_type", "model_type", "dict_type"}:
+        return "must be a JSON object"
     text = str(item["msg"]).removeprefix("Value error, ")
     for subject in ("Input should ", "String should ", "List should ", "Value should "):
         if text.startswith(subject):

@@ -51,7 +51,6 @@ def _events() -> dict[str, Any]:
         ],
         "responses": {
             "200": {"description": "The events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
-            "204": {"description": "The task rests, and all its events were seen."},
             "401": _problem("The token is missing or wrong."),
             "404": _problem("There is no such task."),
             "422": _problem("`Last-Event-ID` or `after` is no sequence."),

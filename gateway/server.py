@@ -1,8 +1,10 @@
 """The HTTP server: its socket, and a shutdown that open event streams do not hold up."""
 
 import asyncio
+import contextlib
 import logging
 import socket
+from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,6 +23,16 @@ class GatewayServer(uvicorn.Server):
         """`stopping` is set when the server begins to stop: event streams then end by themselves."""
         super().__init__(config)
         self._stopping = stopping
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: gateway.__main__ turns them into `stop`. uvicorn would end the process by the signal."""
+        yield
+
+    def stop(self) -> None:
+        """Begin to stop; a second time, do not wait for requests in progress."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let requests end, cancel those that do not."""
@@ -51,6 +63,7 @@ def listen(settings: GatewaySettings) -> socket.socket:
 
 def server(app: FastAPI, settings: GatewaySettings) -> GatewayServer:
     """The server of `app`, not yet running."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it would say again what gateway says
     config = uvicorn.Config(
         app,
         log_config=None,

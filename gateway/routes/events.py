@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator
 from frontispiece.posts.v1 import tasks_pb2
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.auth import require_editor
 from gateway.errors import FieldError, Problem
 from gateway.messages import tasks as messages
+from gateway.routes.plain import PlainRoute
 from gateway.routes.responses import known_uuid
 from gateway.state import Gateway, gateway
 from gateway.watching import first_of
@@ -30,7 +30,7 @@ _MAX_SEQUENCE = 2**63 - 1
 async def events(request: Request) -> Response:
     """Stored events after `Last-Event-ID` (or `?after=`), then what happens, up to the terminal event.
 
-    204 when the task rests and all its events were seen: browsers then stop asking.
+    Empty when the task rests and all its events were seen.
     """
     require_editor()
     here = gateway(request)
@@ -38,7 +38,7 @@ async def events(request: Request) -> Response:
     after = _after(request)
     task = (await here.clients.tasks.GetTask(tasks_pb2.GetTaskRequest(task_id=task_id))).task
     if messages.STATES[task.state] in messages.RESTING and after >= task.last_sequence:
-        return Response(status_code=204, headers={"cache-control": "no-store"})
+        return Response(b"", headers=_HEADERS)
     if here.open_event_streams >= here.settings.max_event_streams:
         raise Problem(429, "TOO_MANY_STREAMS", "too many event streams are open")
     return EventStream(here, task_id, after)
@@ -103,4 +103,4 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-route = Route("/api/tasks/{task_id}/events", events, methods=["GET"])
+route = PlainRoute("/api/tasks/{task_id}/events", events, methods=["GET"])

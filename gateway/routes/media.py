@@ -10,10 +10,10 @@ import grpc
 from frontispiece.storage.v1 import images_pb2
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import Problem
+from gateway.routes.plain import PlainRoute
 from gateway.state import gateway
 from rpc import context, errors
 
@@ -188,4 +188,4 @@ class ImageBytes(Response):
             yield part.chunk
 
 
-route = Route("/media/{key:path}", media, methods=["GET"])
+route = PlainRoute("/media/{key:path}", media, methods=["GET"])

@@ -8,11 +8,11 @@ import grpc
 from frontispiece.posts.v1 import posts_pb2
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from gateway.errors import Problem, from_exception
 from gateway.messages import posts as messages
 from gateway.rendering import Pages
+from gateway.routes.plain import PlainRoute
 from gateway.routes.posts import find_post
 from gateway.state import gateway
 
@@ -122,9 +122,9 @@ async def robots(request: Request) -> Response:
 
 
 routes = [
-    Route("/", front, methods=["GET"]),
-    Route("/posts/{slug}", post, methods=["GET"]),
-    Route("/hub", hub, methods=["GET"]),
-    Route("/docs", docs, methods=["GET"]),
-    Route("/robots.txt", robots, methods=["GET"]),
+    PlainRoute("/", front, methods=["GET"]),
+    PlainRoute("/posts/{slug}", post, methods=["GET"]),
+    PlainRoute("/hub", hub, methods=["GET"]),
+    PlainRoute("/docs", docs, methods=["GET"]),
+    PlainRoute("/robots.txt", robots, methods=["GET"]),
 ]

@@ -65,7 +65,6 @@ export async function follow(taskId, after, onEvent, signal) {
         headers: headers({ Accept: "text/event-stream", "Last-Event-ID": String(last) }),
         signal,
       });
-      if (response.status === 204) return;
       if (!response.ok) {
         const error = await failure(response);
         if (response.status < 500 && response.status !== 429) throw error;

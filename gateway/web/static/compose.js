@@ -44,10 +44,15 @@ function idea(text) {
   return el("li", {}, el("button", { type: "button", onclick: use }, text));
 }
 
+// The interface's own limits, which may be narrower than the generator's.
+function sides(range) {
+  return { ...range, min: Math.max(range.min, 256), max: Math.min(range.max, 1536), default: Math.max(range.default, 256) };
+}
+
 function controls(model, models) {
   const made = [
-    slider("Width", "width", model.width, " px"),
-    slider("Height", "height", model.height, " px"),
+    slider("Width", "width", sides(model.width), " px"),
+    slider("Height", "height", sides(model.height), " px"),
     slider("Steps", "num_inference_steps", model.num_inference_steps),
     slider("Guidance", "guidance_scale", model.guidance_scale),
     slider("Pictures to choose from", "candidate_count", { min: 1, max: 4, step: 1, default: 1 }),
