@@ -72,7 +72,8 @@ class ImageServiceServicer:
         key, and storing again is a success.
 
         Errors: INVALID_ARGUMENT (not a PNG, JPEG or WebP image, truncated, trailing bytes, too large, wrong sha256; a
-        BadRequest names the field) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full).
+        BadRequest names the field) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full) ·
+        DEADLINE_EXCEEDED (the bytes came too slowly).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

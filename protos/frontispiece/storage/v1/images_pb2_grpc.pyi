@@ -39,7 +39,8 @@ class ImageServiceStub:
     key, and storing again is a success.
 
     Errors: INVALID_ARGUMENT (not a PNG, JPEG or WebP image, truncated, trailing bytes, too large, wrong sha256; a
-    BadRequest names the field) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full).
+    BadRequest names the field) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full) ·
+    DEADLINE_EXCEEDED (the bytes came too slowly).
     """
     GetImage: _grpc.UnaryStreamMultiCallable[_images_pb2.GetImageRequest, _images_pb2.GetImageResponse]
     """Reads an image. The first message is the header, then its bytes as chunks; or only a header with `redirect_url`
@@ -71,7 +72,8 @@ class ImageServiceAsyncStub(ImageServiceStub):
     key, and storing again is a success.
 
     Errors: INVALID_ARGUMENT (not a PNG, JPEG or WebP image, truncated, trailing bytes, too large, wrong sha256; a
-    BadRequest names the field) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full).
+    BadRequest names the field) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full) ·
+    DEADLINE_EXCEEDED (the bytes came too slowly).
     """
     GetImage: _aio.UnaryStreamMultiCallable[_images_pb2.GetImageRequest, _images_pb2.GetImageResponse]  # type: ignore[assignment]
     """Reads an image. The first message is the header, then its bytes as chunks; or only a header with `redirect_url`
@@ -106,7 +108,8 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         key, and storing again is a success.
 
         Errors: INVALID_ARGUMENT (not a PNG, JPEG or WebP image, truncated, trailing bytes, too large, wrong sha256; a
-        BadRequest names the field) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full).
+        BadRequest names the field) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full) ·
+        DEADLINE_EXCEEDED (the bytes came too slowly).
         """
 
     @_abc_1.abstractmethod
