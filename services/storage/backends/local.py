@@ -9,6 +9,7 @@ with the same bytes completes and the sweep at start removes.
 """
 
 import asyncio
+import errno
 import hashlib
 import logging
 import os
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 THREADS = 8
 ORPHAN_SECONDS = 600.0
+MIN_FREE_BYTES = 64 * 1024 * 1024
+"""With less, a disk counts as unhealthy: that is two of the largest images."""
+
 _PROBES = ".probe"
 
 P = ParamSpec("P")
@@ -98,6 +102,9 @@ class LocalBackend:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _check(self) -> None:
+        free = self._files.free_bytes()
+        if free < MIN_FREE_BYTES:
+            raise OSError(errno.ENOSPC, f"only {free} bytes are free")
         path, content = f"{_PROBES}/{uuid.uuid4().hex}", os.urandom(64)
         try:
             if not self._files.create(path, content) or self._files.read(path) != content:

@@ -82,13 +82,14 @@ def checked(error: Exception, bucket: str) -> Exception:
     """The error of a start-up check: BackendRefused names the settings to look at."""
     if not is_refusal(error):
         return translated(error, "checking")
+    log.warning("S3: checking failed: %s", error, extra={"code": _public_code(error)})
     code = code_of(error)
     variable = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the role)"
     if code in ("NoSuchBucket", "404"):
         variable = "AWS_S3_BUCKET"
     elif code in ("PermanentRedirect", "AuthorizationHeaderMalformed"):
         variable = "AWS_S3_REGION"
-    return BackendRefused(f"the bucket {bucket!r} cannot be used: {_public_code(error)}; check {variable}: {error}")
+    return BackendRefused(f"the bucket {bucket!r} cannot be used: {_public_code(error)}; check {variable}")
 
 
 def _public_code(error: Exception) -> str:

@@ -1,0 +1,255 @@
+"""Images on a disk: what is on it, what a crash leaves, and what cannot lead out of it."""
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+
+from rpc import errors
+from services.storage.backends.local import LocalBackend
+from services.storage.models import BackendKind, ByteRange, ImageState, StoredImage
+from tests.storage.conftest import Client, Start, local_settings
+from tests.storage.samples import padded_to, picture
+
+KEY = "generated/1790000000-sample.png"
+
+
+def image_of(data: bytes, key: str = KEY) -> StoredImage:
+    return StoredImage(
+        key=key,
+        backend=BackendKind.LOCAL,
+        content_type="image/png",
+        width=64,
+        height=48,
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        create_time=datetime.now(UTC),
+    )
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "media"
+
+
+@pytest.fixture
+async def backend(root: Path) -> AsyncIterator[LocalBackend]:
+    backend = LocalBackend(root)
+    yield backend
+    await backend.close()
+
+
+class TestLayout:
+    async def test_the_bytes_are_at_their_key_and_the_record_beside_them(
+        self, local: Client, root: Path, image: bytes
+    ) -> None:
+        stored = await local.store(image, metadata={"model": "tiny"})
+        assert (root / stored.key).read_bytes() == image
+        record = json.loads((root / ".meta" / stored.key).read_text())
+        assert record["content_type"] == "image/png"
+        assert record["cache_control"] == "max-age=31536000, immutable"
+        assert record["sha256"] == stored.sha256
+        assert record["state"] == "draft"
+        assert record["metadata"]["model"] == "tiny"
+        assert record["metadata"]["task-id"] == "0191f2a0-0000-7000-8000-000000000001"
+        assert files_below(root) == sorted([f".meta/{stored.key}", stored.key])
+
+    async def test_nothing_is_executable(self, local: Client, root: Path, image: bytes) -> None:
+        stored = await local.store(image)
+        assert not stat.S_IMODE((root / stored.key).stat().st_mode) & 0o133
+
+    async def test_images_survive_a_restart(self, root: Path, start: Start, image: bytes) -> None:
+        first = await start(local_settings(root))
+        stored = await first.store(image)
+        await first.set_state(stored.key, 2)  # type: ignore[arg-type]
+        header, back = await (await start(local_settings(root))).get(stored.key)
+        assert (back, header.image.state) == (image, 2)
+
+
+class TestCreate:
+    async def test_other_bytes_under_a_key_are_refused(self, backend: LocalBackend) -> None:
+        one, other = picture(seed=1), picture(seed=2)
+        await backend.put(image_of(one), one)
+        with pytest.raises(errors.AlreadyExists):
+            await backend.put(image_of(other), other)
+        assert (await backend.put(image_of(one), one)).key == KEY
+        assert (await backend.stat(KEY)).sha256 == image_of(one).sha256
+
+    async def test_of_twelve_different_ones_at_once_one_wins(self, backend: LocalBackend, root: Path) -> None:
+        pictures = [picture(seed=seed) for seed in range(12)]
+        outcomes = await asyncio.gather(
+            *(backend.put(image_of(data), data) for data in pictures), return_exceptions=True
+        )
+        winners = [outcome for outcome in outcomes if isinstance(outcome, StoredImage)]
+        losers = [outcome for outcome in outcomes if isinstance(outcome, errors.AlreadyExists)]
+        assert (len(winners), len(losers)) == (1, 11)
+        stored = (root / KEY).read_bytes()
+        assert hashlib.sha256(stored).hexdigest() == winners[0].sha256 == (await backend.stat(KEY)).sha256
+        assert files_below(root) == [f".meta/{KEY}", KEY]
+
+    async def test_two_processes_on_one_folder_agree(self, backend: LocalBackend, root: Path) -> None:
+        second = LocalBackend(root)
+        data = picture()
+        both = await asyncio.gather(backend.put(image_of(data), data), second.put(image_of(data), data))
+        assert both[0].sha256 == both[1].sha256
+        await second.set_state(KEY, ImageState.PUBLISHED)
+        assert (await backend.stat(KEY)).state is ImageState.PUBLISHED
+        await second.close()
+
+
+class TestAfterACrash:
+    async def test_data_without_a_record_is_completed_by_the_next_try(self, backend: LocalBackend, root: Path) -> None:
+        data = picture()
+        await backend.put(image_of(data), data)
+        (root / ".meta" / KEY).unlink()
+        with pytest.raises(errors.NotFound):
+            await backend.stat(KEY)
+        with pytest.raises(errors.AlreadyExists):
+            await backend.put(image_of(picture(seed=2)), picture(seed=2))
+        assert (await backend.put(image_of(data), data)).sha256 == image_of(data).sha256
+        assert (await backend.stat(KEY)).size_bytes == len(data)
+
+    async def test_the_sweep_removes_what_nobody_was_told_of(self, backend: LocalBackend, root: Path) -> None:
+        data = picture()
+        await backend.put(image_of(data), data)
+        for name, age in (("generated/1-old.png", 3600), ("generated/2-new.png", 1)):
+            (root / name).write_bytes(b"half an upload")
+            os.utime(root / name, (time.time() - age,) * 2)
+        (root / ".tmp" / "dead").write_bytes(b"litter")
+        await LocalBackend(root).close()
+        assert files_below(root) == [f".meta/{KEY}", KEY, "generated/2-new.png"]
+
+    async def test_the_sweep_spares_a_writer_that_lives(self, backend: LocalBackend, root: Path) -> None:
+        files = backend._files
+        with files._temporary(b"being written") as (_, name):
+            assert files.sweep_temporary() == 0
+            assert (root / ".tmp" / name).exists()
+
+    async def test_a_damaged_record_is_an_error_and_not_a_missing_image(
+        self, backend: LocalBackend, root: Path
+    ) -> None:
+        data = picture()
+        await backend.put(image_of(data), data)
+        for damage in (b"", b"{", b"[]", b'{"version": 2}', b'{"version": 1, "key": "other"}'):
+            (root / ".meta" / KEY).write_bytes(damage)
+            with pytest.raises(errors.DataLoss):
+                await backend.stat(KEY)
+
+    async def test_data_cut_short_is_an_error(self, backend: LocalBackend, root: Path) -> None:
+        data = picture()
+        await backend.put(image_of(data), data)
+        os.truncate(root / KEY, 100)
+        with pytest.raises(errors.DataLoss):
+            [piece async for piece in backend.read(KEY, ByteRange(0, len(data)))]
+
+
+class TestNoWayOut:
+    async def test_links_are_not_followed(self, local: Client, root: Path, tmp_path: Path, image: bytes) -> None:
+        secret = tmp_path / "secret"
+        secret.write_bytes(b"secret")
+        stored = await local.store(image)
+        (root / stored.key).unlink()
+        (root / stored.key).symlink_to(secret)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await local.get(stored.key)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+    async def test_a_linked_folder_is_not_entered(self, backend: LocalBackend, root: Path, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (root / "generated").symlink_to(outside)
+        data = picture()
+        with pytest.raises(errors.Unavailable):
+            await backend.put(image_of(data), data)
+        assert list(outside.iterdir()) == []
+
+    async def test_a_fifo_does_not_hang_a_reader(self, local: Client, root: Path, image: bytes) -> None:
+        stored = await local.store(image)
+        (root / stored.key).unlink()
+        os.mkfifo(root / stored.key)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await local.get(stored.key)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+class TestFullDisk:
+    async def test_is_told_and_leaves_nothing(self, small_disk: Path, start: Start, image: bytes) -> None:
+        client = await start(local_settings(small_disk / "media", health_seconds=0.2))
+        small = await client.store(image)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.store(padded_to(4 * 1024 * 1024))
+        error = errors.from_call(caught.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL")
+        assert error.retry_after_seconds is not None
+        assert files_below(small_disk / "media") == sorted([f".meta/{small.key}", small.key])
+        assert (await client.get(small.key))[1] == image
+        status = await client.status()
+        assert not status.healthy
+        assert "full" in status.reason
+
+
+class TestFailingDisk:
+    async def test_an_error_in_the_middle_leaves_nothing(
+        self, local: Client, root: Path, image: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(descriptor: int) -> None:
+            raise OSError(errno.EIO, "broken disk")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", broken)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await local.store(image)
+        error = errors.from_call(caught.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DISK_FAILED")
+        assert files_below(root) == []
+        assert (await local.store(image)).key
+
+    async def test_the_answer_comes_after_data_record_and_folders_are_synced(
+        self, local: Client, root: Path, image: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced: list[str] = []
+        fsync = os.fsync
+
+        def noting(descriptor: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(f"{root.resolve()}/"))
+            fsync(descriptor)
+
+        if not Path("/proc/self/fd").exists():
+            pytest.skip("the order of fsync is read from /proc, which this system does not have")
+        await local.store(picture(seed=9))
+        monkeypatch.setattr(os, "fsync", noting)
+        await local.store(image)
+        order = [name if not name.startswith(".tmp/") else ".tmp/" for name in synced if not name.startswith(".probe")]
+        assert order == [".tmp/", "generated", ".tmp/", ".meta/generated"]
+
+    async def test_a_folder_that_cannot_be_made_stops_the_start(self, tmp_path: Path, start: Start) -> None:
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(OSError, match="file"):
+            await start(local_settings(tmp_path / "file" / "media"))
