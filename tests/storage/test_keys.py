@@ -106,7 +106,7 @@ class TestUrls:
         assert not (await local.stub.ResolveUrls(images_pb2.ResolveUrlsRequest(), timeout=10)).urls
 
     def test_with_and_without_a_cdn(self) -> None:
-        plain, cdn = Urls("https://blog.example.org"), Urls("https://blog.example.org", "d1.cloudfront.net")
+        plain, cdn = Urls("https://blog.example.org"), Urls("https://blog.example.org", "https://d1.cloudfront.net")
         assert plain.lasting("generated/a.png") == "https://blog.example.org/media/generated/a.png"
         assert plain.cdn("generated/a.png") is None
         assert cdn.lasting("generated/a.png") == "https://d1.cloudfront.net/generated/a.png"
