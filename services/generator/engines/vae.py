@@ -32,8 +32,7 @@ class Decoder:
         finite = torch.isfinite(flat).all(dim=1)
         # The conversion happens on the device: a quarter of the bytes cross, and the CPU has nothing to do.
         pixels = (images.nan_to_num(0) / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        flat_pixels = pixels.flatten(1)
-        varied = flat_pixels.amin(dim=1) != flat_pixels.amax(dim=1)
+        varied = (pixels.amin(dim=(1, 2)) != pixels.amax(dim=(1, 2))).any(dim=1)
         array = pixels.contiguous().cpu().numpy()
         verdicts = zip(finite.tolist(), varied.tolist(), strict=True)
         return [_judge(array[i], is_finite, is_varied) for i, (is_finite, is_varied) in enumerate(verdicts)]

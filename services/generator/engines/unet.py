@@ -1,0 +1,191 @@
+"""Running the UNet as fast as the device can: eager, compiled, and as CUDA graphs on a fixed ladder of batch sizes.
+
+A compiled or captured UNet is good for one shape only. So the shapes are few and known at the start: the sizes that are
+warmed, times the rungs of a ladder of row counts; a batch in between is padded up to the next rung. Every other size
+runs eagerly, with as many rows as it has.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from services.generator.engines.base import CheckpointError
+
+log = logging.getLogger(__name__)
+
+Tensor = torch.Tensor
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+_CAPTURE_WARM_UPS = 3
+_FP8_MULTIPLE = 16
+
+
+@dataclass(frozen=True)
+class UnetOptions:
+    """How the UNet is run; see the settings of the same names. `ladder` counts UNet rows, two a guided image."""
+
+    compile_mode: str = ""
+    cuda_graphs: bool = False
+    channels_last: bool = False
+    fuse_qkv: bool = False
+    fp8: bool = False
+    attention: str = ""
+    ladder: tuple[int, ...] = ()
+    cache_dir: Path | None = None
+
+
+@dataclass
+class _Captured:
+    graph: Any
+    inputs: Inputs
+    output: Tensor
+
+
+class UnetRunner:
+    """One UNet and its fast versions. Belongs to the engine thread: graphs are captured and replayed by one thread."""
+
+    def __init__(self, pipeline: Any, options: UnetOptions) -> None:
+        """Prepare the UNet of `pipeline`, already on its device, in place."""
+        self._options = options
+        self._ladder = tuple(sorted(set(options.ladder)))
+        self._warm: set[tuple[int, int]] = set()
+        self._graphs: dict[tuple[int, int, int], _Captured] = {}
+        self._pool: Any = None
+        if options.fuse_qkv:
+            pipeline.fuse_qkv_projections(unet=True, vae=False)
+        self._unet = pipeline.unet
+        if options.channels_last:
+            self._unet.to(memory_format=torch.channels_last)
+        if options.fp8:
+            _quantize(self._unet)
+        self._fast = self._compile() if options.compile_mode else self._unet
+
+    @property
+    def module(self) -> Any:
+        """The UNet itself."""
+        return self._unet
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether warmed sizes run differently from others."""
+        return bool(self._options.compile_mode or self._options.cuda_graphs)
+
+    def rung(self, rows: int, height: int, width: int) -> int:
+        """How many rows a batch of `rows` is padded to, for latents of that size."""
+        if not self._ladder or (self.accelerated and (height, width) not in self._warm):
+            return rows
+        return next((rung for rung in self._ladder if rung >= rows), rows)
+
+    def warm_up(self, height: int, width: int, make_inputs: Any) -> None:
+        """Compile and capture every rung for latents of that size; `make_inputs(rows)` gives Inputs.
+
+        Where that fails, this runner goes on eagerly and says so in the log.
+        """
+        if not self.accelerated:
+            return
+        begin = time.monotonic()
+        self._warm.add((height, width))
+        try:
+            for rows in self._ladder:
+                self(*make_inputs(rows))
+        except Exception as error:
+            log.warning("the UNet stays eager: it could not be compiled or captured", exc_info=error)
+            self._options = UnetOptions(channels_last=self._options.channels_last, attention=self._options.attention)
+            self._fast, self._graphs, self._pool = self._unet, {}, None
+            return
+        seconds = round(time.monotonic() - begin, 1)
+        log.info("UNet warmed", extra={"latents": f"{height}x{width}", "rungs": self._ladder, "seconds": seconds})
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor, time_ids: Tensor) -> Tensor:
+        """The UNet's output (rows, 4, h, w). Use it up before the next call: a graph writes to the same place again."""
+        if self._options.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        inputs = (x, timestep, tokens, pooled, time_ids)
+        rows, _, height, width = x.shape
+        if not self.accelerated or (height, width) not in self._warm or rows not in self._ladder:
+            return self._call(self._unet, inputs)
+        if not self._options.cuda_graphs:
+            return self._call(self._fast, inputs)
+        key = (height, width, rows)
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(inputs)
+        captured = self._graphs[key]
+        for static, given in zip(captured.inputs, inputs, strict=True):
+            static.copy_(given)
+        captured.graph.replay()
+        return captured.output
+
+    def _call(self, unet: Any, inputs: Inputs) -> Tensor:
+        x, timestep, tokens, pooled, time_ids = inputs
+        conditions = {"text_embeds": pooled, "time_ids": time_ids}
+        with _attention(self._options.attention):
+            out: Tensor = unet(x, timestep, tokens, added_cond_kwargs=conditions, return_dict=False)[0]
+        return out
+
+    def _compile(self) -> Any:
+        if self._options.cache_dir is not None:
+            # Compiled kernels outlive the process: the second start takes seconds instead of minutes.
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._options.cache_dir))
+        # The settings that the PyTorch team found best for SDXL.
+        config = torch._inductor.config
+        config.conv_1x1_as_mm = True
+        config.coordinate_descent_tuning = True
+        config.epilogue_fusion = False
+        config.coordinate_descent_check_all_directions = True
+        # One compiled version for each rung and warmed size: the default limit of 8 would end in eager mode.
+        torch._dynamo.config.recompile_limit = 64
+        return torch.compile(self._unet, mode=self._options.compile_mode, fullgraph=True, dynamic=False)
+
+    def _capture(self, inputs: Inputs) -> _Captured:
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        static: Inputs = tuple(given.clone() for given in inputs)  # type: ignore[assignment]  # five of them
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_CAPTURE_WARM_UPS):  # compiles, tunes and loads kernels: none of it may be captured
+                self._call(self._fast, static)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # The graphs share one pool of memory. That is safe: one thread replays them, one after the other, and what a
+        # graph leaves in its output is used up before the next replay.
+        with torch.cuda.graph(graph, pool=self._pool):
+            output = self._call(self._fast, static)
+        return _Captured(graph, static, output)
+
+
+def _attention(preferred: str) -> Any:
+    if not preferred:
+        return contextlib.nullcontext()
+    first = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}[preferred]
+    rest: Sequence[SDPBackend] = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel([first, *(backend for backend in rest if backend != first)], set_priority=True)
+
+
+def _quantize(unet: Any) -> None:
+    """Linear layers in fp8 with one scale a row, activations quantised as they come. Needs torchao and a compiler."""
+    try:
+        from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_
+    except ImportError as error:
+        raise CheckpointError("GENERATOR_FP8 needs the package torchao") from error
+
+    def wanted(module: Any, name: str) -> bool:
+        # The time embedding is tiny and sensitive; odd sizes have no fp8 kernel.
+        return (
+            isinstance(module, torch.nn.Linear)
+            and "embedding" not in name
+            and "time_emb" not in name
+            and module.in_features % _FP8_MULTIPLE == 0
+            and module.out_features % _FP8_MULTIPLE == 0
+        )
+
+    quantize_(unet, Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()), filter_fn=wanted)

@@ -1,0 +1,86 @@
+"""An engine without a model, whose faults and pace a test decides."""
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.generator.engines.base import InvalidImage, Sample
+from services.generator.models import FloatRange, ImageRequest, IntegerRange, ModelInfo
+
+_SIZE = IntegerRange(64, 256, 8, 64)
+
+MODEL = ModelInfo(
+    id="tiny",
+    revision="0" * 40,
+    description="",
+    example_prompts=(),
+    schedulers=("euler",),
+    max_prompt_length=2000,
+    width=_SIZE,
+    height=_SIZE,
+    max_pixels=256 * 256,
+    num_inference_steps=IntegerRange(1, 1000, 1, 4),
+    guidance_scale=FloatRange(0, 30, 0.5, 5),
+)
+
+
+@dataclass(eq=False)
+class FakeSample:
+    request: ImageRequest
+    steps_done: int = 0
+
+    @property
+    def total_steps(self) -> int:
+        return self.request.num_inference_steps
+
+
+class FakeEngine:
+    """`on_step(samples)` may sleep, block or raise; what was done is noted."""
+
+    def __init__(self, *, slots: int = 2, on_step: Callable[[Sequence[Sample]], None] | None = None) -> None:
+        self.models = [MODEL]
+        self.device = "cpu"
+        self.slots = slots
+        self.on_step = on_step or (lambda samples: None)
+        self.stepped: list[list[int]] = []
+        self.decoded: list[int] = []
+        self.opened: list[int] = []
+        self.recovered = 0
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def warm_up(self) -> int:
+        return self.slots
+
+    def lane(self, request: ImageRequest) -> Hashable:
+        return (request.height, request.width)
+
+    def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
+        self.opened += [request.seed for request in requests]
+        return [FakeSample(request) for request in requests]
+
+    def step(self, samples: Sequence[Sample]) -> None:
+        self.gate.wait(30)
+        self.on_step(samples)
+        time.sleep(0.001)
+        self.stepped.append([sample.request.seed for sample in samples])
+        for sample in samples:
+            assert isinstance(sample, FakeSample)
+            sample.steps_done += 1
+
+    def decode(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | InvalidImage]:
+        self.decoded += [sample.request.seed for sample in samples]
+        return [
+            np.full((sample.request.height, sample.request.width, 3), sample.request.seed % 256, np.uint8)
+            for sample in samples
+        ]
+
+    def preview(self, sample: Sample) -> NDArray[np.uint8]:
+        return np.zeros((8, 8, 3), np.uint8)
+
+    def recover(self) -> None:
+        self.recovered += 1

@@ -1,0 +1,154 @@
+"""Who waits, who is turned away, who is served next, and what ends a request."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from frontispiece.generator.v1 import generator_pb2 as pb
+
+from rpc import errors
+from tests.generator.fake import FakeEngine
+from tests.generator.harness import Client, Reply, serve
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine(slots=2)
+
+
+@pytest.fixture
+async def client(engine: FakeEngine) -> AsyncIterator[Client]:
+    async with serve(engine, queue_capacity=3) as made:
+        yield made
+        engine.gate.set()
+
+
+def start(client: Client, seed: int, **fields: object) -> asyncio.Task[Reply]:
+    return asyncio.create_task(client.generate(prompt="a", seed=seed, **fields))
+
+
+async def busy(client: Client, unfinished: int) -> None:
+    """Wait until so many are in work or waiting."""
+    await client.until(lambda now: now.slot_count - now.free_slot_count + now.queue_length == unfinished)
+
+
+class TestWaiting:
+    async def test_a_full_line_refuses_and_says_when_to_come_again(self, client: Client, engine: FakeEngine) -> None:
+        engine.gate.clear()
+        tasks = [start(client, seed) for seed in range(5)]
+        await busy(client, 5)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.generate(prompt="a", seed=9)
+        error = errors.from_call(caught.value)
+        assert isinstance(error, errors.ResourceExhausted)
+        assert error.reason == "QUEUE_FULL"
+        assert error.retry_after_seconds is not None
+        assert error.retry_after_seconds >= 0.5
+        engine.gate.set()
+        replies = await asyncio.gather(*tasks)
+        assert sorted(reply.image.seed for reply in replies) == [0, 1, 2, 3, 4]
+
+    async def test_positions_are_told_and_only_fall(self, client: Client, engine: FakeEngine) -> None:
+        engine.gate.clear()
+        tasks = []
+        for seed in range(5):
+            tasks.append(start(client, seed))
+            await busy(client, seed + 1)
+        load = await client.capabilities()
+        assert (load.free_slot_count, load.queue_length, load.queue_capacity) == (0, 3, 3)
+        await asyncio.sleep(0.05)  # lets each reader read its place in the line before it moves
+        engine.gate.set()
+        positions = [[queued.position for queued in (await task).all("queued")] for task in tasks]
+        assert positions[0] == positions[1] == []
+        assert [line[0] for line in positions[2:]] == [0, 1, 2]
+        assert all(line == sorted(set(line), reverse=True) for line in positions)
+
+    async def test_first_come_first_served(self, client: Client, engine: FakeEngine) -> None:
+        engine.gate.clear()
+        tasks = []
+        for seed in range(5):
+            tasks.append(start(client, seed, num_inference_steps=3))
+            await busy(client, seed + 1)
+        engine.gate.set()
+        await asyncio.gather(*tasks)
+        assert engine.opened == [0, 1, 2, 3, 4]
+
+
+class TestSharing:
+    async def test_a_request_joins_those_on_their_way(self, client: Client, engine: FakeEngine) -> None:
+        first = start(client, 1, num_inference_steps=200)
+        await busy(client, 1)
+        second = start(client, 2, num_inference_steps=3)
+        assert (await second).image.batch_size == 2
+        assert not first.done()
+        assert (await first).image.batch_size == 2
+
+    async def test_sizes_take_turns(self, client: Client, engine: FakeEngine) -> None:
+        engine.gate.clear()
+        tasks = [start(client, 1, num_inference_steps=50), start(client, 2, width=128, num_inference_steps=50)]
+        await busy(client, 2)
+        engine.gate.set()
+        await asyncio.gather(*tasks)
+        both = engine.stepped[2:80]
+        share = sum(seeds == [1] for seeds in both) / len(both)
+        assert all(len(seeds) == 1 for seeds in engine.stepped)
+        assert 0.25 < share < 0.75
+
+
+class TestEnding:
+    async def test_cancel_ends_the_work_within_one_step_and_never_decodes(
+        self, client: Client, engine: FakeEngine
+    ) -> None:
+        call = client.stub.Generate(pb.GenerateRequest(prompt="a", seed=1, num_inference_steps=1000), timeout=60)
+        mate = start(client, 2, num_inference_steps=300)
+        await anext(aiter(call))
+        call.cancel()
+        await client.until(lambda now: now.free_slot_count == 1)
+        after = len(engine.stepped)
+        assert (await mate).image.seed == 2
+        assert all(1 not in seeds for seeds in engine.stepped[after:])
+        assert engine.decoded == [2]
+
+    async def test_a_deadline_is_a_cancel(self, client: Client, engine: FakeEngine) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.generate(prompt="a", seed=1, num_inference_steps=1000, timeout=0.2)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        await client.until(lambda now: now.free_slot_count == 2)
+        assert engine.decoded == []
+
+    async def test_who_leaves_the_line_makes_room_at_once(self, client: Client, engine: FakeEngine) -> None:
+        engine.gate.clear()
+        tasks = [start(client, seed) for seed in range(5)]
+        await busy(client, 5)
+        tasks[4].cancel()
+        await busy(client, 4)
+        late = start(client, 7)
+        await busy(client, 5)
+        engine.gate.set()
+        assert (await late).image.seed == 7
+        assert 4 not in engine.opened
+        await asyncio.gather(*tasks[:4])
+
+
+async def test_a_reader_that_never_reads_holds_nobody_up(client: Client, engine: FakeEngine) -> None:
+    call = client.stub.Generate(pb.GenerateRequest(prompt="a", seed=1, num_inference_steps=300), timeout=60)
+    reply = await client.generate(prompt="a", seed=2, num_inference_steps=300)
+    assert reply.image.seed == 2
+    await client.until(lambda now: now.free_slot_count == 2)
+    call.cancel()
+
+
+async def test_progress_is_at_most_ten_a_second(client: Client, engine: FakeEngine) -> None:
+    begin = asyncio.get_running_loop().time()
+    reply = await client.generate(prompt="a", seed=2, num_inference_steps=300)
+    seconds = asyncio.get_running_loop().time() - begin
+    assert len(reply.all("progress")) <= 10 * seconds + 2
+
+
+async def test_previews_come_when_wanted(client: Client, engine: FakeEngine) -> None:
+    reply = await client.generate(prompt="a", seed=2, num_inference_steps=300, preview_interval=1)
+    previews = reply.all("preview")
+    assert previews
+    assert all(preview.content_type == "image/png" and preview.width == 8 for preview in previews)
+    assert not (await client.generate(prompt="a", seed=2, num_inference_steps=300)).all("preview")
