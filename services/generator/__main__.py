@@ -54,7 +54,8 @@ def make_engine(settings: GeneratorSettings) -> "SdxlEngine":
 
     silence()
     from services.generator.engines.checkpoints import Source
-    from services.generator.engines.sdxl import SdxlEngine, SdxlOptions
+    from services.generator.engines.options import SdxlOptions
+    from services.generator.engines.sdxl import SdxlEngine
     from services.generator.engines.tiny import make_checkpoint
 
     if settings.model:
@@ -66,14 +67,7 @@ def make_engine(settings: GeneratorSettings) -> "SdxlEngine":
         make_checkpoint(folder)
         default = Source("tiny", str(folder))
     further = [Source.parse(name, text) for name, text in settings.further_models.items()]
-    options = SdxlOptions(
-        device=settings.device,
-        dtype=settings.dtype,
-        threads=settings.threads,
-        max_batch=settings.max_batch,
-        prompt_cache=settings.prompt_cache,
-    )
-    return SdxlEngine([default, *further], settings.models_dir, options)
+    return SdxlEngine([default, *further], SdxlOptions.from_settings(settings))
 
 
 def _pexels_options(settings: GeneratorSettings) -> PexelsOptions:

@@ -50,6 +50,15 @@ class ModelInfo:
     num_inference_steps: IntegerRange
     guidance_scale: FloatRange
     previews: bool = True
+    loras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA by name, and how strongly it is felt."""
+
+    name: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,8 @@ class Draft:
     scheduler: str = ""
     model: str = ""
     preview_interval: int = 0
+    loras: tuple[Lora, ...] = ()
+    guidance_end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,8 @@ class ImageRequest:
     seed: int
     scheduler: str
     preview_interval: int = 0
+    loras: tuple[Lora, ...] = ()
+    guidance_end: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,8 @@ class Painting:
     num_inference_steps: int
     guidance_scale: float
     batch_size: int
+    loras: tuple[Lora, ...] = ()
+    guidance_end: float = 1.0
 
 
 @dataclass(frozen=True)

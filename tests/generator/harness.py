@@ -16,8 +16,9 @@ from services.generator.__main__ import service
 from services.generator.batching import Batcher
 from services.generator.engines.base import Engine
 from services.generator.engines.checkpoints import Source
+from services.generator.engines.options import SdxlOptions
 from services.generator.engines.quiet import silence
-from services.generator.engines.sdxl import SdxlEngine, SdxlOptions
+from services.generator.engines.sdxl import SdxlEngine
 from services.generator.models import ImageRequest
 from services.generator.pexels import PexelsOptions, open_stock
 
@@ -29,8 +30,7 @@ torch.set_num_threads(1)
 def sdxl(checkpoint: Path, **options: Any) -> SdxlEngine:
     return SdxlEngine(
         [Source.parse("", str(checkpoint))],
-        checkpoint.parent,
-        SdxlOptions(device="cpu", threads=1, **{"max_batch": 4, **options}),
+        SdxlOptions(checkpoint.parent, device="cpu", threads=1, **{"max_batch": 4, **options}),
     )
 
 

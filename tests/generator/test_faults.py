@@ -76,7 +76,7 @@ class TestBadModel:
     async def test_broken_weights_of_a_real_model(self, checkpoint: Path, value: float) -> None:
         engine = sdxl(checkpoint)
         async with serve(engine) as client:
-            decoder = engine._loaded["tiny"].pipeline.vae.decoder
+            decoder = engine.library.get("tiny").pipeline.vae.decoder
             decoder.conv_out.weight.fill_(value)
             assert await outcome(client, 1) == "IMAGE_INVALID"
 
@@ -128,7 +128,7 @@ def test_constant_pixels_are_no_picture(checkpoint: Path) -> None:
 
     engine = sdxl(checkpoint)
     engine.warm_up()
-    decoder = engine._loaded["tiny"].decoder
+    decoder = engine.library.get("tiny").decoder
     good, bad = decoder.decode(torch.stack([torch.randn(4, 8, 8), torch.full((4, 8, 8), float("nan"))]))
     assert isinstance(good, np.ndarray)
     assert isinstance(bad, InvalidImage)

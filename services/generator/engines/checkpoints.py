@@ -20,6 +20,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LIBRARIES = frozenset({"diffusers", "transformers"})
 _FORBIDDEN_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".py", ".msgpack"})
 _HUB_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
+_HUB_TOP_FILES = ("model_index.json", "frontispiece.json", "config.json", "diffusion_pytorch_model.safetensors")
 _EDGE_BYTES = 1024 * 1024
 
 
@@ -69,7 +70,7 @@ def find(source: Source, models_dir: Path) -> Checkpoint:
 
 def check_folder(folder: Path) -> None:
     """Refuse anything but a plain SDXL pipeline in safetensors. Raises CheckpointError."""
-    index = _read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
     kind = index.get("_class_name")
     if kind != "StableDiffusionXLPipeline":
         raise CheckpointError(f"{folder}: a StableDiffusionXLPipeline is needed, not {kind!r}")
@@ -105,6 +106,19 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:40]
 
 
+def find_vae(text: str, models_dir: Path) -> Path | None:
+    """A VAE's folder or file, from a path or a hub id; None for "". Raises CheckpointError."""
+    if not text:
+        return None
+    source = Source.parse("vae", text)
+    path = Path(source.location)
+    if path.exists():
+        return path
+    if not _is_hub_id(source.location):
+        raise CheckpointError(f"{text}: no such folder or file")
+    return _download(source, models_dir)[0]
+
+
 def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None) -> Any:
     """The pipeline of a checkpoint, on the CPU. Raises CheckpointError."""
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
@@ -122,6 +136,9 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None) ->
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
+    if dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        # This VAE overflows in float16. Converting it back and forth for each image would cost more than it saves.
+        pipeline.vae.to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
         if module is not None:
@@ -138,7 +155,7 @@ def _download(source: Source, models_dir: Path) -> tuple[Path, str]:
     from huggingface_hub import HfApi, snapshot_download
 
     pins_file = models_dir / "pins.json"
-    pins = _read_json(pins_file) if pins_file.is_file() else {}
+    pins = read_json(pins_file) if pins_file.is_file() else {}
     commit = source.commit or str(pins.get(source.location, ""))
     try:
         if not commit:
@@ -151,7 +168,8 @@ def _download(source: Source, models_dir: Path) -> tuple[Path, str]:
             source.location,
             revision=commit,
             cache_dir=models_dir / "hub",
-            allow_patterns=[f"*/{pattern}" for pattern in _HUB_FILES] + ["model_index.json", "frontispiece.json"],
+            allow_patterns=[*(f"*/{pattern}" for pattern in _HUB_FILES), *_HUB_TOP_FILES],
+            ignore_patterns=["*.fp16.*", "*_openvino*", "*.onnx*", "*/flax_*"],
         )
     except Exception as error:
         raise CheckpointError(f"{source.location}@{commit or 'main'}: {error}") from error
@@ -161,10 +179,11 @@ def _download(source: Source, models_dir: Path) -> tuple[Path, str]:
 def _read_about(folder: Path) -> dict[str, Any]:
     """The optional frontispiece.json beside model_index.json: description, example prompts, defaults, limits."""
     file = folder / "frontispiece.json"
-    return _read_json(file) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises CheckpointError."""
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError) as error:

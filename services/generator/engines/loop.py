@@ -1,7 +1,7 @@
 """Our own denoising loop: any number of samples of one size, each at its own step, with its own scheduler."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -9,6 +9,16 @@ from services.generator.engines import samplers
 from services.generator.engines.sample import SdxlSample
 
 Tensor = torch.Tensor
+UnetInputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
+
+
+class Unet(Protocol):
+    """Predicts the noise: latents (rows, 4, h, w), timesteps (rows,), text, pooled text, sizes, guidance embedding."""
+
+    def __call__(
+        self, x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor, time_ids: Tensor, guidance: Tensor | None
+    ) -> Tensor:
+        """(rows, 4, h, w)."""
 
 
 class Batch:
@@ -18,67 +28,87 @@ class Batch:
     freely. Rows that fill up to `rung` are copies of the first; nothing reads what comes out of them.
     """
 
-    def __init__(self, samples: Sequence[SdxlSample], rung: int, size: tuple[int, int], dtype: torch.dtype) -> None:
-        """`rung` is the number of UNet rows, at least `unet_rows(samples)`; `size` is (height, width) in pixels."""
-        device = samples[0].latents.device
+    def __init__(self, samples: Sequence[SdxlSample], rung: int, pipeline: Any) -> None:
+        """`rung` is the number of UNet rows, at least `unet_rows(samples)`. The samples' latents move in here."""
         self.signature = signature(samples)
+        self._dtype = samples[0].positive.tokens.dtype
+        self._device = samples[0].latents.device
         self.latents = torch.stack([sample.latents for sample in samples])
         self.clean = torch.stack([sample.clean for sample in samples])
         for i, sample in enumerate(samples):
-            sample.latents, sample.clean = self.latents[i], self.clean[i]
+            sample.latents, sample.clean, sample.batch = self.latents[i], self.clean[i], self
         guided = [i for i, sample in enumerate(samples) if sample.guided]
-        embeddings = [sample.positive for sample in samples]
-        embeddings += [samples[i].negative for i in guided]  # type: ignore[misc]  # guided ones have a negative
-        padding = rung - len(embeddings)
-        embeddings += embeddings[:1] * padding
-        owner = [*range(len(samples)), *guided, *[0] * padding]
-        negative_row = list(range(len(samples)))
-        for offset, i in enumerate(guided):
-            negative_row[i] = len(samples) + offset
-        self._owner = torch.tensor(owner, device=device)
-        self._negative_row = torch.tensor(negative_row, device=device)
-        self._guidance = torch.tensor(
-            [sample.request.guidance_scale if sample.guided else 1.0 for sample in samples], device=device
+        self._any_guided = bool(guided)
+        padding = rung - len(samples) - len(guided)
+        self._place_rows(len(samples), guided, padding)
+        self._guidance_scale = self._tensor(
+            [sample.request.guidance_scale if sample.guided else 1.0 for sample in samples]
         ).view(-1, 1, 1, 1)
-        self.any_guided = bool(guided)
-        self.tokens = torch.stack([embedding.tokens for embedding in embeddings])
-        self.pooled = torch.stack([embedding.pooled for embedding in embeddings])
-        height, width = size
-        self.time_ids = torch.tensor([[height, width, 0, 0, height, width]] * rung, dtype=dtype, device=device)
-        self._dtype = dtype
+        embeddings = [sample.positive for sample in samples] + [samples[i].negative for i in guided]
+        embeddings += embeddings[:1] * padding
+        self._tokens = torch.stack([embedding.tokens for embedding in embeddings if embedding is not None])
+        self._pooled = torch.stack([embedding.pooled for embedding in embeddings if embedding is not None])
+        request = samples[0].request
+        sizes = [request.height, request.width, 0, 0, request.height, request.width]
+        self._time_ids = torch.tensor([sizes] * rung, dtype=self._dtype, device=self._device)
+        self._guidance = self._embed_guidance(samples, rung, pipeline)
 
-    def step(self, samples: Sequence[SdxlSample], unet: Any) -> None:
+    def step(self, samples: Sequence[SdxlSample], unet: Unet) -> None:
         """One step of every sample. Raises what the UNet raises, and has changed nothing then."""
-        numbers = torch.stack([_numbers(sample) for sample in samples]).to(self.latents.device, non_blocking=True)
-        scale, timestep, p, q, a, b, c, s = numbers.T.unsqueeze(-1).unsqueeze(-1).unsqueeze(-1)
-        model_input = (self.latents * scale)[self._owner].to(self._dtype)
-        out = unet(model_input, timestep.flatten()[self._owner], self.tokens, self.pooled, self.time_ids).float()
-        out = self._guide(out)
+        numbers = torch.stack([_numbers(sample) for sample in samples]).to(self._device, non_blocking=True)
+        scale, timestep, p, q, a, b, c, s = numbers.T[..., None, None, None]
+        out = self._guide(unet(*self._inputs(self.latents * scale, timestep.flatten())).float())
         clean = p * self.latents + q * out
         after = a * self.latents + b * clean + c * self.clean
-        noises = [sample.draw_noise() for sample in samples]
-        for i, noise in enumerate(noises):
-            if noise is not None:
-                after[i] += s[i] * noise[0].to(after.device, non_blocking=True)
         for i, sample in enumerate(samples):
-            if sample.table is None:
+            noise = sample.draw_noise()
+            if noise is not None:
+                after[i] += s[i] * noise[0].to(self._device, non_blocking=True)
+            elif sample.table is None:
                 after[i] = _own_step(sample, out[i], self.latents[i])
         self.latents.copy_(after)
         self.clean.copy_(clean)
         for sample in samples:
             sample.advance()
 
+    def unet_inputs(self) -> UnetInputs:
+        """What the UNet would be given now; for warming it up."""
+        return self._inputs(self.latents, torch.full((len(self.latents),), 500.0, device=self._device))
+
+    def _inputs(self, scaled: Tensor, timestep: Tensor) -> UnetInputs:
+        rows = scaled[self._owner].to(self._dtype)
+        return rows, timestep[self._owner], self._tokens, self._pooled, self._time_ids, self._guidance
+
+    def _place_rows(self, count: int, guided: list[int], padding: int) -> None:
+        negative_row = list(range(count))
+        for offset, i in enumerate(guided):
+            negative_row[i] = count + offset
+        self._owner = self._tensor([*range(count), *guided, *[0] * padding])
+        self._negative_row = self._tensor(negative_row)
+
     def _guide(self, out: Tensor) -> Tensor:
         positive = out[: len(self.latents)]
-        if not self.any_guided:
+        if not self._any_guided:
             return positive
         negative = out[self._negative_row]
-        return negative + self._guidance * (positive - negative)
+        return negative + self._guidance_scale * (positive - negative)
+
+    def _embed_guidance(self, samples: Sequence[SdxlSample], rung: int, pipeline: Any) -> Tensor | None:
+        """For checkpoints distilled to take the guidance scale as an input instead of a second row."""
+        width = pipeline.unet.config.time_cond_proj_dim
+        if width is None:
+            return None
+        scales = [sample.request.guidance_scale - 1 for sample in samples]
+        embedded: Tensor = pipeline.get_guidance_scale_embedding(torch.tensor(scales), embedding_dim=width)
+        return embedded.to(self._device, self._dtype)[self._owner]
+
+    def _tensor(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=self._device)
 
 
 def signature(samples: Sequence[SdxlSample]) -> tuple[tuple[int, bool], ...]:
     """What a batch is packed for."""
-    return tuple((id(sample), sample.guided) for sample in samples)
+    return tuple((sample.serial, sample.guided) for sample in samples)
 
 
 def unet_rows(samples: Sequence[SdxlSample]) -> int:
@@ -90,11 +120,11 @@ def _numbers(sample: SdxlSample) -> Tensor:
     if sample.table is not None:
         return sample.table.rows[sample.steps_done]
     timestep = sample.scheduler.timesteps[sample.steps_done]
-    scale = float(sample.scheduler.scale_model_input(torch.ones(1), timestep))
     row = torch.zeros(samplers.COLUMNS)
-    row[samplers.SCALE], row[samplers.TIMESTEP] = scale, float(timestep)
-    # p and q only serve previews here: x/sqrt(1+sigma²)-like scaling is close enough to show where it goes.
-    row[samplers.P] = 1.0
+    row[samplers.SCALE] = float(sample.scheduler.scale_model_input(torch.ones(1), timestep))
+    row[samplers.TIMESTEP] = float(timestep)
+    # Only previews look at the clean image of such a sample; its noisy one has to do.
+    row[samplers.P] = row[samplers.SCALE]
     return row
 
 

@@ -1,7 +1,7 @@
 """Prompts to embeddings, with the most recent ones kept: the same negative prompt comes with every request."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,25 +23,30 @@ class PromptEncoder:
         """Keep up to `capacity` embeddings."""
         self._pipeline = pipeline
         self._capacity = capacity
-        self._known: OrderedDict[str, Embedding] = OrderedDict()
+        self._known: OrderedDict[tuple[str, Hashable], Embedding] = OrderedDict()
 
-    def encode(self, texts: Sequence[str]) -> list[Embedding]:
-        """The embeddings of `texts`, in order; those not known are encoded together."""
-        unknown = [text for text in dict.fromkeys(texts) if text not in self._known]
+    def encode(self, texts: Sequence[str], variant: Hashable = ()) -> list[Embedding]:
+        """The embeddings of `texts`, in order; those not known are encoded together.
+
+        `variant` tells apart what the encoders' weights are at the time: LoRAs change them.
+        """
+        unknown = [text for text in dict.fromkeys(texts) if (text, variant) not in self._known]
         fresh = dict(zip(unknown, self._encode(unknown), strict=True)) if unknown else {}
-        result = [fresh[text] if text in fresh else self._known[text] for text in texts]
+        result = [fresh[text] if text in fresh else self._known[text, variant] for text in texts]
         for text, embedding in zip(texts, result, strict=True):
-            self._known[text] = embedding
-            self._known.move_to_end(text)
+            self._known[text, variant] = embedding
+            self._known.move_to_end((text, variant))
         while len(self._known) > self._capacity:
             self._known.popitem(last=False)
         return result
 
-    def encode_negative(self, texts: Sequence[str], like: Sequence[Embedding]) -> list[Embedding]:
+    def encode_negative(
+        self, texts: Sequence[str], like: Sequence[Embedding], variant: Hashable = ()
+    ) -> list[Embedding]:
         """The embeddings to guide away from; an empty text is zeros where the checkpoint was trained so."""
         if not self._pipeline.config.force_zeros_for_empty_prompt:
-            return self.encode(texts)
-        given = iter(self.encode([text for text in texts if text]))
+            return self.encode(texts, variant)
+        given = iter(self.encode([text for text in texts if text], variant))
         return [
             next(given) if text else Embedding(torch.zeros_like(some.tokens), torch.zeros_like(some.pooled))
             for text, some in zip(texts, like, strict=True)

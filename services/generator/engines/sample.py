@@ -1,6 +1,7 @@
 """One image in the making: its noise, its table of steps, and where in its batch its latents lie."""
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ class SdxlSample:
     """The state of one image; `latents` and `clean` are (4, h/8, w/8) float32, views into the batch's tensors.
 
     `clean` is the image as the model last saw it, which multistep solvers need and previews show. A scheduler that is
-    no table (`table` is None) steps by itself.
+    no table (`table` is None) steps by itself. `batch` is what the sample is packed in.
     """
 
     request: ImageRequest
@@ -27,8 +28,11 @@ class SdxlSample:
     table: Table | None
     latents: torch.Tensor
     clean: torch.Tensor
+    guided_steps: int
     steps_done: int = 0
     noise: torch.Tensor | None = None
+    batch: Any = None
+    serial: int = field(default_factory=itertools.count().__next__)
 
     @property
     def total_steps(self) -> int:
@@ -38,7 +42,7 @@ class SdxlSample:
     @property
     def guided(self) -> bool:
         """Whether the next step looks at the negative prompt too."""
-        return self.negative is not None
+        return self.negative is not None and self.steps_done < self.guided_steps
 
     def draw_noise(self) -> torch.Tensor | None:
         """The noise of the next step on the CPU, the same again until `advance`; None when the step takes none."""

@@ -1,5 +1,7 @@
 """Schedulers by name: the names people know, each a diffusers class and what it changes in the checkpoint's config."""
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +49,8 @@ def make_scheduler(name: str, config: Any) -> Any:
     """A fresh diffusers scheduler of that name for a checkpoint with that scheduler config."""
     recipe = _RECIPES[name]
     cls = getattr(diffusers, recipe.class_name)
-    known = cls.__init__.__wrapped__.__code__.co_varnames if hasattr(cls.__init__, "__wrapped__") else ()
-    overrides = {key: value for key, value in recipe.overrides.items() if not known or key in known}
+    known = inspect.signature(cls.__init__).parameters
+    overrides = {key: value for key, value in recipe.overrides.items() if key in known}
     return cls.from_config(config, **overrides)
 
 
@@ -59,14 +61,12 @@ def canonical_name(name: str) -> str | None:
     return next((ours for ours, recipe in _RECIPES.items() if recipe.class_name == name), None)
 
 
-def name_of(scheduler: Any) -> str:
-    """Our name for the scheduler that a checkpoint comes with; "euler" when it is of a kind we do not offer."""
-    class_name = type(scheduler).__name__
+def name_of(config: Mapping[str, Any]) -> str:
+    """Our name for the scheduler that a scheduler_config.json describes; "euler" for a kind we do not offer."""
+    told_apart_by = {"use_karras_sigmas": False, "algorithm_type": "dpmsolver++"}
     for name, recipe in _RECIPES.items():
-        if recipe.class_name == class_name and all(
-            scheduler.config.get(key, False) == value
-            for key, value in recipe.overrides.items()
-            if key in ("use_karras_sigmas", "algorithm_type")
+        if recipe.class_name == config.get("_class_name") and all(
+            config.get(key, usual) == recipe.overrides.get(key, usual) for key, usual in told_apart_by.items()
         ):
             return name
     return "euler"

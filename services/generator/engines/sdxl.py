@@ -1,70 +1,66 @@
 """Stable Diffusion XL: the engine that paints."""
 
 import contextlib
+import gc
 import logging
+import math
 import time
+import weakref
+from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.generator.engines import catalogue, checkpoints, samplers, schedulers
+from services.generator.engines import samplers, schedulers
 from services.generator.engines.base import CheckpointError, DeviceLost, InvalidImage, OutOfMemory, Sample
-from services.generator.engines.checkpoints import Checkpoint, Source
-from services.generator.engines.loop import Batch, signature, unet_rows
-from services.generator.engines.prompts import PromptEncoder
+from services.generator.engines.checkpoints import Source
+from services.generator.engines.library import Library, LibraryOptions, LoadedModel
+from services.generator.engines.loop import Batch, UnetInputs, signature, unet_rows
+from services.generator.engines.options import SdxlOptions
 from services.generator.engines.sample import SdxlSample
-from services.generator.engines.vae import Decoder, stack_latents
+from services.generator.engines.vae import stack_latents
+from services.generator.engines.warming import measure_batch
 from services.generator.models import ImageRequest, ModelInfo
 
 log = logging.getLogger(__name__)
 
-_MAX_MEASURED_BATCH = 8
-_WORTHWHILE_GAIN = 1.05
-
-
-@dataclass(frozen=True)
-class SdxlOptions:
-    """How to compute; see the settings of the same names."""
-
-    device: str = "auto"
-    dtype: str = "auto"
-    threads: int = 0
-    max_batch: int = 0
-    prompt_cache: int = 256
-
-
-@dataclass
-class _Loaded:
-    """A model in memory."""
-
-    pipeline: Any
-    prompts: PromptEncoder
-    decoder: Decoder
+# Steps longer than this are waited for one by one: the gap until the next is launched is not felt, and a cancel takes
+# effect at the next boundary. Shorter ones are launched while the one before still runs.
+_LONG_STEP_SECONDS = 0.02
 
 
 class SdxlEngine:
     """Paints with one or more SDXL checkpoints. All methods but the properties belong to the engine thread."""
 
-    def __init__(self, sources: Sequence[Source], models_dir: Path, options: SdxlOptions) -> None:
-        """The first source is the default model. Nothing is read or loaded yet."""
-        self._sources = sources
-        self._models_dir = models_dir
+    def __init__(self, sources: Sequence[Source], options: SdxlOptions) -> None:
+        """The first source is the default model. Nothing is read or loaded yet. Raises CheckpointError."""
         self._options = options
         self._device = _choose_device(options.device)
         self._dtype = _choose_dtype(options.dtype, self._device)
-        self._loaded: dict[str, _Loaded] = {}
-        self._models: list[ModelInfo] = []
-        self._batches: dict[Hashable, Batch] = {}
+        self.library = Library(
+            sources,
+            LibraryOptions(
+                models_dir=options.models_dir,
+                device=self._device,
+                dtype=self._dtype,
+                vae=options.vae,
+                loras_dir=options.loras_dir,
+                memory_budget_bytes=int(options.memory_budget_gib * 2**30),
+                prompt_cache=options.prompt_cache,
+                unet=options.unet(self._device),
+            ),
+        )
+        self._alive: weakref.WeakSet[SdxlSample] = weakref.WeakSet()
+        self._pace = _Pace(self._device)
 
     @property
     def models(self) -> Sequence[ModelInfo]:
         """The models, known after the warm-up."""
-        return self._models
+        return self.library.models
 
     @property
     def device(self) -> str:
@@ -72,147 +68,161 @@ class SdxlEngine:
         return self._device
 
     def warm_up(self) -> int:
-        """Load the models, paint one image with the default one, and measure how many images should share a step.
+        """Find all models, load the default one, paint with it once, and measure how many images should share a step.
 
         Raises CheckpointError.
         """
         if self._options.threads:
             torch.set_num_threads(self._options.threads)
-        for source in self._sources:
-            self._load(checkpoints.find(source, self._models_dir))
+        if self._device == "cuda":
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
+        self.library.find()
         self._paint_once()
-        return self._options.max_batch or self._measure_batch()
+        self._warm_unet()
+        return self._options.max_batch or measure_batch(self, self.trial_request)
 
     def lane(self, request: ImageRequest) -> Hashable:
-        """Same model, same size."""
-        return (request.model, request.height, request.width)
+        """Same model and LoRAs, same size."""
+        return (request.model, request.loras, request.height, request.width)
 
     @torch.no_grad()
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
         """Encode the prompts together and draw the noise of each."""
-        loaded = self._loaded[requests[0].model]
         with _translated():
-            positives = loaded.prompts.encode([request.prompt for request in requests])
-            negatives = loaded.prompts.encode_negative([request.negative_prompt for request in requests], positives)
-            return [
-                self._open(loaded, request, positive, negative if request.guidance_scale > 1 else None)
+            model = self._model(requests[0])
+            loras = requests[0].loras
+            positives = model.prompts.encode([request.prompt for request in requests], loras)
+            negatives = model.prompts.encode_negative(
+                [request.negative_prompt for request in requests], positives, loras
+            )
+            samples = [
+                self._open(model, request, positive, negative)
                 for request, positive, negative in zip(requests, positives, negatives, strict=True)
             ]
+        self._alive.update(samples)
+        return samples
 
     @torch.no_grad()
     def step(self, samples: Sequence[Sample]) -> None:
         """One denoising step of samples of one lane."""
         mine = [_own(sample) for sample in samples]
-        request = mine[0].request
-        with _translated():
-            batch = self._batch(mine)
-            unet = self._loaded[request.model].pipeline.unet
-
-            def run(x: Any, timestep: Any, tokens: Any, pooled: Any, time_ids: Any) -> Any:
-                added = {"text_embeds": pooled, "time_ids": time_ids}
-                return unet(x, timestep, tokens, added_cond_kwargs=added, return_dict=False)[0]
-
-            batch.step(mine, run)
+        with _translated(), self._pace:
+            model = self._model(mine[0].request)
+            _batch(model, mine).step(mine, model.unet)
 
     def decode(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | InvalidImage]:
         """The images of finished samples of one lane."""
         mine = [_own(sample) for sample in samples]
         with _translated():
-            return self._loaded[mine[0].request.model].decoder.decode(stack_latents([s.latents for s in mine]))
+            return self._model(mine[0].request).decoder.decode(stack_latents([sample.latents for sample in mine]))
 
     def preview(self, sample: Sample) -> NDArray[np.uint8]:
         """What the model believes the image to be, one pixel for eight."""
         mine = _own(sample)
         with _translated():
-            return self._loaded[mine.request.model].decoder.preview(mine.clean)
+            return self._model(mine.request).decoder.preview(mine.clean)
 
     def recover(self) -> None:
-        """Drop packed batches and the allocator's cache."""
-        self._batches.clear()
+        """Give the allocator's cache back."""
+        gc.collect()
         if self._device == "cuda":
             torch.cuda.empty_cache()
 
-    def _load(self, checkpoint: Checkpoint) -> None:
-        begin = time.monotonic()
-        pipeline = checkpoints.load(checkpoint, self._dtype).to(self._device)
-        info = catalogue.describe(checkpoint, pipeline)
-        self._loaded[info.id] = _Loaded(
-            pipeline, PromptEncoder(pipeline, self._options.prompt_cache), Decoder(pipeline.vae)
+    def trial_request(self, seed: int) -> ImageRequest:
+        """A request for the default model with all its defaults, for warming up and measuring."""
+        info = self.models[0]
+        return ImageRequest(
+            model=info.id,
+            prompt="a lighthouse at dusk",
+            negative_prompt="",
+            width=info.width.default,
+            height=info.height.default,
+            num_inference_steps=max(4, info.num_inference_steps.default),
+            guidance_scale=info.guidance_scale.default,
+            seed=seed,
+            scheduler=info.schedulers[0],
         )
-        self._models.append(info)
-        seconds = round(time.monotonic() - begin, 1)
-        log.info("model loaded", extra={"model": info.id, "revision": info.revision, "seconds": seconds})
 
-    def _open(self, loaded: _Loaded, request: ImageRequest, positive: Any, negative: Any) -> SdxlSample:
-        scheduler = schedulers.make_scheduler(request.scheduler, loaded.pipeline.scheduler.config)
+    def _model(self, request: ImageRequest) -> LoadedModel:
+        in_use = frozenset(sample.request.model for sample in self._alive)
+        return self.library.get(request.model, request.loras, in_use)
+
+    def _open(self, model: LoadedModel, request: ImageRequest, positive: Any, negative: Any) -> SdxlSample:
+        scheduler = schedulers.make_scheduler(request.scheduler, model.scheduler_config)
         scheduler.set_timesteps(request.num_inference_steps)
-        scheduler.set_begin_index(0) if hasattr(scheduler, "set_begin_index") else None
-        table = samplers.tabulate(scheduler)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(0)
+        distilled = model.pipeline.unet.config.time_cond_proj_dim is not None
+        guided = request.guidance_scale > 1 and not distilled
         generator = torch.Generator().manual_seed(request.seed)
-        channels = loaded.pipeline.unet.config.in_channels
-        scale = loaded.pipeline.vae_scale_factor
-        shape = (1, channels, request.height // scale, request.width // scale)
         # Always drawn on the CPU: the same seed gives the same noise on every device.
-        noise = torch.randn(shape, generator=generator) * float(scheduler.init_noise_sigma)
-        latents = noise[0].to(self._device)
+        noise = torch.randn((1, *model.latent_shape(request.height, request.width)), generator=generator)
+        latents = (noise * float(scheduler.init_noise_sigma))[0].to(self._device)
         return SdxlSample(
             request=request,
             positive=positive,
-            negative=negative,
+            negative=negative if guided else None,
             generator=generator,
             scheduler=scheduler,
             timesteps=[float(timestep) for timestep in scheduler.timesteps],
-            table=table,
+            table=samplers.tabulate(scheduler),
             latents=latents,
             clean=torch.zeros_like(latents),
+            guided_steps=math.ceil(request.guidance_end * len(scheduler.timesteps)),
         )
 
-    def _batch(self, samples: Sequence[SdxlSample]) -> Batch:
-        lane = self.lane(samples[0].request)
-        batch = self._batches.get(lane)
-        if batch is None or batch.signature != signature(samples):
-            request = samples[0].request
-            batch = Batch(samples, unet_rows(samples), (request.height, request.width), self._dtype)
-            self._batches = {lane: batch}
-        return batch
-
     def _paint_once(self) -> None:
-        request = self._trial_request(0)
-        samples = self.open([request])
+        samples = self.open([self.trial_request(0)])
         self.step(samples)
         self.decode(samples)
         self.preview(samples[0])
-        self._batches.clear()
 
-    def _measure_batch(self) -> int:
-        """The batch beyond which images a second hardly grow, for the default model at its default size."""
-        best, best_rate = 1, 0.0
-        size = 1
-        while size <= _MAX_MEASURED_BATCH:
-            samples = self.open([self._trial_request(seed) for seed in range(size)])
-            self.step(samples)
-            begin = time.perf_counter()
-            self.step(samples)
-            rate = size / (time.perf_counter() - begin)
-            if rate > best_rate * _WORTHWHILE_GAIN:
-                best, best_rate = size, rate
-            size *= 2
-        self._batches.clear()
-        return best
+    def _warm_unet(self) -> None:
+        request = self.trial_request(0)
+        model = self._model(request)
+        shape = model.latent_shape(request.height, request.width)
+        unguided = replace(request, guidance_scale=0.0)
+        samples = [_own(sample) for sample in self.open([unguided])]
 
-    def _trial_request(self, seed: int) -> ImageRequest:
-        model = self._models[0]
-        return ImageRequest(
-            model=model.id,
-            prompt="a lighthouse at dusk",
-            negative_prompt="",
-            width=model.width.default,
-            height=model.height.default,
-            num_inference_steps=max(4, model.num_inference_steps.default),
-            guidance_scale=model.guidance_scale.default,
-            seed=seed,
-            scheduler=model.schedulers[0],
-        )
+        def inputs(rows: int) -> UnetInputs:
+            return Batch(samples, rows, model.pipeline).unet_inputs()
+
+        with _translated():
+            model.unet.warm_up(shape[1], shape[2], inputs)
+
+
+class _Pace:
+    """Keeps the CPU from running many steps ahead of the GPU: progress would be a promise, and a cancel come late."""
+
+    def __init__(self, device: str) -> None:
+        self._events: deque[Any] = deque()
+        self._on = device == "cuda"
+        self._begin = 0.0
+        self._seconds = 1.0
+
+    def __enter__(self) -> None:
+        self._begin = time.monotonic()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if not self._on or kind is not None:
+            return
+        event = torch.cuda.Event(blocking=True)
+        event.record()
+        self._events.append(event)
+        ahead = 0 if self._seconds > _LONG_STEP_SECONDS else 1
+        while len(self._events) > ahead:
+            self._events.popleft().synchronize()
+        self._seconds += 0.2 * (time.monotonic() - self._begin - self._seconds)
+
+
+def _batch(model: LoadedModel, samples: Sequence[SdxlSample]) -> Batch:
+    """The samples packed: as they are if they are, else anew."""
+    packed = samples[0].batch
+    if isinstance(packed, Batch) and packed.signature == signature(samples):
+        return packed
+    _, height, width = samples[0].latents.shape
+    return Batch(samples, model.unet.rung(unet_rows(samples), height, width), model.pipeline)
 
 
 def _own(sample: Sample) -> SdxlSample:

@@ -22,7 +22,7 @@ from services.generator.engines.base import CheckpointError
 log = logging.getLogger(__name__)
 
 Tensor = torch.Tensor
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 _CAPTURE_WARM_UPS = 3
 _FP8_MULTIPLE = 16
@@ -105,11 +105,13 @@ class UnetRunner:
         log.info("UNet warmed", extra={"latents": f"{height}x{width}", "rungs": self._ladder, "seconds": seconds})
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor, time_ids: Tensor) -> Tensor:
+    def __call__(
+        self, x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor, time_ids: Tensor, guidance: Tensor | None
+    ) -> Tensor:
         """The UNet's output (rows, 4, h, w). Use it up before the next call: a graph writes to the same place again."""
         if self._options.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        inputs = (x, timestep, tokens, pooled, time_ids)
+        inputs = (x, timestep, tokens, pooled, time_ids, guidance)
         rows, _, height, width = x.shape
         if not self.accelerated or (height, width) not in self._warm or rows not in self._ladder:
             return self._call(self._unet, inputs)
@@ -120,15 +122,18 @@ class UnetRunner:
             self._graphs[key] = self._capture(inputs)
         captured = self._graphs[key]
         for static, given in zip(captured.inputs, inputs, strict=True):
-            static.copy_(given)
+            if static is not None:
+                static.copy_(given)
         captured.graph.replay()
         return captured.output
 
     def _call(self, unet: Any, inputs: Inputs) -> Tensor:
-        x, timestep, tokens, pooled, time_ids = inputs
+        x, timestep, tokens, pooled, time_ids, guidance = inputs
         conditions = {"text_embeds": pooled, "time_ids": time_ids}
         with _attention(self._options.attention):
-            out: Tensor = unet(x, timestep, tokens, added_cond_kwargs=conditions, return_dict=False)[0]
+            out: Tensor = unet(
+                x, timestep, tokens, timestep_cond=guidance, added_cond_kwargs=conditions, return_dict=False
+            )[0]
         return out
 
     def _compile(self) -> Any:
@@ -148,7 +153,9 @@ class UnetRunner:
     def _capture(self, inputs: Inputs) -> _Captured:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        static: Inputs = tuple(given.clone() for given in inputs)  # type: ignore[assignment]  # five of them
+        static: Inputs = tuple(  # type: ignore[assignment]  # six of them
+            given if given is None else given.clone() for given in inputs
+        )
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):

@@ -1,0 +1,130 @@
+"""The models: those that requests may name, and those of them that are in memory."""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from services.generator.engines import catalogue, checkpoints
+from services.generator.engines.base import CheckpointError
+from services.generator.engines.catalogue import Entry
+from services.generator.engines.checkpoints import Source
+from services.generator.engines.lora import LoraSwitch
+from services.generator.engines.prompts import PromptEncoder
+from services.generator.engines.unet import UnetOptions, UnetRunner
+from services.generator.engines.vae import Decoder
+from services.generator.models import Lora, ModelInfo
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LibraryOptions:
+    """Where models come from and how they are loaded; see the settings of the same names."""
+
+    models_dir: Path
+    device: str
+    dtype: torch.dtype
+    vae: str = ""
+    loras_dir: Path | None = None
+    memory_budget_bytes: int = 0
+    prompt_cache: int = 256
+    unet: UnetOptions = field(default_factory=UnetOptions)
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A model in memory, with everything that paints with it."""
+
+    pipeline: Any
+    scheduler_config: dict[str, Any]
+    prompts: PromptEncoder
+    decoder: Decoder
+    unet: UnetRunner
+    loras: LoraSwitch
+    size_bytes: int
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of an image of that size."""
+        scale = self.pipeline.vae_scale_factor
+        return self.pipeline.unet.config.in_channels, height // scale, width // scale
+
+
+class Library:
+    """Finds all models at the start and keeps in memory the ones used last, within the budget."""
+
+    def __init__(self, sources: Sequence[Source], options: LibraryOptions) -> None:
+        """The first source is the default. Nothing is read yet."""
+        self._sources = sources
+        self._options = options
+        self._entries: dict[str, Entry] = {}
+        self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+
+    @property
+    def models(self) -> list[ModelInfo]:
+        """What requests may name, the default first; empty before `find`."""
+        return [entry.info for entry in self._entries.values()]
+
+    def find(self) -> None:
+        """Bring all models to this machine and check them. Raises CheckpointError."""
+        for source in self._sources:
+            entry = catalogue.describe(checkpoints.find(source, self._options.models_dir), self._options.loras_dir)
+            if entry.info.id in self._entries:
+                raise CheckpointError(f"two models are called {entry.info.id!r}; give them names")
+            self._entries[entry.info.id] = entry
+            log.info("model found", extra={"model": entry.info.id, "revision": entry.info.revision})
+
+    def get(self, name: str, loras: tuple[Lora, ...] = (), in_use: frozenset[str] = frozenset()) -> LoadedModel:
+        """The model in memory with these LoRAs in place, loaded if need be; models `in_use` are not unloaded."""
+        if name not in self._loaded:
+            self._make_room(in_use)
+            self._loaded[name] = self._load(self._entries[name])
+        self._loaded.move_to_end(name)
+        model = self._loaded[name]
+        model.loras.apply(loras)
+        return model
+
+    def loaded_names(self) -> list[str]:
+        """Names of the models in memory, the least recently used first."""
+        return list(self._loaded)
+
+    def _make_room(self, in_use: frozenset[str]) -> None:
+        """Unload until what remains, plus a model as large as the largest so far, is within the budget."""
+        budget = self._options.memory_budget_bytes
+        while budget and self._loaded:
+            sizes = [model.size_bytes for model in self._loaded.values()]
+            name = next((name for name in self._loaded if name not in in_use), None)
+            if sum(sizes) + max(sizes) <= budget or name is None:
+                return
+            del self._loaded[name]
+            log.info("model unloaded", extra={"model": name})
+            if self._options.device == "cuda":
+                torch.cuda.empty_cache()
+
+    def _load(self, entry: Entry) -> LoadedModel:
+        begin = time.monotonic()
+        is_default = entry.info.id == next(iter(self._entries))
+        vae = checkpoints.find_vae(self._options.vae, self._options.models_dir) if is_default else None
+        pipeline = checkpoints.load(entry.checkpoint, self._options.dtype, vae).to(self._options.device)
+        unet = UnetRunner(pipeline, self._options.unet)
+        if self._options.unet.channels_last:
+            pipeline.vae.to(memory_format=torch.channels_last)
+        modules = (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2)
+        parameters = (parameter for module in modules if module is not None for parameter in module.parameters())
+        model = LoadedModel(
+            pipeline=pipeline,
+            scheduler_config={**pipeline.scheduler.config, **entry.scheduler_config},
+            prompts=PromptEncoder(pipeline, self._options.prompt_cache),
+            decoder=Decoder(pipeline.vae),
+            unet=unet,
+            loras=LoraSwitch(pipeline, self._options.loras_dir),
+            size_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
+        )
+        seconds, mib = round(time.monotonic() - begin, 1), round(model.size_bytes / 2**20)
+        log.info("model loaded", extra={"model": entry.info.id, "seconds": seconds, "mib": mib})
+        return model
