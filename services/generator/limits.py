@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from rpc.errors import FieldViolation, InvalidArgument
 from services.generator.models import MAX_SEED, Draft, FloatRange, ImageRequest, IntegerRange, ModelInfo
 
+MAX_LORAS = 4
+MAX_LORA_WEIGHT = 4.0
+
 
 def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
     """The request to paint. Raises InvalidArgument that names every wrong field at once."""
@@ -28,6 +31,9 @@ def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
         violations.append(FieldViolation("seed", f"must be from 0 to {MAX_SEED}"))
     if draft.scheduler and draft.scheduler not in model.schedulers:
         violations.append(FieldViolation("scheduler", f"must be one of {', '.join(model.schedulers)}"))
+    violations += _check_loras(draft, model)
+    if draft.guidance_end is not None and not 0 <= draft.guidance_end <= 1:
+        violations.append(FieldViolation("guidance_end", "must be a number from 0 to 1"))
     if violations:
         raise InvalidArgument.fields(violations)
     steps, guidance = draft.num_inference_steps, draft.guidance_scale
@@ -42,6 +48,9 @@ def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
         seed=secrets.randbelow(MAX_SEED + 1) if draft.seed is None else draft.seed,
         scheduler=draft.scheduler or model.schedulers[0],
         preview_interval=draft.preview_interval,
+        # In one order, so that the same LoRAs named in another order still share steps.
+        loras=tuple(sorted(draft.loras, key=lambda lora: lora.name)),
+        guidance_end=1.0 if draft.guidance_end is None else draft.guidance_end,
     )
 
 
@@ -61,6 +70,21 @@ def _check_prompt(field: str, text: str, max_length: int, *, required: bool) -> 
     if any(unicodedata.category(letter) == "Cc" for letter in text):
         return [FieldViolation(field, "must not contain control characters")]
     return []
+
+
+def _check_loras(draft: Draft, model: ModelInfo) -> list[FieldViolation]:
+    names = [lora.name for lora in draft.loras]
+    if len(names) > MAX_LORAS or len(set(names)) < len(names):
+        return [FieldViolation("loras", f"must be at most {MAX_LORAS}, each once")]
+    violations = []
+    for i, lora in enumerate(draft.loras):
+        if lora.name not in model.loras:
+            violations.append(FieldViolation(f"loras[{i}].name", f"must be one of {', '.join(model.loras) or 'none'}"))
+        if not -MAX_LORA_WEIGHT <= lora.weight <= MAX_LORA_WEIGHT:
+            violations.append(
+                FieldViolation(f"loras[{i}].weight", f"must be from {-MAX_LORA_WEIGHT:g} to {MAX_LORA_WEIGHT:g}")
+            )
+    return violations
 
 
 def _check_integer(field: str, value: int | None, limits: IntegerRange) -> list[FieldViolation]:

@@ -1,6 +1,5 @@
 """What the generator talks about: requests, events, capabilities. No protobuf, no torch."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -173,14 +172,3 @@ class Load:
     free_slot_count: int
     queue_length: int
     queue_capacity: int
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What this generator can do, and how busy it is."""
-
-    models: Sequence[ModelInfo]
-    device: str
-    load: Load
-    stock_available: bool
-    details: Mapping[str, str] = field(default_factory=dict)

@@ -180,6 +180,8 @@ class Painter:
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
             batch_size=job.batch_size,
+            loras=request.loras,
+            guidance_end=request.guidance_end,
         )
 
 

@@ -20,6 +20,7 @@ from services.generator.models import (
     Image,
     ImageSource,
     IntegerRange,
+    Lora,
     ModelInfo,
     Preview,
     Progress,
@@ -90,6 +91,8 @@ def _decode_draft(request: pb.GenerateRequest) -> Draft:
         scheduler=request.scheduler,
         model=request.model,
         preview_interval=request.preview_interval,
+        loras=tuple(Lora(lora.name, lora.weight if lora.HasField("weight") else 1.0) for lora in request.loras),
+        guidance_end=given("guidance_end", request.guidance_end),
     )
 
 
@@ -130,6 +133,8 @@ def _encode_image(image: Image) -> list[pb.GenerateResponse]:
         metadata.num_inference_steps = painting.num_inference_steps
         metadata.guidance_scale = painting.guidance_scale
         metadata.batch_size = painting.batch_size
+        metadata.loras.extend(pb.Lora(name=lora.name, weight=lora.weight) for lora in painting.loras)
+        metadata.guidance_end = painting.guidance_end
     if (credit := image.attribution) is not None:
         metadata.attribution.CopyFrom(
             pb.Attribution(
@@ -167,6 +172,7 @@ def _encode_model(model: ModelInfo) -> pb.Model:
         num_inference_steps=_encode_integers(model.num_inference_steps),
         guidance_scale=_encode_floats(model.guidance_scale),
         previews=model.previews,
+        loras=model.loras,
     )
 
 

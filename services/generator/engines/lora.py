@@ -133,6 +133,8 @@ def _pair(state: Mapping[str, Tensor], alphas: Mapping[str, float]) -> Iterator[
 
 
 def _canonical(layer: str) -> str:
-    """Old files name the attention's processor instead of its layers."""
+    """Old files name the attention's processor instead of its layers, and those of text encoders as in the UNet."""
+    if layer.startswith("text_encoder"):
+        return re.sub(r"\.self_attn\.to_(q|k|v|out)$", r".self_attn.\1_proj", layer)
     layer = re.sub(r"\.processor\.(to_[qkv])$", r".\1", layer)
     return re.sub(r"\.processor\.to_out$", ".to_out.0", layer)

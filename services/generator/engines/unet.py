@@ -122,7 +122,7 @@ class UnetRunner:
             self._graphs[key] = self._capture(inputs)
         captured = self._graphs[key]
         for static, given in zip(captured.inputs, inputs, strict=True):
-            if static is not None:
+            if static is not None and given is not None:
                 static.copy_(given)
         captured.graph.replay()
         return captured.output

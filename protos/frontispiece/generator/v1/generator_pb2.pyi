@@ -42,7 +42,7 @@ class GetCapabilitiesResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., slot_count: _Optional[int] = ..., free_slot_count: _Optional[int] = ..., queue_length: _Optional[int] = ..., queue_capacity: _Optional[int] = ..., device: _Optional[str] = ..., stock_available: _Optional[bool] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("id", "revision", "description", "example_prompts", "schedulers", "max_prompt_length", "width", "height", "max_pixels", "num_inference_steps", "guidance_scale", "previews")
+    __slots__ = ("id", "revision", "description", "example_prompts", "schedulers", "max_prompt_length", "width", "height", "max_pixels", "num_inference_steps", "guidance_scale", "previews", "loras")
     ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,7 @@ class Model(_message.Message):
     NUM_INFERENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
     PREVIEWS_FIELD_NUMBER: _ClassVar[int]
+    LORAS_FIELD_NUMBER: _ClassVar[int]
     id: str
     revision: str
     description: str
@@ -67,7 +68,8 @@ class Model(_message.Message):
     num_inference_steps: IntegerRange
     guidance_scale: FloatRange
     previews: bool
-    def __init__(self, id: _Optional[str] = ..., revision: _Optional[str] = ..., description: _Optional[str] = ..., example_prompts: _Optional[_Iterable[str]] = ..., schedulers: _Optional[_Iterable[str]] = ..., max_prompt_length: _Optional[int] = ..., width: _Optional[_Union[IntegerRange, _Mapping]] = ..., height: _Optional[_Union[IntegerRange, _Mapping]] = ..., max_pixels: _Optional[int] = ..., num_inference_steps: _Optional[_Union[IntegerRange, _Mapping]] = ..., guidance_scale: _Optional[_Union[FloatRange, _Mapping]] = ..., previews: _Optional[bool] = ...) -> None: ...
+    loras: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., revision: _Optional[str] = ..., description: _Optional[str] = ..., example_prompts: _Optional[_Iterable[str]] = ..., schedulers: _Optional[_Iterable[str]] = ..., max_prompt_length: _Optional[int] = ..., width: _Optional[_Union[IntegerRange, _Mapping]] = ..., height: _Optional[_Union[IntegerRange, _Mapping]] = ..., max_pixels: _Optional[int] = ..., num_inference_steps: _Optional[_Union[IntegerRange, _Mapping]] = ..., guidance_scale: _Optional[_Union[FloatRange, _Mapping]] = ..., previews: _Optional[bool] = ..., loras: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class IntegerRange(_message.Message):
     __slots__ = ("min", "max", "step", "default")
@@ -94,7 +96,7 @@ class FloatRange(_message.Message):
     def __init__(self, min: _Optional[float] = ..., max: _Optional[float] = ..., step: _Optional[float] = ..., default: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "source", "preview_interval")
+    __slots__ = ("request_id", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "source", "preview_interval", "loras", "guidance_end")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +109,8 @@ class GenerateRequest(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    LORAS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: str
     negative_prompt: str
@@ -119,7 +123,17 @@ class GenerateRequest(_message.Message):
     model: str
     source: ImageSource
     preview_interval: int
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., source: _Optional[_Union[ImageSource, str]] = ..., preview_interval: _Optional[int] = ...) -> None: ...
+    loras: _containers.RepeatedCompositeFieldContainer[Lora]
+    guidance_end: float
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., source: _Optional[_Union[ImageSource, str]] = ..., preview_interval: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ...) -> None: ...
+
+class Lora(_message.Message):
+    __slots__ = ("name", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("queued", "progress", "preview", "image", "chunk")
@@ -164,7 +178,7 @@ class Preview(_message.Message):
     def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class ImageMetadata(_message.Message):
-    __slots__ = ("content_type", "size_bytes", "sha256", "width", "height", "source", "seed", "model", "model_revision", "scheduler", "num_inference_steps", "guidance_scale", "batch_size", "attribution")
+    __slots__ = ("content_type", "size_bytes", "sha256", "width", "height", "source", "seed", "model", "model_revision", "scheduler", "num_inference_steps", "guidance_scale", "batch_size", "attribution", "loras", "guidance_end")
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +193,8 @@ class ImageMetadata(_message.Message):
     GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    LORAS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
     content_type: str
     size_bytes: int
     sha256: str
@@ -193,7 +209,9 @@ class ImageMetadata(_message.Message):
     guidance_scale: float
     batch_size: int
     attribution: Attribution
-    def __init__(self, content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., seed: _Optional[int] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., scheduler: _Optional[str] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., batch_size: _Optional[int] = ..., attribution: _Optional[_Union[Attribution, _Mapping]] = ...) -> None: ...
+    loras: _containers.RepeatedCompositeFieldContainer[Lora]
+    guidance_end: float
+    def __init__(self, content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., seed: _Optional[int] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., scheduler: _Optional[str] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., batch_size: _Optional[int] = ..., attribution: _Optional[_Union[Attribution, _Mapping]] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ...) -> None: ...
 
 class Attribution(_message.Message):
     __slots__ = ("provider", "author", "author_url", "source_url", "description")
