@@ -1,4 +1,5 @@
-// AWS Signature Version 4 for the GET requests of nginx to the bucket, as CloudFront's origin access control does it.
+// What nginx cannot say in its own language: AWS Signature Version 4 for its GET requests to the bucket, as CloudFront's
+// origin access control does it, and a response without the object's metadata, as the distribution's headers policy does.
 import crypto from 'crypto';
 import fs from 'fs';
 
@@ -45,4 +46,13 @@ function authorization(r) {
         + ', SignedHeaders=' + SIGNED_HEADERS + ', Signature=' + signature;
 }
 
-export default { date, authorization };
+// Metadata and tags tell more about a picture than its readers need to know.
+function keep_metadata_private(r) {
+    for (const name in r.headersOut) {
+        if (/^(x-amz-|seaweed-|access-control-)/i.test(name)) {
+            delete r.headersOut[name];
+        }
+    }
+}
+
+export default { date, authorization, keep_metadata_private };
