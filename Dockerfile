@@ -29,6 +29,13 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /u
 WORKDIR /app
 STOPSIGNAL SIGTERM
 
+# The version of the project, as importlib.metadata finds it; in a stage of its own so that it spoils no layer cache.
+FROM base AS metadata
+COPY pyproject.toml /
+RUN version=$(sed -n 's/^version = "\(.*\)"$/\1/p' /pyproject.toml) \
+ && mkdir "frontispiece-$version.dist-info" \
+ && printf 'Metadata-Version: 2.1\nName: frontispiece\nVersion: %s\n' "$version" >"frontispiece-$version.dist-info/METADATA"
+
 FROM base AS storage
 RUN --mount=from=installer,source=/installer,target=/installer \
     --mount=type=bind,source=requirements/storage.txt,target=/requirements.txt \
@@ -41,11 +48,12 @@ COPY protos/frontispiece/storage frontispiece/storage
 COPY rpc rpc
 COPY services/__init__.py services/
 COPY services/storage services/storage
+COPY --from=metadata /app ./
 RUN python -m compileall -q .
 ENV STORAGE_LISTEN=0.0.0.0:50052 STORAGE_LOCAL_ROOT=/var/lib/frontispiece/media
 USER frontispiece
 EXPOSE 50052
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
   CMD ["python", "-m", "rpc.health", "127.0.0.1:50052", "frontispiece.storage.v1.ImageService"]
 CMD ["python", "-m", "services.storage"]
 
@@ -59,11 +67,12 @@ COPY protos/frontispiece frontispiece
 COPY rpc rpc
 COPY services/__init__.py services/
 COPY services/posts services/posts
+COPY --from=metadata /app ./
 RUN python -m compileall -q .
 ENV POSTS_LISTEN=0.0.0.0:50053
 USER frontispiece
 EXPOSE 50053
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
   CMD ["python", "-m", "rpc.health", "127.0.0.1:50053", "frontispiece.posts.v1.TaskService"]
 CMD ["python", "-m", "services.posts"]
 
@@ -76,11 +85,12 @@ RUN --mount=from=installer,source=/installer,target=/installer \
 COPY protos/frontispiece frontispiece
 COPY rpc rpc
 COPY gateway gateway
+COPY --from=metadata /app ./
 RUN python -m compileall -q .
 ENV GATEWAY_HOST=0.0.0.0 GATEWAY_PORT=8080 GATEWAY_TOKEN_FILE=/var/lib/frontispiece/token
 USER frontispiece
 EXPOSE 8080
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]
 CMD ["python", "-m", "gateway"]
 
@@ -97,11 +107,12 @@ COPY protos/frontispiece/generator frontispiece/generator
 COPY rpc rpc
 COPY services/__init__.py services/
 COPY services/generator services/generator
+COPY --from=metadata /app ./
 RUN python -m compileall -q .
 ENV GENERATOR_LISTEN=0.0.0.0:50051 GENERATOR_MODELS_DIR=/var/lib/frontispiece/models
 USER frontispiece
 EXPOSE 50051
 # Loading a large model takes minutes.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=600s \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=600s \
   CMD ["python", "-m", "rpc.health", "127.0.0.1:50051", "frontispiece.generator.v1.GeneratorService"]
 CMD ["python", "-m", "services.generator"]
