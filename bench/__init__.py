@@ -1,0 +1,1 @@
+"""Programs that measure; nothing here is part of the system."""

@@ -1,0 +1,1 @@
+"""Load tests with ghz: every call beside a no-op server that answers the same bytes."""
