@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format protos lock clean
+.PHONY: help setup run test lint format protos lock clean load compose-test
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,13 @@ lock: $(VENV)/.bootstrap ## Resolve requirements/*.txt anew from pyproject.toml
 	@$(LOCK) pyproject.toml $(RUN_EXTRAS) -c requirements/dev.txt -o requirements/run.txt
 	@for extra in generator storage posts gateway; do \
 		$(LOCK) pyproject.toml --extra $$extra -c requirements/dev.txt -o requirements/$$extra.txt || exit 1; done
+
+PROFILE ?= smoke latency
+load: $(VENV)/.dev ## Load-test a system of its own with ghz (PROFILE="smoke latency" | step | spike | soak)
+	@$(BIN)/python -m bench.load $(PROFILE) $(LOAD_ARGS)
+
+compose-test: $(VENV)/.dev ## Build, use, kill and restart the compose deployment; needs a container engine
+	@$(BIN)/python -m tests.deploy
 
 clean: ## Remove the virtual environment and caches; keeps var/, where tasks, posts and images are
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,220 @@
+"""The compose deployment for real: built, started, used, killed, stopped and started again.
+
+Not collected by `make test`, which needs no container engine; `make compose-test` runs it.
+"""
+
+import asyncio
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.deploy.compose import ONE_SHOTS, ROOT, SERVERS, Deployment
+from tests.resilience.test_kills import Editor
+
+pytestmark = pytest.mark.timeout(1800)
+
+OURS = ("generator", "storage", "posts", "gateway")
+TASKS = 8
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployment]:
+    """Everything, built and ready; removed with its volumes afterwards."""
+    made = Deployment.make()
+    made.compose("down", "--volumes", "--remove-orphans")
+    try:
+        made.compose("build")
+        made.up()
+        yield made
+    finally:
+        if os.environ.get("COMPOSE_KEEP"):
+            print(f"kept: COMPOSE_PROJECT_NAME={made.environment['COMPOSE_PROJECT_NAME']}, {made.base_url}")
+        else:
+            made.compose("down", "--volumes", "--remove-orphans")
+
+
+def test_the_end_to_end_tests_pass(deployment: Deployment) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/e2e", "-v", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        env={**os.environ, "BASE_URL": deployment.base_url, "FRONTISPIECE_TOKEN": deployment.token},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    print(done.stdout)
+    assert done.returncode == 0
+
+
+class TestConfinement:
+    @pytest.mark.parametrize("service", [*SERVERS, *ONE_SHOTS])
+    def test_a_container_can_do_little(self, deployment: Deployment, service: str) -> None:
+        found = deployment.inspect(service)
+        host = found["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert [name.removeprefix("CAP_") for name in host["CapDrop"]] == ["ALL"]
+        assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"])
+        assert not host["Privileged"]
+        assert 0 < host["Memory"] <= 4 * 2**30
+        if service == "setup":  # it chowns a volume; nobody talks to it
+            assert host["NetworkMode"] == "none"
+        else:
+            assert found["Config"]["User"] not in ("", "0", "root")
+            assert not host["CapAdd"]
+
+    def test_only_the_gateway_and_the_cdn_are_reachable(self, deployment: Deployment) -> None:
+        published = {
+            service: [
+                entry["HostIp"]
+                for bindings in deployment.inspect(service)["NetworkSettings"]["Ports"].values()
+                for entry in bindings or []
+            ]
+            for service in SERVERS
+        }
+        assert {service for service, addresses in published.items() if addresses} == {"gateway", "cdn"}
+        assert published["gateway"] == published["cdn"] == ["127.0.0.1"]
+
+    def test_the_database_is_out_of_the_gateways_reach(self, deployment: Deployment) -> None:
+        assert _resolves(deployment, "posts", "postgres")
+        assert _resolves(deployment, "storage", "s3")
+        for service, stranger in (
+            ("gateway", "postgres"),
+            ("gateway", "s3"),
+            ("generator", "s3"),
+            ("storage", "postgres"),
+        ):
+            assert not _resolves(deployment, service, stranger), (service, stranger)
+
+    def test_an_image_holds_only_its_own(self, deployment: Deployment) -> None:
+        own = {"generator": "torch", "storage": "boto3", "posts": "asyncpg", "gateway": "fastapi"}
+        for service in OURS:
+            size = int(deployment.docker("inspect", "--format={{.Size}}", f"frontispiece-{service}"))
+            print(f"frontispiece-{service}: {size / 1e6:.0f} MB")
+            here = _python(
+                deployment,
+                service,
+                "import importlib.util as u, os;"
+                f"print([m for m in {sorted(own.values())!r} + ['pip', 'pytest'] if u.find_spec(m)]);"
+                "print(sorted(os.listdir('/app') + [n for _, d, f in os.walk('/app/services') for n in d]))",
+            ).splitlines()
+            assert here[0] == repr([own[service]])
+            others = {*OURS, "tests", "embedded", "bench", "var", ".git"} - {service}
+            assert not others & set(here[1].strip("[]").replace("'", "").split(", "))
+
+
+class TestEdge:
+    async def test_a_picture_is_served_from_the_private_bucket_and_then_from_the_cache(
+        self, deployment: Deployment
+    ) -> None:
+        async with Editor(deployment) as editor:
+            task = await editor.rest(await editor.create(1))
+        image = task["images"][0]
+        assert image["image_source"] == "sdxl-s3"
+        assert image["url"] == f"{deployment.cdn_url}/{image['key']}"
+        async with httpx2.AsyncClient() as reader:
+            first, second = await reader.get(image["url"]), await reader.get(image["url"])
+            for response in (first, second):
+                assert hashlib.sha256(response.content).hexdigest() == image["sha256"]
+                assert response.headers["content-type"] == "image/png"
+                assert "immutable" in response.headers["cache-control"]
+                assert not [name for name in response.headers if name.startswith(("x-amz", "seaweed"))]
+            assert (first.headers["x-cache"], second.headers["x-cache"]) == ("Miss from cdn", "Hit from cdn")
+            part = await reader.get(image["url"], headers={"Range": "bytes=0-7"})
+            assert (part.status_code, part.content) == (206, first.content[:8])
+            known = await reader.get(image["url"], headers={"If-None-Match": first.headers["etag"]})
+            assert known.status_code == 304
+            assert (await reader.get(f"{deployment.cdn_url}/generated/0-missing.png")).status_code == 404
+            assert (await reader.put(image["url"], content=b"x")).status_code == 405
+            for path in ("/", "/images/", "/private/x.png", "/generated/"):
+                assert (await reader.get(deployment.cdn_url + path)).status_code == 404, path
+        anonymous = _python(
+            deployment,
+            "storage",
+            "import urllib.request as r, urllib.error as e\n"
+            f"try: print(r.urlopen('http://s3:8333/images/{image['key']}').status)\n"
+            "except e.HTTPError as error: print(error.code)",
+        )
+        assert anonymous.strip() == "403"
+
+
+async def test_nothing_is_lost_when_containers_are_killed(deployment: Deployment) -> None:
+    async with Editor(deployment) as editor:
+        acknowledged: list[str] = []
+
+        async def create() -> None:
+            for number in range(TASKS):
+                acknowledged.append(await editor.create(1000 + number))
+                await asyncio.sleep(1)
+
+        async def kill() -> None:
+            for victim in SERVERS:
+                before = deployment.inspect(victim)["RestartCount"]
+                await asyncio.to_thread(deployment.kill, victim)
+                await asyncio.to_thread(deployment.wait_restarted, victim, before)
+                print(f"kill -9 {victim}: came back")
+
+        await asyncio.gather(create(), kill())
+        await asyncio.to_thread(deployment.wait_ready)
+        tasks = await asyncio.gather(*(editor.rest(task_id) for task_id in acknowledged))
+        assert [task["state"] for task in tasks] == ["awaiting_approval"] * TASKS
+        print(
+            f"{TASKS} tasks acknowledged, {len(tasks)} finished, attempts:", [task["attempt_count"] for task in tasks]
+        )
+        for task in tasks:
+            approved = await editor.request(
+                "POST", f"/api/tasks/{task['id']}/approve", json={"title": f"Kept {task['id']}"}
+            )
+            assert approved.is_success, approved.text
+        posts = await _posts(editor)
+        assert sum(post["title"].startswith("Kept") for post in posts) == TASKS
+        await _same_pictures(tasks)
+
+
+async def test_down_and_up_keeps_everything(deployment: Deployment) -> None:
+    async with Editor(deployment) as editor:
+        finished = await editor.rest(await editor.create(7))
+        waiting = [await editor.create(70 + number) for number in range(3)]
+        posts, token = await _posts(editor), deployment.token
+    deployment.compose("down")
+    assert deployment.status("/healthz") == 0
+    deployment.up()
+    assert deployment.token == token
+    async with Editor(deployment) as editor:
+        assert await _posts(editor) == posts
+        tasks = await asyncio.gather(*(editor.rest(task_id) for task_id in waiting))
+        assert {task["state"] for task in tasks} == {"awaiting_approval"}
+        await _same_pictures([finished, *tasks])
+
+
+async def _posts(editor: Editor) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    token = ""
+    while True:
+        page = (await editor.request("GET", "/api/posts", params={"page_size": 100, "page_token": token})).json()
+        found += page["posts"]
+        token = page["next_page_token"]
+        if not token:
+            return found
+
+
+async def _same_pictures(tasks: list[dict[str, Any]]) -> None:
+    async with httpx2.AsyncClient() as reader:
+        for task in tasks:
+            for image in task["images"]:
+                response = await reader.get(image["url"])
+                assert hashlib.sha256(response.content).hexdigest() == image["sha256"]
+
+
+def _python(deployment: Deployment, service: str, program: str) -> str:
+    return deployment.compose("exec", "-T", service, "python", "-c", program)
+
+
+def _resolves(deployment: Deployment, service: str, name: str) -> bool:
+    program = f"import socket\ntry: socket.getaddrinfo({name!r}, 80); print('yes')\nexcept socket.gaierror: print('no')"
+    return _python(deployment, service, program).strip() == "yes"
