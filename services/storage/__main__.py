@@ -3,7 +3,8 @@
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from frontispiece.storage.v1 import images_pb2_grpc
 
@@ -13,6 +14,8 @@ from services.storage.backends.base import Backend, BackendRefused
 from services.storage.backends.local import LocalBackend
 from services.storage.backends.s3 import S3Backend
 from services.storage.backends.s3_client import S3Options
+from services.storage.backends.spool import Spool
+from services.storage.backends.spooling import SpoolingBackend
 from services.storage.decoding import Decoder
 from services.storage.health import Health
 from services.storage.images import Images
@@ -23,7 +26,7 @@ from services.storage.urls import Urls
 log = logging.getLogger(__name__)
 
 
-def open_backend(chosen: StorageSettings) -> Backend:
+def open_primary(chosen: StorageSettings) -> Backend:
     """The backend that the settings name; decided here, once. Raises OSError for a folder that cannot be used."""
     if not chosen.s3_chosen:
         return LocalBackend(chosen.local_root)
@@ -45,30 +48,42 @@ def open_backend(chosen: StorageSettings) -> Backend:
     )
 
 
+def open_backends(chosen: StorageSettings) -> tuple[Backend, Health]:
+    """The backend with what surrounds it, and its health. Raises OSError.
+
+    S3 gets a spool, and what an earlier configuration left on the disk stays readable. A disk gets a spool only to take
+    in what an earlier configuration left there.
+    """
+    primary = open_primary(chosen)
+    if not chosen.s3_chosen and not Spool.has_images(chosen.spool_folder):
+        return primary, Health(primary, chosen.health_seconds)
+    spool = Spool(chosen.spool_folder, chosen.spool_max_bytes, chosen.spool_min_free_bytes)
+    health = Health(primary, chosen.health_seconds, fallback=spool)
+    older = None
+    if chosen.s3_chosen and LocalBackend.has_images(chosen.local_root):
+        older = LocalBackend(chosen.local_root)
+    return SpoolingBackend(primary, spool, health, older), health
+
+
 @asynccontextmanager
 async def assembled(chosen: StorageSettings) -> AsyncIterator[tuple[server.Service, Health]]:
     """The service with all it needs, checked. Raises BackendRefused or OSError when the settings cannot work."""
-    backend = open_backend(chosen)
-    decoder = Decoder(chosen.decode_threads)
     urls = Urls(chosen.public_base_url, chosen.cdn)
-    health = Health(backend, chosen.health_seconds)
-    try:
+    async with AsyncExitStack() as stack:
+        backend, health = open_backends(chosen)
+        stack.push_async_callback(backend.close)
+        decoder = Decoder(chosen.decode_threads)
+        stack.push_async_callback(decoder.close)
         await health.start()
-        log.info(
-            "backend", extra={"kind": backend.kind.value, "urls": urls.base_url, "works": health.condition.healthy}
-        )
+        works = health.condition.healthy
+        log.info("backend", extra={"kind": backend.kind.value, "urls": urls.base_url, "works": works})
         images = Images(backend, decoder, Admission(chosen.max_inflight_bytes), health, urls, chosen.upload_seconds)
         servicer = ImageServicer(images, urls, health, chosen.s3_bucket if chosen.s3_chosen else "")
-        async with health.watching():
-            yield (
-                server.Service(
-                    SERVICE_NAME, lambda target: images_pb2_grpc.add_ImageServiceServicer_to_server(servicer, target)
-                ),
-                health,
-            )
-    finally:
-        await decoder.close()
-        await backend.close()
+        await stack.enter_async_context(health.watching())
+        if isinstance(backend, SpoolingBackend):
+            await stack.enter_async_context(backend.moving())
+        add = partial(images_pb2_grpc.add_ImageServiceServicer_to_server, servicer)
+        yield server.Service(SERVICE_NAME, add), health
 
 
 async def main() -> None:

@@ -19,10 +19,12 @@ _PAUSE_SECONDS = 1.0  # between two checks, however many calls fail
 class Health:
     """The condition of a backend. Asking costs nothing: a task checks now and then, and failed writes are noted."""
 
-    def __init__(self, backend: Backend, interval_seconds: float) -> None:
-        """`interval_seconds`: between two checks."""
+    def __init__(self, backend: Backend, interval_seconds: float, fallback: Backend | None = None) -> None:
+        """`interval_seconds`: between two checks; `fallback`: takes images when the backend does not."""
         self._backend = backend
         self._interval = interval_seconds
+        self._fallback = fallback
+        self._fallback_works = False
         self._wake = asyncio.Event()
         self._condition = Condition(healthy=False, reason="not checked yet")
 
@@ -32,21 +34,29 @@ class Health:
         return self._condition
 
     async def is_ready(self) -> bool:
-        """Whether writes work; for rpc.server.serve."""
-        return self._condition.healthy
+        """Whether uploads are taken, be it by the fallback; for rpc.server.serve."""
+        return self._condition.healthy or self._fallback_works
 
     def suspect(self) -> None:
         """A write has failed: check now. One failure is no verdict, perhaps its caller had little time."""
         self._wake.set()
 
     async def start(self) -> None:
-        """The first check. Raises BackendRefused; a backend that does not answer yet is only unhealthy."""
+        """The first check. Raises BackendRefused; a backend that does not answer yet is only unhealthy.
+
+        With images waiting in the fallback, a refusal is no reason to stop: they must stay readable.
+        """
         try:
             await self._limited(self._backend.check())
+        except BackendRefused as error:
+            if self._fallback is None or not self._fallback.waiting().count:
+                raise
+            self._set(Condition(healthy=False, reason=str(error)))
         except RpcError as error:
             self._set(Condition(healthy=False, reason=error.message))
         else:
             self._set(Condition(healthy=True))
+        await self._look_at_fallback()
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -71,6 +81,19 @@ class Health:
             self._set(Condition(healthy=False, reason="internal error"))
         else:
             self._set(Condition(healthy=True))
+        await self._look_at_fallback()
+
+    async def _look_at_fallback(self) -> None:
+        """Only while it is needed."""
+        if self._fallback is None or self._condition.healthy:
+            return
+        try:
+            await self._limited(self._fallback.check())
+        except RpcError as error:
+            log.error("the fallback does not work either: %s", error.message)
+            self._fallback_works = False
+        else:
+            self._fallback_works = True
 
     async def _watch(self) -> None:
         while True:

@@ -85,7 +85,8 @@ class Images:
         """Find an image and the wanted part of it: see `byte_range`. Raises NotFound, OutOfRange, InvalidArgument."""
         image = await self.backend.stat(_image_key(key))
         wanted = byte_range(offset, limit, image.size_bytes)
-        redirect = await self._redirect(image) if accept_redirect else None
+        elsewhere = image.backend is self.backend.kind
+        redirect = await self._redirect(image) if accept_redirect and elsewhere else None
         return Reading(image, wanted, redirect)
 
     def read(self, reading: Reading) -> AsyncIterator[bytes]:
@@ -96,9 +97,15 @@ class Images:
         """Mark an image. Raises NotFound, InvalidArgument."""
         return await self.backend.set_state(_image_key(key), state)
 
-    def url(self, key: str) -> str:
-        """The lasting URL of a key. Raises InvalidArgument for a bad one."""
-        return self._urls.lasting(check_key(key))
+    async def url(self, key: str) -> str:
+        """The lasting URL of a key, whether it exists or not. Raises InvalidArgument for a bad one."""
+        if await self.backend.holds_locally(check_key(key)):
+            return self._urls.media(key)
+        return self._urls.lasting(key)
+
+    def url_of(self, image: StoredImage) -> str:
+        """The lasting URL of an image. One that is not in the backend yet has the gateway's, which will redirect."""
+        return self._urls.lasting(image.key) if image.backend is self.backend.kind else self._urls.media(image.key)
 
     async def _receive(self, header: UploadHeader, chunks: AsyncIterator[bytes]) -> tuple[bytes, str, ImageInfo]:
         inspection = Inspection(header.size_bytes, header.sha256)

@@ -89,18 +89,21 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
         """Tell URLs."""
         if len(request.keys) > MAX_KEYS:
             raise InvalidArgument.field("keys", f"has {len(request.keys)} keys; at most {MAX_KEYS}")
-        urls = [images_pb2.ResolvedUrl(key=key, url=self._images.url(key)) for key in request.keys]
+        urls = [images_pb2.ResolvedUrl(key=key, url=await self._images.url(key)) for key in request.keys]
         return images_pb2.ResolveUrlsResponse(urls=urls)
 
     async def GetStatus(self, request: images_pb2.GetStatusRequest, context: Context) -> images_pb2.GetStatusResponse:
         """Tell the condition as last seen."""
         condition = self._health.condition
+        waiting = self._images.backend.waiting()
         return images_pb2.GetStatusResponse(
             backend=_BACKENDS[self._images.backend.kind],
             healthy=condition.healthy,
             reason=condition.reason,
             bucket=self._bucket,
             base_url=self._urls.base_url,
+            spool_count=waiting.count,
+            spool_bytes=waiting.size_bytes,
         )
 
     def _reading(self, reading: Reading) -> images_pb2.GetImageHeader:
@@ -116,7 +119,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
     def _image(self, image: StoredImage) -> images_pb2.Image:
         message = images_pb2.Image(
             key=image.key,
-            url=self._urls.lasting(image.key),
+            url=self._images.url_of(image),
             backend=_BACKENDS[image.backend],
             width=image.width,
             height=image.height,

@@ -23,6 +23,15 @@ class StorageSettings(ServerSettings):
 
     listen: str = Field("127.0.0.1:50052", description="Address and port to serve on; port 0 picks a free one.")
     local_root: Path = Field(Path("var/media"), description="Folder of the images when S3 is not used.")
+    spool_root: Path | None = Field(
+        None, description="Folder where images wait while S3 does not work; empty: `spool` beside STORAGE_LOCAL_ROOT."
+    )
+    spool_max_bytes: int = Field(
+        10 * 1024 * _MIB, ge=0, description="Most bytes that wait there; then uploads fail until S3 works."
+    )
+    spool_min_free_bytes: int = Field(
+        256 * _MIB, ge=0, description="Free bytes on its disk below which nothing more is spooled."
+    )
     public_base_url: str = Field(
         "http://127.0.0.1:8080",
         validation_alias="PUBLIC_BASE_URL",
@@ -86,6 +95,11 @@ class StorageSettings(ServerSettings):
     def s3_chosen(self) -> bool:
         """Whether images go to S3; decided by the settings alone, once."""
         return self.use_s3 == "true" or (self.use_s3 == "auto" and bool(self.s3_bucket))
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where images wait."""
+        return self.spool_root or self.local_root.parent / "spool"
 
     @property
     def cdn(self) -> str:

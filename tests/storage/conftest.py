@@ -26,12 +26,13 @@ TIME = 1_790_000_000
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of the machine's own AWS settings, or of another test's."""
     for name in os.environ:
         if name.startswith(("AWS_", "STORAGE_", "S3_", "USE_S3", "PUBLIC_BASE_URL")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("STORAGE_LOCAL_ROOT", str(tmp_path / "media"))
 
 
 @pytest.fixture(scope="session")

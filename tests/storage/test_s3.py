@@ -15,8 +15,8 @@ import grpc
 import pytest
 from frontispiece.storage.v1 import images_pb2
 
-from rpc import errors
-from services.storage.__main__ import assembled, open_backend
+from rpc import context, errors
+from services.storage.__main__ import assembled, open_primary
 from services.storage.backends.base import BackendRefused
 from services.storage.backends.s3 import S3Backend
 from services.storage.models import BackendKind, StoredImage
@@ -133,7 +133,7 @@ class TestWhatIsStored:
 class TestConditionalPut:
     @pytest.fixture
     async def backend(self, seaweed: SeaweedFS) -> AsyncIterator[S3Backend]:
-        backend = open_backend(s3_settings(seaweed))
+        backend = open_primary(s3_settings(seaweed))
         assert isinstance(backend, S3Backend)
         yield backend
         await backend.close()
@@ -179,7 +179,7 @@ class TestRedirects:
 
     async def test_an_expired_url_is_refused(self, seaweed: SeaweedFS, client: Client, fresh_image: bytes) -> None:
         image = await client.store(fresh_image)
-        backend = open_backend(s3_settings(seaweed))
+        backend = open_primary(s3_settings(seaweed))
         url = await backend.direct_url(image.key, 1)
         assert url is not None
         assert (await fetch(url))[0] == 200
@@ -224,20 +224,25 @@ class TestRedirects:
 
 class TestFailures:
     @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.RESET, Fault.BUSY])
-    async def test_an_upload_ends_in_time_and_says_when_to_retry(
-        self, behind_proxy: Client, proxy: FaultyProxy, fresh_image: bytes, fault: Fault
+    async def test_a_put_ends_within_the_callers_deadline_and_says_when_to_retry(
+        self, seaweed: SeaweedFS, proxy: FaultyProxy, fresh_image: bytes, fault: Fault
     ) -> None:
+        backend = open_primary(s3_settings(seaweed, s3_endpoint_url=proxy.endpoint_url))
+        await backend.check()
         await proxy.behave(fault)
+        key = f"generated/1-{fault.name}.png"
+        context.set_remaining_seconds(4)
         begin = time.monotonic()
-        error = await fails(behind_proxy.store(fresh_image, timeout=4))
+        with pytest.raises(errors.Unavailable) as caught:
+            await backend.put(stored_image(key, fresh_image), fresh_image)
+        context.set_remaining_seconds(None)
         assert time.monotonic() - begin < 4
-        assert error.code is grpc.StatusCode.UNAVAILABLE
-        assert error.reason == "S3_UNAVAILABLE"
-        assert error.retry_after_seconds is not None
-        assert error.retry_after_seconds > 0
-        assert "127.0.0.1" not in error.message
+        assert caught.value.reason == "S3_UNAVAILABLE"
+        assert caught.value.retry_after_seconds
+        assert "127.0.0.1" not in caught.value.message
         await proxy.behave(Fault.NONE)
-        assert (await behind_proxy.store(fresh_image)).size_bytes == len(fresh_image)
+        assert (await backend.put(stored_image(key, fresh_image), fresh_image)).key == key
+        await backend.close()
 
     @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.RESET, Fault.BUSY])
     async def test_trouble_is_never_taken_for_a_missing_image(

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from services.storage.models import BackendKind, ByteRange, ImageState, StoredImage
+from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
 
 CACHE_CONTROL = "max-age=31536000, immutable"
 """Keys name their content, so a copy never goes stale. Without `public`: shared caches may keep answers to requests
@@ -45,6 +45,12 @@ class Backend(Protocol):
 
     async def direct_url(self, key: str, ttl_seconds: float) -> str | None:
         """A URL that reads the bytes from the backend itself for `ttl_seconds`; None where there is no such thing."""
+
+    async def holds_locally(self, key: str) -> bool:
+        """Whether the bytes of `key` are on a disk of ours, where a CDN in front of the backend cannot see them."""
+
+    def waiting(self) -> SpoolUse:
+        """What waits to be moved to where it belongs."""
 
     async def close(self) -> None:
         """Release what is held; no call may follow."""

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -77,6 +78,24 @@ class FileTree:
         """The whole content of a file. Raises FileNotFoundError."""
         with os.fdopen(self.open(path), "rb") as file:
             return file.read()
+
+    def lock(self, path: str, wait_seconds: float) -> int:
+        """Lock a file against other processes; the lock lasts until the descriptor that is returned is closed.
+
+        Raises BlockingIOError when another process keeps it for `wait_seconds`.
+        """
+        with self._folder(_parent(path), make=True) as folder:
+            descriptor = os.open(_name(path), _READ | os.O_CREAT, 0o644, dir_fd=folder)
+        until = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    os.close(descriptor)
+                    raise
+                time.sleep(0.1)
 
     def free_bytes(self) -> int:
         """What is free on the disk for us."""

@@ -27,7 +27,7 @@ from services.storage.backends import records
 from services.storage.backends.base import CACHE_CONTROL, READ_SIZE
 from services.storage.backends.files import FileTree, translated
 from services.storage.keys import IMAGE_PREFIX
-from services.storage.models import BackendKind, ByteRange, ImageState, StoredImage
+from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,11 @@ class LocalBackend:
         self._files = FileTree(root)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"{kind.value}-disk")
         self._sweep()
+
+    @staticmethod
+    def has_images(root: Path) -> bool:
+        """Whether a folder, which need not exist, holds images."""
+        return any((root / ".meta" / IMAGE_PREFIX).glob("*"))
 
     async def check(self) -> None:
         """Write a probe and read it back."""
@@ -89,6 +94,18 @@ class LocalBackend:
     async def direct_url(self, key: str, ttl_seconds: float) -> str | None:
         """None: a disk has no URL."""
         return None
+
+    async def holds_locally(self, key: str) -> bool:
+        """Whether there is such an image."""
+        try:
+            await self.stat(key)
+        except NotFound:
+            return False
+        return True
+
+    def waiting(self) -> SpoolUse:
+        """Nothing."""
+        return SpoolUse()
 
     async def close(self) -> None:
         """End the threads; what they do now is finished first."""

@@ -17,7 +17,7 @@ from services.storage.backends import s3_errors
 from services.storage.backends.base import CACHE_CONTROL, READ_SIZE
 from services.storage.backends.s3_client import ATTEMPTS, LazyClient, S3Options
 from services.storage.keys import IMAGE_PREFIX
-from services.storage.models import BackendKind, ByteRange, ImageState, StoredImage
+from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -117,6 +117,14 @@ class S3Backend:
             return await self._call(self._presign, key, int(ttl_seconds))
         except s3_errors.Boto3Error as error:
             raise s3_errors.translated(error, "signing a URL") from error
+
+    async def holds_locally(self, key: str) -> bool:
+        """Never."""
+        return False
+
+    def waiting(self) -> SpoolUse:
+        """Nothing."""
+        return SpoolUse()
 
     async def close(self) -> None:
         """Close the connections; calls that wait for a thread are dropped, those that run end by their timeouts."""
