@@ -117,7 +117,8 @@ class Listener:
                             await lost.wait()
                     except TimeoutError:
                         # A network that swallows packets closes nothing: only an unanswered question shows it.
-                        await connection.fetchval("SELECT 1", timeout=PING_TIMEOUT_SECONDS)
+                        if await connection.fetchval(database.IS_READ_ONLY, timeout=PING_TIMEOUT_SECONDS):
+                            break  # demoted: nobody notifies here any more
             raise errors.Unavailable("the listening connection was lost")
         finally:
             connection.terminate()

@@ -23,6 +23,8 @@ ACQUIRE_TIMEOUT_SECONDS = 2.0
 CONNECT_TIMEOUT_SECONDS = 5.0
 _TRIES = 4
 
+IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
+
 # On the server, because a client that hangs or is gone cannot enforce anything.
 _SERVER_SETTINGS = {
     "statement_timeout": "5s",
@@ -113,7 +115,10 @@ class Database:
 
     async def check(self) -> bool:
         """Whether the database answers and takes writes. Raises Unavailable when it does not answer."""
-        return bool(await self.fetchval("SELECT NOT current_setting('transaction_read_only')::boolean"))
+        if await self.fetchval(IS_READ_ONLY):
+            await self._leave_demoted()
+            return False
+        return True
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -123,10 +128,13 @@ class Database:
                     yield connection
         except errors.Unavailable as error:
             if error.reason == "DATABASE_READ_ONLY":
-                # The primary was demoted under us: let every connection look for the new one.
-                log.warning("the database is read-only; connections expire")
-                await self._pool.expire_connections()
+                await self._leave_demoted()
             raise
+
+    async def _leave_demoted(self) -> None:
+        """The primary was demoted under us: let every connection look for the new one."""
+        log.warning("the database is read-only; connections expire")
+        await self._pool.expire_connections()
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -11,14 +12,14 @@ from dataclasses import replace
 from rpc import errors
 from services.posts.announcements import Stored
 from services.posts.attempt import Attempt, Terms
-from services.posts.clients import Capabilities, GeneratorClient, StorageClient
+from services.posts.clients import GeneratorClient, StorageClient
 from services.posts.database import Database
 from services.posts.models import TaskState
 from services.posts.queue import Claim, Queue
 
 log = logging.getLogger(__name__)
 
-_MAX_PAUSE_SECONDS = 10.0
+_MAX_PAUSE_SECONDS = 5.0
 _RELEASE_SECONDS = 3.0
 
 
@@ -64,13 +65,18 @@ class Dispatcher:
     def on_stored(self, stored: Stored) -> None:
         """An event was stored: look for work, or look whether an attempt still holds its task."""
         if stored.state is TaskState.QUEUED:
-            self.on_gap()
+            self._wake_lanes()
         attempt = self._attempts.get(stored.task_id)
         if attempt and stored.state not in (None, TaskState.GENERATING):
             attempt.check_lease()
 
     def on_gap(self) -> None:
-        """Notifications may have been missed: look for work."""
+        """Notifications may have been missed: look for work, and whether attempts still hold their tasks."""
+        self._wake_lanes()
+        for attempt in self._attempts.values():
+            attempt.check_lease()
+
+    def _wake_lanes(self) -> None:
         for lane in self._lanes:
             lane.wake()
 
@@ -119,13 +125,14 @@ class _Lane:
 
     def __init__(self, dispatcher: Dispatcher, generator: GeneratorClient, poll_seconds: float) -> None:
         self.generator = generator
-        self._attempts: dict[Attempt, asyncio.Task[None]] = {}
         self._dispatcher = dispatcher
         self._poll_seconds = poll_seconds
+        self._attempts: dict[Attempt, asyncio.Task[None]] = {}
         self._slot_count = 1
         self._woken = asyncio.Event()
         self._failures = 0
-        self._pause = 0.0
+        self._refusals = 0
+        self._refused_until = 0.0
 
     def wake(self) -> None:
         """There may be work, or room for it."""
@@ -148,65 +155,63 @@ class _Lane:
         while True:
             self._woken.clear()
             try:
-                if self.has_room and await self._dispatcher.has_due() and await self._start_one():
+                if self.has_room and not self._refusal_seconds() and await self._start_one():
                     continue
             except errors.RpcError as error:
-                log.warning("dispatching again soon: %s", error.message, extra={"target": self.generator.target})
+                self._note_failure(error.message)
             except Exception:
                 log.exception("dispatching broke off")
+                self._failures += 1
             await self._rest()
 
     async def _start_one(self) -> bool:
-        """Claim a task if the generator answers and has room; whether one was started."""
-        capabilities = await self._ask()
-        if capabilities is None:
+        """Claim a task if one is due and the generator answers and has room; whether one was started."""
+        if not await self._dispatcher.has_due():
             return False
+        # Asked each time: no attempt is spent on a generator that is gone.
+        capabilities = await self.generator.capabilities()
+        if self._failures:
+            log.info("dispatching again", extra={"target": self.generator.target})
+        self._failures = 0
         self._slot_count = capabilities.slot_count
-        if not self.has_room or self._pause > 0:
-            return False
-        claim = await self._dispatcher.claim()
+        claim = await self._dispatcher.claim() if self.has_room else None
         if claim is None:
             return False
         attempt = self._dispatcher.attempt(claim, self, capabilities.previews)
         self._attempts[attempt] = asyncio.create_task(self._work(attempt))
         return True
 
-    async def _ask(self) -> Capabilities | None:
-        """What the generator can do now; None when it does not answer. No attempt is spent on a dead one."""
-        try:
-            capabilities = await self.generator.capabilities()
-        except errors.RpcError as error:
-            if self._failures == 0:
-                log.warning("generator does not answer: %s", error.message, extra={"target": self.generator.target})
-            self._failures += 1
-            return None
-        if self._failures:
-            log.info("generator answers again", extra={"target": self.generator.target})
-        self._failures = 0
-        return capabilities
-
     async def _work(self, attempt: Attempt) -> None:
         try:
             asked_pause = await self._dispatcher.work(attempt)
+            self._refusals = self._refusals + 1 if asked_pause else 0
+            if asked_pause:
+                pause = min(max(asked_pause, 0.5 * 2 ** min(self._refusals, 10)), _MAX_PAUSE_SECONDS)
+                self._refused_until = time.monotonic() + pause
         except Exception:
             # The lease runs out and the task is swept: it is not lost.
             log.exception("attempt broke off", extra={"task_id": str(attempt.claim.task.id)})
-            return
         finally:
             del self._attempts[attempt]
             self.wake()
-        if asked_pause:
-            self._pause = max(asked_pause, min(2 * self._pause, _MAX_PAUSE_SECONDS))
+
+    def _note_failure(self, message: str) -> None:
+        if self._failures == 0:
+            log.warning("not dispatching: %s", message, extra={"target": self.generator.target})
+        self._failures += 1
+
+    def _refusal_seconds(self) -> float:
+        """How long the generator, whose queue was full, is still to be left alone."""
+        return max(0.0, self._refused_until - time.monotonic())
 
     async def _rest(self) -> None:
         """Wait for a reason to look again."""
-        if self._pause:
-            await asyncio.sleep(self._pause)
-            self._pause = 0.0
-            return
         seconds = self._poll_seconds
         if self._failures:
             seconds = min(seconds * 2 ** min(self._failures - 1, 6), _MAX_PAUSE_SECONDS)
+        if refused := self._refusal_seconds():
+            await asyncio.sleep(refused)
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):
                 await self._woken.wait()

@@ -1,13 +1,12 @@
 """Posts: made, read, listed, changed with their former versions kept, published, deleted."""
 
-import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
 from rpc import errors
-from services.posts import idempotency, paging, rows
+from services.posts import idempotency, paging, rows, search
 from services.posts.database import Connection, Database
 from services.posts.models import Draft, FeaturedImage, Post, PostState
 from services.posts.slugs import numbered, slugify
@@ -15,9 +14,9 @@ from services.posts.slugs import numbered, slugify
 INSERT = """
 INSERT INTO posts (id, slug, state, title, content, author_id, category_id, task_id, created_by, updated_by,
     publish_time, featured_image_key, featured_image_url, alt_text, image_width, image_height, image_thumbhash,
-    image_source, image_keep_at)
+    image_source, image_keep_at, search)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, CASE WHEN $3 = 'published' THEN clock_timestamp() END,
-    $10, $11, $12, $13, $14, $15, $16, clock_timestamp())
+    $10, $11, $12, $13, $14, $15, $16, clock_timestamp(), to_tsvector('simple', $17))
 ON CONFLICT (slug) DO NOTHING
 RETURNING id
 """
@@ -75,7 +74,8 @@ UPDATE = """
 UPDATE posts SET slug = $2, title = $3, content = $4, author_id = $5, category_id = $6, updated_by = $7,
     image_keep_at = CASE WHEN featured_image_key <> $8 THEN clock_timestamp() ELSE image_keep_at END,
     featured_image_key = $8, featured_image_url = $9, alt_text = $10, image_width = $11, image_height = $12,
-    image_thumbhash = $13, image_source = $14, version = version + 1, update_time = clock_timestamp()
+    image_thumbhash = $13, image_source = $14, search = to_tsvector('simple', $15), version = version + 1,
+    update_time = clock_timestamp()
 WHERE id = $1
 """
 
@@ -162,7 +162,7 @@ class Posts:
             wanted.tag or None,
             wanted.category or None,
             wanted.author or None,
-            _text_search(wanted.query),
+            search.query(wanted.query),
             at.time,
             at.id,
             at.size + 1,
@@ -227,9 +227,10 @@ async def insert_post(
     state = PostState.PUBLISHED if draft.publish else PostState.DRAFT
     stem = draft.slug or slugify(draft.title, "post")
     slug = stem
+    words = search.fold(f"{draft.title} {draft.content}")
     for number in range(8):
         values = (post_id, slug, state, draft.title, draft.content, author_id, category_id, task_id, principal)
-        if await connection.fetchval(INSERT, *values, *_image_values(image)) is not None:
+        if await connection.fetchval(INSERT, *values, *_image_values(image), words) is not None:
             break
         if draft.slug:
             raise _slug_taken(slug)
@@ -254,10 +255,12 @@ async def _apply(connection: Connection, before: Post, change: Change, principal
     content = before.content if change.content is None else change.content
     picture = change.image or before.featured_image
     alt_text = before.featured_image.alt_text if change.alt_text is None else change.alt_text or title
+    words = search.fold(f"{title} {content}")
     slug = change.slug or before.slug
-    image = (picture.key, picture.url, alt_text, picture.width, picture.height, picture.thumbhash, picture.image_source)
+    values = (before.id, slug, title, content, author_id, category_id, principal)
+    image = _image_values(replace(picture, alt_text=alt_text))
     try:
-        await connection.execute(UPDATE, before.id, slug, title, content, author_id, category_id, principal, *image)
+        await connection.execute(UPDATE, *values, *image, words)
     except asyncpg.UniqueViolationError:
         raise _slug_taken(slug) from None
     if change.tags is not None:
@@ -303,13 +306,6 @@ def _visible(row: asyncpg.Record | None, include_drafts: bool) -> Post:
     if row is None or (row["state"] != PostState.PUBLISHED and not include_drafts):
         raise _not_found()
     return rows.post(row)
-
-
-def _text_search(query: str) -> str | None:
-    """All words of the query, each as the beginning of a word; None when nothing is searched for."""
-    if not query.strip():
-        return None
-    return " & ".join(f"'{word}':*" for word in re.findall(r"\w+", query))
 
 
 def _not_found() -> errors.NotFound:

@@ -1,0 +1,121 @@
+"""When PostgreSQL is slow, full, read-only or in conflict: a clear error, soon, and no harm."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+
+from rpc import errors
+from services.posts import database as module
+from services.posts.database import Connection, Database, connected
+from tests.posts.conftest import Client, StartPosts, reason
+
+
+@pytest.fixture
+async def database(record_url: str) -> AsyncIterator[Database]:
+    async with connected(record_url, "test", size=4, wait_seconds=5) as opened:
+        yield opened
+
+
+async def test_a_pool_without_a_free_connection_is_unavailable(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ACQUIRE_TIMEOUT_SECONDS", 0.1)
+    holders = [asyncio.create_task(database.fetchval("SELECT pg_sleep(1)")) for _ in range(4)]
+    await asyncio.sleep(0.3)
+    with pytest.raises(errors.Unavailable) as raised:
+        await database.fetchval("SELECT 1")
+    assert raised.value.retry_after_seconds
+    await asyncio.gather(*holders)
+    assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_limits_are_the_servers(database: Database) -> None:
+    row = await database.fetchrow(
+        "SELECT current_setting('statement_timeout') s, current_setting('lock_timeout') l,"
+        " current_setting('idle_in_transaction_session_timeout') i"
+    )
+    assert row is not None
+    assert tuple(row) == ("5s", "2s", "10s")
+
+
+async def test_a_lock_that_is_held_is_not_waited_for_long(idle: Client, sql: Any) -> None:
+    task = await idle.create()
+    async with sql.transaction():
+        await sql.execute("SELECT * FROM content_tasks FOR UPDATE")
+        from frontispiece.posts.v1 import tasks_pb2 as t
+
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await idle.tasks.CancelTask(t.CancelTaskRequest(task_id=task.id), timeout=10)
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason(raised.value) == "DATABASE_TIMEOUT"
+
+
+async def test_a_conflict_is_tried_again(database: Database, sql: Any) -> None:
+    await sql.execute("CREATE TABLE pair (id int PRIMARY KEY, n int NOT NULL); INSERT INTO pair VALUES (1, 0), (2, 0)")
+
+    async def add(order: tuple[int, int]) -> None:
+        async def work(connection: Connection) -> None:
+            for number in order:
+                await connection.execute("UPDATE pair SET n = n + 1 WHERE id = $1", number)
+                await asyncio.sleep(0.05)
+
+        await database.transaction(work)
+
+    await asyncio.gather(add((1, 2)), add((2, 1)))  # each waits for the other: PostgreSQL ends one
+    assert [row["n"] for row in await sql.fetch("SELECT n FROM pair ORDER BY id")] == [2, 2]
+
+
+async def test_a_conflict_that_does_not_end_is_aborted(database: Database) -> None:
+    tries = 0
+
+    async def work(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        raise asyncpg.SerializationError("could not serialize")
+
+    with pytest.raises(errors.Aborted):
+        await database.transaction(work)
+    assert tries == 4
+
+
+async def test_a_demoted_server_is_left(database: Database, sql: Any) -> None:
+    assert await database.check()
+    name = await sql.fetchval("SELECT current_database()")
+    pid = await database.fetchval("SELECT pg_backend_pid()")
+    await sql.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    await database.execute("SET default_transaction_read_only = on")  # asyncpg resets it, the expiry is what counts
+    async with database._pool.acquire() as connection:
+        await connection.execute("SET default_transaction_read_only = on")
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await connection.execute("DELETE FROM tags")
+    with pytest.raises(errors.Unavailable):
+        with module.translated():
+            raise asyncpg.ReadOnlySQLTransactionError("cannot execute DELETE in a read-only transaction")
+    await database._leave_demoted()
+    with pytest.raises(errors.Unavailable):  # no server that takes writes is found
+        await database.fetchval("SELECT 1")
+    await sql.execute("SET default_transaction_read_only = off")
+    await sql.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    assert await database.check()
+    assert await database.fetchval("SELECT pg_backend_pid()") != pid
+
+
+async def test_errors_of_ours_are_not_hidden(database: Database) -> None:
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await database.fetchval("SELECT * FROM nothing")
+    with pytest.raises(asyncpg.exceptions.DataError):
+        await database.fetchval("SELECT $1::int", "text")
+
+
+async def test_callers_hear_nothing_of_the_database(start_posts: StartPosts, sql: Any) -> None:
+    async with start_posts(generator_targets=()) as posts:
+        await sql.execute("ALTER TABLE task_events RENAME TO elsewhere")
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await posts.create()
+        await sql.execute("ALTER TABLE elsewhere RENAME TO task_events")
+    assert raised.value.code() is grpc.StatusCode.INTERNAL
+    assert "task_events" not in (raised.value.details() or "")

@@ -1,0 +1,187 @@
+"""Approve and reject: exactly one editor decides, and the post is whole."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+from frontispiece.posts.v1 import posts_pb2 as p
+from frontispiece.posts.v1 import tasks_pb2 as t
+
+from tests.posts.conftest import Client, reason
+
+PAIRS = 100
+
+
+async def ready_tasks(posts: Client, sql: Any, count: int) -> list[str]:
+    """Tasks that await approval: one made by the service, the others its copies."""
+    first = uuid.UUID((await posts.done()).id)
+    ids = [uuid.uuid4() for _ in range(count)]
+    columns = [
+        row["column_name"]
+        for row in await sql.fetch(
+            "SELECT column_name FROM information_schema.columns"
+            " WHERE table_name = 'content_tasks' AND column_name <> 'id'"
+        )
+    ]
+    names = ", ".join(columns)
+    async with sql.transaction():
+        await sql.execute(
+            f"INSERT INTO content_tasks (id, {names}) SELECT n, {names} FROM content_tasks, unnest($2::uuid[]) n"
+            " WHERE id = $1",
+            first,
+            ids,
+        )
+        await sql.execute(
+            "INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state, image_index)"
+            " SELECT n, sequence, kind, attempt, actor, state, image_index"
+            " FROM task_events, unnest($2::uuid[]) n WHERE task_id = $1",
+            first,
+            ids,
+        )
+        image = [
+            row["column_name"]
+            for row in await sql.fetch(
+                "SELECT column_name FROM information_schema.columns"
+                " WHERE table_name = 'task_images' AND column_name <> 'task_id'"
+            )
+        ]
+        names = ", ".join(image)
+        await sql.execute(
+            f"INSERT INTO task_images (task_id, {names}) SELECT n, {names} FROM task_images, unnest($2::uuid[]) n"
+            " WHERE task_id = $1",
+            first,
+            ids,
+        )
+    return [str(one) for one in ids]
+
+
+async def outcome(call: Any) -> str:
+    """OK, or the reason of the error."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return reason(error) if error.code() is grpc.StatusCode.ABORTED else str(error)
+    return "OK"
+
+
+async def test_approve_twice_a_hundred_times_one_wins_each(posts: Client, sql: Any) -> None:
+    for task_id in await ready_tasks(posts, sql, PAIRS):
+        outcomes = await asyncio.gather(*(outcome(posts.approve(task_id)) for _ in range(2)))
+        assert sorted(outcomes) == ["ALREADY_DECIDED", "OK"]
+    assert await sql.fetchval("SELECT count(*) FROM posts") == PAIRS
+
+
+async def test_approve_against_reject_a_hundred_times_one_wins_each(posts: Client, sql: Any) -> None:
+    ids = await ready_tasks(posts, sql, PAIRS)
+
+    async def race(task_id: str, approve_first: bool) -> str:
+        calls = [
+            outcome(posts.approve(task_id)),
+            outcome(posts.tasks.RejectTask(t.RejectTaskRequest(task_id=task_id, comment="no"), timeout=10)),
+        ]
+        results = await asyncio.gather(*(calls if approve_first else reversed(calls)))
+        assert sorted(results) == ["ALREADY_DECIDED", "OK"]
+        return "approved" if (results[0] == "OK") == approve_first else "rejected"
+
+    winners = [await race(task_id, number % 2 == 0) for number, task_id in enumerate(ids)]
+    states = {
+        str(row["id"]): row["state"]
+        for row in await sql.fetch("SELECT id, state FROM content_tasks WHERE state <> 'awaiting_approval'")
+    }
+    assert states == dict(zip(ids, winners, strict=True))
+    assert await sql.fetchval("SELECT count(*) FROM posts") == winners.count("approved")
+    for task_id in ids:
+        sequences = [
+            row["sequence"]
+            for row in await sql.fetch("SELECT sequence FROM task_events WHERE task_id = $1 ORDER BY 1", task_id)
+        ]
+        assert sequences == [1, 2, 3, 4, 5]
+
+
+async def test_twenty_approvals_at_once_with_one_title_get_slugs_of_their_own(posts: Client, sql: Any) -> None:
+    ids = await ready_tasks(posts, sql, 20)
+    answers = await asyncio.gather(*(posts.approve(task_id, "Same title") for task_id in ids))
+    assert len({answer.post.slug for answer in answers}) == 20
+    assert "same-title" in {answer.post.slug for answer in answers}
+
+
+async def test_slugs_are_numbered(posts: Client, sql: Any) -> None:
+    ids = await ready_tasks(posts, sql, 3)
+    slugs = [(await posts.approve(task_id, "Über Größe & Öl")).post.slug for task_id in ids]
+    assert slugs == ["uber-grosse-ol", "uber-grosse-ol-2", "uber-grosse-ol-3"]
+
+
+async def test_an_editor_chooses_among_candidates(posts: Client) -> None:
+    task = await posts.done(candidate_count=3, seed=10)
+    answer = await posts.approve(task.id, image_index=2, publish=False, alt_text="words")
+    assert answer.post.featured_image.key == task.images[2].key
+    assert answer.post.featured_image.alt_text == "words"
+    assert answer.post.state == p.POST_STATE_DRAFT
+    assert not answer.post.HasField("publish_time")
+    assert [image.seed for image in task.images] == [10, 11, 12]
+
+
+async def test_a_wrong_choice_changes_nothing(posts: Client, sql: Any) -> None:
+    task = await posts.done()
+    stranger = str(uuid.uuid4())
+    for fields, code in (
+        ({"image_index": 1}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"image_index": 2**32 - 1}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"author_id": stranger}, grpc.StatusCode.FAILED_PRECONDITION),
+        ({"category_id": stranger}, grpc.StatusCode.FAILED_PRECONDITION),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await posts.approve(task.id, **fields)
+        assert raised.value.code() is code
+    assert (await posts.get(task.id)) == task
+    assert await sql.fetchval("SELECT count(*) FROM posts") == 0
+    assert (await posts.approve(task.id)).post.id
+
+
+async def test_a_slug_that_is_taken_leaves_the_task_undecided(posts: Client, sql: Any) -> None:
+    first, second = await ready_tasks(posts, sql, 2)
+    await posts.approve(first, slug="taken")
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await posts.approve(second, slug="taken")
+    assert raised.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert (await posts.get(second)).state == t.TASK_STATE_AWAITING_APPROVAL
+
+
+async def test_before_there_is_something_to_decide(idle: Client) -> None:
+    task = await idle.create()
+    for call in (idle.approve(task.id), idle.tasks.RejectTask(t.RejectTaskRequest(task_id=task.id))):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call
+        assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_rejection_keeps_the_editors_words(posts: Client) -> None:
+    task = await posts.done()
+    await posts.tasks.RejectTask(
+        t.RejectTaskRequest(task_id=task.id, comment="too\nblue"), metadata=[("x-principal", "bo")]
+    )
+    (event,) = await posts.events(task.id, after=task.last_sequence)
+    assert event.terminal
+    assert (event.state_change.comment, event.state_change.actor) == ("too\nblue", "bo")
+    assert event.state_change.state == t.TASK_STATE_REJECTED
+
+
+async def test_what_has_ended_cannot_be_cancelled_or_retried(posts: Client) -> None:
+    task = await posts.done()
+    for call in (
+        posts.tasks.CancelTask(t.CancelTaskRequest(task_id=task.id)),
+        posts.tasks.RetryTask(t.RetryTaskRequest(task_id=task.id)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call
+        assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_deleted_post_leaves_its_task_approved(posts: Client) -> None:
+    task = await posts.done()
+    post = (await posts.approve(task.id)).post
+    await posts.posts.DeletePost(p.DeletePostRequest(id=post.id))
+    task = await posts.get(task.id)
+    assert (task.state, task.post_id) == (t.TASK_STATE_APPROVED, post.id)

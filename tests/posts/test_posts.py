@@ -1,0 +1,371 @@
+"""Posts and what they refer to: made, found, changed, published, deleted."""
+
+import asyncio
+import random
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+from frontispiece.posts.v1 import posts_pb2 as p
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from rpc import errors
+from tests.posts.conftest import Client, reason
+from tests.posts.leaves import ScriptedStorage
+
+KEY = "generated/1-x.png"
+
+
+@pytest.fixture
+def picture(storage: ScriptedStorage) -> str:
+    """The key of an image that is stored."""
+    from frontispiece.storage.v1 import images_pb2
+
+    for name in (KEY, "generated/2-y.png"):
+        storage.images[name] = images_pb2.Image(
+            key=name, url=f"http://media.test/{name}", width=64, height=32, thumbhash="AA", backend=1
+        )
+    return KEY
+
+
+@pytest.fixture
+async def shelf(idle: Client) -> dict[str, str]:
+    """The ids of the first author and category."""
+    (author,) = (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors
+    (category,) = (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories
+    return {"author_id": author.id, "category_id": category.id}
+
+
+async def make(idle: Client, shelf: dict[str, str], title: str = "A title", **fields: Any) -> Any:
+    request = p.CreatePostRequest(**{**shelf, "title": title, "featured_image_key": KEY, "publish": True, **fields})
+    return (await idle.posts.CreatePost(request, metadata=[("x-principal", "ada")])).post
+
+
+async def refused(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    return raised.value
+
+
+async def change(idle: Client, post_id: str, *paths: str, etag: str = "", **fields: Any) -> Any:
+    request = p.UpdatePostRequest(id=post_id, etag=etag, update_mask=FieldMask(paths=paths), **fields)
+    return (await idle.posts.UpdatePost(request, metadata=[("x-principal", "bo")])).post
+
+
+@pytest.mark.usefixtures("picture")
+class TestCreate:
+    async def test_a_post_is_whole(self, idle: Client, shelf: dict[str, str]) -> None:
+        post = await make(idle, shelf, "Hello", tags=["b", "a", "b"], content="x\r\ny")
+        image = post.featured_image
+        assert (image.key, image.width, image.height, image.image_source) == (KEY, 64, 32, "sdxl-local")
+        assert image.alt_text == "Hello"
+        assert list(post.tags) == ["b", "a"]
+        assert post.content == "x\ny"
+        assert (post.created_by, post.updated_by, post.task_id) == ("ada", "ada", "")
+        assert post.etag
+        for request in (
+            p.GetPostRequest(id=post.id),
+            p.GetPostRequest(id=post.id.upper()),
+            p.GetPostRequest(slug="hello"),
+        ):
+            assert (await idle.posts.GetPost(request)).post == post
+
+    async def test_once_for_a_request_id(self, idle: Client, shelf: dict[str, str], sql: Any) -> None:
+        posts = await asyncio.gather(*(make(idle, shelf, request_id="key") for _ in range(20)))
+        assert len({post.id for post in posts}) == 1
+        assert await sql.fetchval("SELECT count(*) FROM posts") == 1
+        error = await refused(make(idle, shelf, "Other", request_id="key"))
+        assert (error.code(), reason(error)) == (grpc.StatusCode.ALREADY_EXISTS, "IDEMPOTENCY_MISMATCH")
+        await idle.posts.DeletePost(p.DeletePostRequest(id=posts[0].id))
+        assert reason(await refused(make(idle, shelf, request_id="key"))) == "POST_DELETED"
+
+    async def test_what_it_refers_to_must_exist(self, idle: Client, shelf: dict[str, str]) -> None:
+        stranger = str(uuid.uuid4())
+        for fields, why in (
+            ({"author_id": stranger}, "AUTHOR_NOT_FOUND"),
+            ({"category_id": stranger}, "CATEGORY_NOT_FOUND"),
+            ({"featured_image_key": "generated/none.png"}, "IMAGE_NOT_FOUND"),
+        ):
+            error = await refused(make(idle, shelf, **fields))
+            assert (error.code(), reason(error)) == (grpc.StatusCode.FAILED_PRECONDITION, why)
+        error = await refused(make(idle, shelf, featured_image_key="../../etc/passwd"))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    async def test_a_slug_belongs_to_one_post(self, idle: Client, shelf: dict[str, str]) -> None:
+        await make(idle, shelf, slug="mine")
+        error = await refused(make(idle, shelf, slug="mine"))
+        assert (error.code(), reason(error)) == (grpc.StatusCode.ALREADY_EXISTS, "SLUG_TAKEN")
+
+    async def test_titles_in_any_language_get_slugs(self, idle: Client, shelf: dict[str, str]) -> None:
+        slugs = [
+            (await make(idle, shelf, title)).slug
+            for title in ("Crème Brûlée!", "灯台", "灯台", "x" * 200, "Don't panic", "word " * 40)
+        ]
+        assert slugs[:3] == ["creme-brulee", "post", "post-2"]
+        assert slugs[3] == "x" * 100
+        assert slugs[4] == "dont-panic"
+        assert len(slugs[5]) <= 100
+        assert slugs[5].endswith("word")
+
+
+@pytest.mark.usefixtures("picture")
+class TestChange:
+    async def test_only_what_the_mask_names(self, idle: Client, shelf: dict[str, str], sql: Any) -> None:
+        post = await make(idle, shelf, "Old", tags=["a", "b"], content="text")
+        changed = await change(idle, post.id, "title", "tags", title="New", tags=["c"], content="ignored")
+        assert (changed.title, list(changed.tags), changed.content) == ("New", ["c"], "text")
+        assert (changed.slug, changed.created_by, changed.updated_by) == ("old", "ada", "bo")
+        assert changed.etag != post.etag
+        (revision,) = await sql.fetch("SELECT * FROM post_revisions")
+        assert (revision["title"], revision["tags"], revision["updated_by"]) == ("Old", ["a", "b"], "ada")
+
+    async def test_every_field(self, idle: Client, shelf: dict[str, str]) -> None:
+        post = await make(idle, shelf)
+        author = (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Bo"))).author
+        category = (await idle.posts.CreateCategory(p.CreateCategoryRequest(name="Sea"))).category
+        changed = await change(
+            idle,
+            post.id,
+            *("content", "slug", "author_id", "category_id", "featured_image_key", "alt_text"),
+            content="c",
+            slug="s",
+            author_id=author.id,
+            category_id=category.id,
+            featured_image_key="generated/2-y.png",
+            alt_text="alt",
+        )
+        assert (changed.content, changed.slug) == ("c", "s")
+        assert (changed.author, changed.category) == (author, category)
+        assert changed.featured_image.key == "generated/2-y.png"
+        assert changed.featured_image.alt_text == "alt"
+
+    async def test_of_two_editors_with_one_etag_one_wins(self, idle: Client, shelf: dict[str, str], sql: Any) -> None:
+        post = await make(idle, shelf)
+        calls = [change(idle, post.id, "title", etag=post.etag, title=f"By {i}") for i in range(8)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [result for result in results if isinstance(result, grpc.aio.AioRpcError)]
+        assert len(failed) == 7
+        assert {(error.code(), reason(error)) for error in failed} == {(grpc.StatusCode.ABORTED, "ETAG_MISMATCH")}
+        assert await sql.fetchval("SELECT count(*) FROM post_revisions") == 1
+
+    async def test_a_slug_that_is_taken(self, idle: Client, shelf: dict[str, str], sql: Any) -> None:
+        await make(idle, shelf, slug="mine")
+        post = await make(idle, shelf, slug="yours")
+        assert reason(await refused(change(idle, post.id, "slug", slug="mine"))) == "SLUG_TAKEN"
+        assert await sql.fetchval("SELECT count(*) FROM post_revisions") == 0
+        assert (await change(idle, post.id, "slug", slug="yours")).slug == "yours"
+
+    async def test_published_and_taken_back(self, idle: Client, shelf: dict[str, str]) -> None:
+        post = await make(idle, shelf, publish=False)
+        by_slug = p.GetPostRequest(slug=post.slug)
+        assert (await refused(idle.posts.GetPost(by_slug))).code() is grpc.StatusCode.NOT_FOUND
+        assert (await idle.posts.GetPost(p.GetPostRequest(slug=post.slug, include_drafts=True))).post == post
+        published = (await idle.posts.PublishPost(p.PublishPostRequest(id=post.id))).post
+        assert published.HasField("publish_time")
+        again = (await idle.posts.PublishPost(p.PublishPostRequest(id=post.id))).post
+        assert again == published
+        assert (await idle.posts.GetPost(by_slug)).post == published
+        draft = (await idle.posts.UnpublishPost(p.UnpublishPostRequest(id=post.id))).post
+        assert not draft.HasField("publish_time")
+        assert draft.state == p.POST_STATE_DRAFT
+
+    async def test_deleted_with_its_revisions(self, idle: Client, shelf: dict[str, str], sql: Any) -> None:
+        post = await make(idle, shelf, tags=["a"])
+        await change(idle, post.id, "title", title="x")
+        await idle.posts.DeletePost(p.DeletePostRequest(id=post.id))
+        for table in ("posts", "post_revisions", "post_tags"):
+            assert await sql.fetchval(f"SELECT count(*) FROM {table}") == 0
+        error = await refused(idle.posts.DeletePost(p.DeletePostRequest(id=post.id)))
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_unknown_ids_are_not_found(idle: Client) -> None:
+    mask = FieldMask(paths=["title"])
+    for name in (str(uuid.uuid4()), "nonsense", "\u0000", ""):
+        for call in (
+            idle.posts.GetPost(p.GetPostRequest(id=name)),
+            idle.posts.GetPost(p.GetPostRequest(slug=name)),
+            idle.posts.UpdatePost(p.UpdatePostRequest(id=name, update_mask=mask, title="x")),
+            idle.posts.PublishPost(p.PublishPostRequest(id=name)),
+            idle.posts.UnpublishPost(p.UnpublishPostRequest(id=name)),
+            idle.posts.DeletePost(p.DeletePostRequest(id=name)),
+        ):
+            assert (await refused(call)).code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.usefixtures("picture")
+class TestList:
+    async def titles(self, idle: Client, **fields: Any) -> set[str]:
+        return {post.title for post in (await idle.posts.ListPosts(p.ListPostsRequest(**fields))).posts}
+
+    async def test_filters(self, idle: Client, shelf: dict[str, str]) -> None:
+        author = (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Bo"))).author
+        category = (await idle.posts.CreateCategory(p.CreateCategoryRequest(name="Sea"))).category
+        await make(idle, shelf, "One", tags=["x"], content="the quick brown fox")
+        await make(idle, {**shelf, "author_id": author.id}, "Two", tags=["x", "y"], content="a Lighthouse at dusk")
+        await make(idle, {**shelf, "category_id": category.id}, "Three", publish=False, content="DÉJÀ vu's fox")
+        for fields, wanted in (
+            ({}, {"One", "Two", "Three"}),
+            ({"state": p.POST_STATE_DRAFT}, {"Three"}),
+            ({"state": p.POST_STATE_PUBLISHED}, {"One", "Two"}),
+            ({"tag": "x"}, {"One", "Two"}),
+            ({"tag": "y"}, {"Two"}),
+            ({"tag": "X"}, set()),
+            ({"author": "bo"}, {"Two"}),
+            ({"author": author.id}, {"Two"}),
+            ({"category": "sea"}, {"Three"}),
+            ({"category": "nowhere"}, set()),
+            ({"query": "fox"}, {"One", "Three"}),
+            ({"query": "FOX brown"}, {"One"}),
+            ({"query": "light"}, {"Two"}),
+            ({"query": "two dusk"}, {"Two"}),
+            ({"query": "déjà"}, {"Three"}),
+            ({"query": "DEJA"}, {"Three"}),
+            ({"query": "hous"}, set()),
+            ({"query": "  "}, {"One", "Two", "Three"}),
+            ({"query": "!!!"}, set()),
+            ({"query": "'; DROP TABLE posts; --"}, set()),
+            ({"query": "fox' | ' & !(:*"}, {"One", "Three"}),
+            ({"query": "fox", "tag": "x", "state": p.POST_STATE_PUBLISHED}, {"One"}),
+        ):
+            assert await self.titles(idle, **fields) == wanted, fields
+
+    async def test_words_follow_a_change(self, idle: Client, shelf: dict[str, str]) -> None:
+        post = await make(idle, shelf, "One", content="old")
+        await change(idle, post.id, "content", content="new")
+        assert await self.titles(idle, query="old") == set()
+        assert await self.titles(idle, query="new one") == {"One"}
+
+    async def test_the_most_words_there_can_be(self, idle: Client, shelf: dict[str, str]) -> None:
+        """Each a different one, in four-byte letters, so that the index of words is as large as it gets."""
+        letters = [chr(0x10400 + n) for n in range(40)]
+        words = [a + b + c for a in letters for b in letters for c in letters][:25_000]
+        post = await make(idle, shelf, "Long", content=" ".join(words))
+        assert len(post.content) == 99_999
+        assert await self.titles(idle, query=words[7]) == {"Long"}
+
+    async def test_pages_hold_still_while_others_write(self, idle: Client, shelf: dict[str, str]) -> None:
+        """Posts that were there at the first page are listed once each, whatever is added meanwhile."""
+        seed = random.randrange(2**32)
+        print("seed", seed)
+        chance = random.Random(seed)
+        before = [(await make(idle, shelf, f"Post {i}")).id for i in range(25)]
+        seen: list[str] = []
+        token = ""
+        while True:
+            size = chance.randint(1, 7)
+            page = await idle.posts.ListPosts(p.ListPostsRequest(page_size=size, page_token=token))
+            seen += [post.id for post in page.posts]
+            assert len(page.posts) <= size
+            token = page.next_page_token
+            if not token:
+                break
+            for _ in range(chance.randint(0, 3)):
+                await make(idle, shelf, "Newcomer")
+        assert seen == before[::-1]
+
+    async def test_a_token_belongs_to_its_list_and_filter(self, idle: Client, shelf: dict[str, str]) -> None:
+        for _ in range(3):
+            await make(idle, shelf, tags=["x"])
+        token = (await idle.posts.ListPosts(p.ListPostsRequest(page_size=1, tag="x"))).next_page_token
+        assert token
+        assert (await idle.posts.ListPosts(p.ListPostsRequest(page_size=1, tag="x", page_token=token))).posts
+        for call in (
+            idle.posts.ListPosts(p.ListPostsRequest(tag="y", page_token=token)),
+            idle.posts.ListPosts(p.ListPostsRequest(page_token=token)),
+            idle.posts.ListAuthors(p.ListAuthorsRequest(page_token=token)),
+            idle.posts.ListPosts(p.ListPostsRequest(tag="x", page_token=token[:-4])),
+            idle.posts.ListPosts(p.ListPostsRequest(tag="x", page_token="x" * 5000)),
+        ):
+            assert (await refused(call)).code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    async def test_a_hundred_is_the_most(self, idle: Client, shelf: dict[str, str], sql: Any) -> None:
+        post = await make(idle, shelf)
+        await sql.execute(
+            "INSERT INTO authors (slug, name, created_by) SELECT 'a-' || n, 'Author ' || n, 'x'"
+            " FROM generate_series(1, 150) n"
+        )
+        pages = await idle.posts.ListAuthors(p.ListAuthorsRequest(page_size=1000))
+        assert len(pages.authors) == 100
+        rest = await idle.posts.ListAuthors(p.ListAuthorsRequest(page_size=1000, page_token=pages.next_page_token))
+        names = [author.name for author in (*pages.authors, *rest.authors)]
+        assert len(names) == len(set(names)) == 151
+        assert len((await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors) == 20
+        assert post.id
+
+    async def test_tags_by_use(self, idle: Client, shelf: dict[str, str]) -> None:
+        await make(idle, shelf, tags=["a", "b", "c"])
+        await make(idle, shelf, tags=["b", "c"])
+        await make(idle, shelf, tags=["d", "c"], publish=False)
+        seen: list[tuple[str, int]] = []
+        token = ""
+        while True:
+            page = await idle.posts.ListTags(p.ListTagsRequest(page_size=1, page_token=token))
+            seen += [(tag.name, tag.post_count) for tag in page.tags]
+            token = page.next_page_token
+            if not token:
+                break
+        assert seen == [("b", 2), ("c", 2), ("a", 1)]
+
+
+async def test_authors_and_categories(idle: Client) -> None:
+    author = (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Ada Lovelace"))).author
+    assert author.slug == "ada-lovelace"
+    error = await refused(idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Ada  Lovelace")))
+    assert (error.code(), reason(error)) == (grpc.StatusCode.ALREADY_EXISTS, "SLUG_TAKEN")
+    assert (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Ada Lovelace", slug="ada"))).author.slug == "ada"
+    names = [one.name for one in (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors]
+    assert names == ["Ada Lovelace", "Ada Lovelace", "Editorial team"]
+    await idle.posts.CreateCategory(p.CreateCategoryRequest(name="海", slug="sea"))
+    names = [one.name for one in (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories]
+    assert sorted(names) == ["General", "海"]
+
+
+async def test_tasks_are_listed_newest_first_while_others_come(idle: Client) -> None:
+    from frontispiece.posts.v1 import tasks_pb2 as t
+
+    before = [(await idle.create(f"number {i}")).id for i in range(15)]
+    await idle.tasks.CancelTask(t.CancelTaskRequest(task_id=before[3]))
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await idle.tasks.ListTasks(t.ListTasksRequest(page_size=4, page_token=token))
+        seen += [task.id for task in page.tasks]
+        token = page.next_page_token
+        if not token:
+            break
+        await idle.create("newcomer")
+    assert seen == before[::-1]
+    cancelled = await idle.tasks.ListTasks(t.ListTasksRequest(state=t.TASK_STATE_CANCELLED))
+    assert [task.id for task in cancelled.tasks] == [before[3]]
+
+
+def test_forged_tokens_are_refused() -> None:
+    import base64
+    import json
+
+    from services.posts import paging
+
+    good = paging.page([1, 2], paging.cursor(1, "", "x"), lambda _: (5, str(uuid.uuid4()))).next_page_token
+    version, of_filter, value, tie = json.loads(base64.urlsafe_b64decode(good))
+    assert paging.cursor(1, good, "x").sort == 5
+    for forged in (
+        [2, of_filter, value, tie],
+        [version, "0", value, tie],
+        [version, of_filter, "5", tie],
+        [version, of_filter, True, tie],
+        [version, of_filter, 2**200, tie],
+        [version, of_filter, value, "x"],
+        [version, of_filter, value, 7],
+        [version, of_filter, value],
+        {},
+        "x",
+    ):
+        token = base64.urlsafe_b64encode(json.dumps(forged).encode()).decode()
+        with pytest.raises(errors.InvalidArgument):
+            paging.cursor(1, token, "x")
+    for bad in ("\u0000", "\ud800"):
+        token = base64.urlsafe_b64encode(json.dumps([version, of_filter, 5, bad]).encode()).decode()
+        with pytest.raises(errors.InvalidArgument):
+            paging.cursor(1, token, "x", tie=str)
