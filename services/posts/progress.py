@@ -74,6 +74,8 @@ class ProgressMeter:
                 previews_at = time.monotonic() + MIN_PREVIEW_INTERVAL_SECONDS
                 for preview in previews.values():
                     await tell_preview(preview)
+            if self._previews:
+                self._changed.set()  # too soon after the last ones: look again
             await asyncio.sleep(MIN_INTERVAL_SECONDS)
 
     def now(self) -> Progress | None:

@@ -73,9 +73,10 @@ async def test_attempts_run_out(posts: Client, generator: ScriptedGenerator) -> 
     assert len(generator.requests) == 3
 
 
-async def test_a_full_generator_burns_no_attempt(posts: Client, generator: ScriptedGenerator) -> None:
-    generator.script = [errors.ResourceExhausted("full", retry_after_seconds=0.05)] * 4  # more than max_attempts
-    task = await posts.finished((await posts.create()).id)
+async def test_a_full_generator_burns_no_attempt(start_posts: StartPosts, generator: ScriptedGenerator) -> None:
+    generator.script = [errors.ResourceExhausted("full", retry_after_seconds=0.05)] * 2
+    async with start_posts(max_attempts=1) as posts:
+        task = await posts.finished((await posts.create()).id)
     assert (task.state, task.attempt_count) == (t.TASK_STATE_AWAITING_APPROVAL, 1)
 
 

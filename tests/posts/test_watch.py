@@ -49,17 +49,28 @@ async def test_a_watcher_that_comes_and_goes_misses_and_repeats_nothing(
 async def test_two_watchers_of_two_processes_see_the_same(
     start_posts: StartPosts, posts: Client, generator: ScriptedGenerator
 ) -> None:
-    generator.step_seconds = 0.05
+    generator.gate = gate = asyncio.Event()
     generator.preview = b"\xff\xd8\xff" + bytes(range(256)) * 50  # three notifications long
+
+    async def see(client: Client, task_id: str, kinds: set[str]) -> list[Any]:
+        """All events; `kinds` tells meanwhile which there were."""
+        call = client.tasks.WatchTask(t.WatchTaskRequest(task_id=task_id), timeout=60)
+        events = []
+        async for response in call:
+            events.append(response.event)
+            kinds.add(response.event.WhichOneof("kind"))
+        return events
+
     async with start_posts(generator_targets=()) as other:
         task = await other.create(candidate_count=2)
-        here, there = await asyncio.gather(posts.events(task.id), other.events(task.id))
+        kinds_here, kinds_there = set[str](), set[str]()
+        watches = asyncio.gather(see(posts, task.id, kinds_here), see(other, task.id, kinds_there))
+        while not {"progress", "preview"} <= kinds_here & kinds_there:
+            await asyncio.sleep(0.02)
+        gate.set()
+        here, there = await watches
     for events in (here, there):
-        kinds = [event.WhichOneof("kind") for event in events]
-        assert "progress" in kinds
-        previews = [event.preview for event in events if event.WhichOneof("kind") == "preview"]
-        assert previews
-        assert all(preview.data == generator.preview for preview in previews)
+        assert {bytes(event.preview.data) for event in events if event.HasField("preview")} == {generator.preview}
     assert [event for event in here if event.sequence] == [event for event in there if event.sequence]
 
 
