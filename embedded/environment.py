@@ -37,6 +37,10 @@ def build(settings: RunSettings, database_url: str, inherited: Mapping[str, str]
         "POSTS_LISTEN": posts,
         "POSTS_GENERATOR_TARGETS": generator,
         "POSTS_STORAGE_TARGET": storage,
+        # A stop takes less than ten seconds in all; tasks in work go back to the queue, so nobody need wait for them.
+        "GENERATOR_DRAIN_SECONDS": "1",
+        "STORAGE_DRAIN_SECONDS": "1",
+        "POSTS_DRAIN_SECONDS": "2",
         "GATEWAY_HOST": settings.gateway_host,
         "GATEWAY_PORT": str(settings.gateway_port),
         "GATEWAY_GENERATOR_TARGET": generator,
