@@ -39,6 +39,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 async def main(chosen: argparse.Namespace) -> int:
     """Prepare, measure, print, judge."""
     calls: list[str] = chosen.call or configs.calls()
+    tools = ghz.Ghz.find()
+    if tools.uploads is None:
+        _say("there is no Go here: uploads are made by ghz from JSON, which costs more than what is measured")
     with tempfile.TemporaryDirectory(prefix="frontispiece-load-") as name:
         scratch = Path(name)
         async with AsyncExitStack() as exits:
@@ -49,10 +52,10 @@ async def main(chosen: argparse.Namespace) -> int:
             values = await preparation.prepare(ours.hosts)
             await preparation.record(calls, ours.hosts, values, scratch / "recording.json")
             noop = await exits.enter_async_context(stack.noop(scratch / "recording.json"))
-            session = Session(ours, noop, values, scratch / "api.binpb", scratch, chosen.rounds, _say)
+            session = Session(tools, ours, noop, values, scratch / "api.binpb", scratch, chosen.rounds, _say)
             results = {profile: await _measure(session, calls, profile) for profile in chosen.profiles}
     broken = 0
-    heading = report.circumstances(ghz.find())
+    heading = report.circumstances(tools.program)
     for profile, rows in results.items():
         path = report.write(chosen.output, profile, rows, heading)
         broken += sum(report.verdict(profile, row) != "ok" for row in rows)

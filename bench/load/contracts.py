@@ -40,9 +40,9 @@ def method(call: str) -> Method:
     )
 
 
-def requests(call: str, data: Any) -> list[message.Message]:
-    """The messages that ghz makes of a config's `data` for one call."""
-    text = re.sub(r"\{\{\s*newUUID\s*\}\}", lambda _: str(uuid.uuid4()), json.dumps(data))
+def requests(call: str, data: Any, new_uuid: str = "") -> list[message.Message]:
+    """The messages that ghz makes of a config's `data` for one call; `new_uuid` in place of a fresh one."""
+    text = re.sub(r"\{\{\s*newUUID\s*\}\}", lambda _: new_uuid or str(uuid.uuid4()), json.dumps(data))
     values = json.loads(text)
     kind = method(call).request
     return [json_format.ParseDict(value, kind()) for value in (values if isinstance(values, list) else [values])]

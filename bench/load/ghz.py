@@ -1,16 +1,25 @@
 """Running ghz and reading its report."""
 
 import asyncio
+import io
 import json
 import re
 import shutil
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.load.configs import Phase
+from google.protobuf import proto
+
+from bench.load.configs import FOLDER, Phase
+from bench.load.contracts import requests
 
 MISSING = "ghz is not on PATH: go install github.com/bojand/ghz/cmd/ghz@v0.121.0"
+
+
+PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
+"""Where bench/ghz/uploads writes the UUID of a call."""
 
 
 class GhzError(RuntimeError):
@@ -36,34 +45,68 @@ class Measurement:
         return asdict(self)
 
 
-def find() -> str:
-    """The path of ghz. Raises GhzError."""
-    path = shutil.which("ghz")
-    if path is None:
-        raise GhzError(MISSING)
-    return path
+@dataclass(frozen=True)
+class Ghz:
+    """The programs: ghz, and the one of ours that is ghz for uploads; None where there is no Go to build it with."""
+
+    program: str
+    uploads: str | None
+
+    @classmethod
+    def find(cls) -> "Ghz":
+        """Look for ghz, and build the other. Raises GhzError."""
+        path = shutil.which("ghz")
+        if path is None:
+            raise GhzError(MISSING)
+        return cls(path, _build_uploads())
+
+    def command(self, config: dict[str, Any], scratch: Path, name: str) -> tuple[str, dict[str, Any]]:
+        """The program for a config, and the config as that program wants it."""
+        if self.uploads is None or not isinstance(config["data"], list):
+            return self.program, config
+        file = scratch / f"{name}.bin"
+        messages = io.BytesIO()
+        for message in requests(config["call"], config["data"], new_uuid=PLACEHOLDER):
+            proto.serialize_length_prefixed(message, messages)
+        file.write_bytes(messages.getvalue())
+        without = {key: value for key, value in config.items() if key != "data"}
+        return self.uploads, {**without, "binary-file": str(file)}
+
+    async def run(self, phase: Phase, host: str, protoset: Path, scratch: Path) -> tuple[Measurement, list[Any]]:
+        """One run against `host`; what it saw, and its single calls (at most a million). Raises GhzError."""
+        name = re.sub(r"\W+", "-", f"{phase.config['name']} {host}")
+        file, report = scratch / f"{name}.config.json", scratch / f"{name}.report.json"
+        program, config = self.command(phase.config, scratch, name)
+        # No message size limit is set: ghz then has none; one alone would bring back gRPC's default for the other.
+        config = {**config, "host": host, "insecure": True, "format": "json", "output": str(report)}
+        file.write_text(json.dumps({**config, "protoset": str(protoset)}))
+        process = await asyncio.create_subprocess_exec(
+            program, "--config", str(file), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        try:
+            output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        if process.returncode != 0:
+            raise GhzError(f"{phase.config['name']}: {output.decode(errors='replace').strip()[:2000]}")
+        content = json.loads(report.read_text())
+        report.unlink()  # with a row for every call it can have 100 MB
+        return read(content, float(phase.config.get("rps", 0)), int(phase.config.get("skipFirst", 0)))
 
 
-async def run(phase: Phase, host: str, protoset: Path, scratch: Path) -> tuple[Measurement, list[dict[str, Any]]]:
-    """One run against `host`; what it saw, and its single calls (at most a million). Raises GhzError."""
-    safe = re.sub(r"\W+", "-", f"{phase.config['name']} {host}")
-    config, report = scratch / f"{safe}.config.json", scratch / f"{safe}.report.json"
-    # No message size limit is set: ghz then has none; one alone would bring back gRPC's default for the other.
-    whole = {**phase.config, "host": host, "insecure": True, "format": "json", "output": str(report)}
-    config.write_text(json.dumps({**whole, "protoset": str(protoset)}))
-    process = await asyncio.create_subprocess_exec(
-        find(), "--config", str(config), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+def _build_uploads() -> str | None:
+    go = shutil.which("go")
+    if go is None:
+        return None
+    root = Path(__file__).parent.parent.parent
+    binary = root / "build" / "ghz-uploads"
+    done = subprocess.run(
+        [go, "build", "-o", str(binary), "."], cwd=FOLDER / "uploads", capture_output=True, text=True, check=False
     )
-    try:
-        output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    if process.returncode != 0:
-        raise GhzError(f"{phase.config['name']}: {output.decode(errors='replace').strip()[:2000]}")
-    content = json.loads(report.read_text())
-    report.unlink()  # with a row for every call it can have 100 MB
-    return read(content, float(phase.config.get("rps", 0)), int(phase.config.get("skipFirst", 0)))
+    if done.returncode != 0:
+        raise GhzError(f"bench/ghz/uploads does not build: {done.stderr.strip()}")
+    return str(binary)
 
 
 def read(report: dict[str, Any], wanted_rps: float, skipped: int) -> tuple[Measurement, list[dict[str, Any]]]:

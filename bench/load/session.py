@@ -13,9 +13,9 @@ from typing import Any
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2
 
-from bench.load import configs, ghz
+from bench.load import configs
 from bench.load.configs import Phase
-from bench.load.ghz import Measurement
+from bench.load.ghz import Ghz, Measurement
 from bench.load.stack import Targets
 
 
@@ -49,6 +49,7 @@ class Row:
 class Session:
     """What all measurements of a run share."""
 
+    ghz: Ghz
     ours: Targets
     noop: Targets
     values: Mapping[str, Any]
@@ -116,7 +117,7 @@ class Session:
 
     async def _details(self, phase: Phase, targets: Targets) -> tuple[Measurement, list[dict[str, Any]]]:
         host = targets.hosts[configs.service(phase.call)]
-        return await ghz.run(phase, host, self.protoset, self.scratch)
+        return await self.ghz.run(phase, host, self.protoset, self.scratch)
 
 
 def median(found: list[Measurement]) -> Measurement:
