@@ -4,6 +4,8 @@
 # BASE_IMAGE may be any Debian-like image with Python 3.11 or later and venv (deploy/compose/base-image.sh makes one
 # without an image registry). Needs BuildKit.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
+# For the target `load` alone: any image with Go 1.23 or later.
+ARG GO_IMAGE=golang:1.24-bookworm
 
 # uv, as `make setup` uses it. It installs into the images below from outside, so that neither it nor pip is in them.
 FROM ${BASE_IMAGE} AS installer
@@ -116,3 +118,28 @@ EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s \
   CMD ["python", "-m", "rpc.health", "127.0.0.1:50051", "frontispiece.generator.v1.GeneratorService"]
 CMD ["python", "-m", "services.generator"]
+
+# ghz and our load tests, for the profile `load` of docker-compose.yml.
+FROM ${GO_IMAGE} AS ghz
+WORKDIR /uploads
+COPY bench/ghz/uploads ./
+RUN mkdir /programs \
+ && GOBIN=/programs go install github.com/bojand/ghz/cmd/ghz@v0.121.0 \
+ && go build -o /programs/ghz-uploads .
+
+FROM base AS load
+RUN --mount=from=installer,source=/installer,target=/installer \
+    --mount=type=bind,source=requirements/dev.txt,target=/dev.txt \
+    --mount=type=bind,source=requirements/posts.txt,target=/requirements.txt \
+    --mount=type=cache,id=uv,target=/cache/uv \
+    sed -n '/^buf-bin==/,/[^\\]$/p' /dev.txt >/tmp/buf.txt \
+ && UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
+      --python /venv/bin/python --require-hashes -r /requirements.txt -r /tmp/buf.txt
+COPY --from=ghz /programs /usr/local/bin
+COPY protos protos
+COPY protos/frontispiece frontispiece
+COPY rpc rpc
+COPY embedded embedded
+COPY bench bench
+USER frontispiece
+CMD ["python", "-m", "bench.load", "smoke"]

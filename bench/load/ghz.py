@@ -54,7 +54,7 @@ class Ghz:
 
     @classmethod
     def find(cls) -> "Ghz":
-        """Look for ghz, and build the other. Raises GhzError."""
+        """Look for ghz and the other, and build that when it is not there. Raises GhzError."""
         path = shutil.which("ghz")
         if path is None:
             raise GhzError(MISSING)
@@ -96,6 +96,8 @@ class Ghz:
 
 
 def _build_uploads() -> str | None:
+    if ready := shutil.which("ghz-uploads"):
+        return ready
     go = shutil.which("go")
     if go is None:
         return None

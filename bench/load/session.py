@@ -175,6 +175,7 @@ def _seconds(timestamp: str) -> float:
 
 async def build_protoset(path: Path) -> None:
     """Our contracts as `buf build` sees them, and the health service, for ghz. Raises CalledProcessError."""
+    # Not Path(sys.executable).resolve(): beside the link, in the virtual environment.
     buf = Path(sys.executable).parent / "buf"
     protos = Path(__file__).parent.parent.parent / "protos"
     await asyncio.to_thread(
