@@ -30,6 +30,8 @@ LOSSLESS = picture(64, 48, "WEBP", lossless=True)
 END = chunk(b"IEND")
 EIGHT = pixels(8, 8)
 BOMB = zlib.compress(bytes(50_000_000), 9)
+SCANNED = picture(64, 48, "JPEG", progressive=True)
+LAST_SCAN = SCANNED[SCANNED.rindex(b"\xff\xda") : -2]
 HALVES = chunk(b"IDAT", EIGHT[8:-8]) + chunk(b"IDAT", EIGHT[-8:-4])
 
 
@@ -106,6 +108,7 @@ BROKEN: dict[str, bytes] = {
     "jpeg with a segment of length 0": b"\xff\xd8\xff\xe0\x00\x00abc",
     "jpeg of 8193 pixels": JPEG.replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 48, 8193), 1),
     "jpeg without its tables": JPEG.replace(b"\xff\xdb", b"\xff\xee"),
+    "jpeg with a thousand scans": SCANNED[:-2] + LAST_SCAN * 1000 + b"\xff\xd9",
     "webp cut in the middle": WEBP[: len(WEBP) // 2],
     "webp whose riff size is wrong": WEBP[:4] + struct.pack("<I", len(WEBP)) + WEBP[8:],
     "webp with html behind": WEBP + b"<script>alert(1)</script>",

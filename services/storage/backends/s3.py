@@ -1,9 +1,7 @@
 """Images in an S3 bucket, on AWS or a compatible server."""
 
 import asyncio
-import base64
 import os
-import zlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,8 +11,8 @@ from botocore.exceptions import ClientError
 
 from rpc import context
 from rpc.errors import AlreadyExists, NotFound, Unavailable
-from services.storage.backends import s3_errors
-from services.storage.backends.base import CACHE_CONTROL, READ_SIZE
+from services.storage.backends import s3_errors, s3_objects
+from services.storage.backends.base import READ_SIZE
 from services.storage.backends.s3_client import ATTEMPTS, LazyClient, S3Options
 from services.storage.keys import IMAGE_PREFIX
 from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
@@ -29,7 +27,6 @@ _MARGIN_SECONDS = 0.5
 _READ_ATTEMPTS = 3
 _PROBE_KEY = f"{IMAGE_PREFIX}.probe"
 _PROBE_CONTENT = b"frontispiece writes and reads this to see whether the bucket works\n"
-_OURS = ("sha256", "width", "height", "thumbhash")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +41,7 @@ class S3Backend:
         """Nothing is connected yet."""
         self.bucket = options.bucket
         self._lazy = LazyClient(options)
-        self._encryption = {"ServerSideEncryption": options.encryption} if options.encryption else {}
+        self._encryption: dict[str, Any] = {"ServerSideEncryption": options.encryption} if options.encryption else {}
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="s3")
 
     async def check(self) -> None:
@@ -78,7 +75,7 @@ class S3Backend:
             raise _reading_error(tags, key) from tags
         if isinstance(head, BaseException):
             raise _reading_error(head, key) from head
-        return _image(key, head, tags)
+        return s3_objects.image(key, head, tags)
 
     async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
         """The bytes of a range; a connection that breaks is taken up again where it broke."""
@@ -174,32 +171,12 @@ class S3Backend:
     def _put(self, image: StoredImage, data: bytes) -> None:
         for attempt in range(ATTEMPTS):
             try:
-                self._client.put_object(**self._put_arguments(image, data))
+                self._client.put_object(Bucket=self.bucket, **s3_objects.put_arguments(image, data), **self._encryption)
                 return
             except ClientError as error:
                 # Damaged on the way: the bytes here are the good ones.
                 if s3_errors.code_of(error) != "BadDigest" or attempt == ATTEMPTS - 1:
                     raise
-
-    def _put_arguments(self, image: StoredImage, data: bytes) -> dict[str, Any]:
-        ours = {
-            "sha256": image.sha256,
-            "width": str(image.width),
-            "height": str(image.height),
-            "thumbhash": image.thumbhash,
-        }
-        return {
-            "Bucket": self.bucket,
-            "Key": image.key,
-            "Body": data,
-            "ContentType": image.content_type,
-            "CacheControl": CACHE_CONTROL,
-            "Metadata": {**image.metadata, **ours},
-            "Tagging": f"state={image.state.value}",
-            "ChecksumCRC32": base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode(),
-            "IfNoneMatch": "*",
-            **self._encryption,
-        }
 
     def _head(self, key: str) -> dict[str, Any]:
         return dict(self._client.head_object(Bucket=self.bucket, Key=key))
@@ -230,7 +207,8 @@ class S3Backend:
             Body=_PROBE_CONTENT,
             ContentType="text/plain",
             Tagging="state=probe",
-            **self._encryption,  # type: ignore[arg-type]  # the stub wants literals
+            ChecksumCRC32=s3_objects.crc32(_PROBE_CONTENT),
+            **self._encryption,
         )
         self._read_probe()
 
@@ -242,25 +220,3 @@ class S3Backend:
 
 def _reading_error(error: BaseException, key: str) -> BaseException:
     return s3_errors.translated(error, "reading", key) if isinstance(error, s3_errors.Boto3Error) else error
-
-
-def _image(key: str, head: dict[str, Any], tags: dict[str, str]) -> StoredImage:
-    metadata = {name.lower(): value for name, value in head["Metadata"].items()}
-    published = tags.get("state") == ImageState.PUBLISHED.value
-    return StoredImage(
-        key=key,
-        backend=BackendKind.S3,
-        content_type=head.get("ContentType", ""),
-        width=_number(metadata.get("width", "")),
-        height=_number(metadata.get("height", "")),
-        size_bytes=head["ContentLength"],
-        sha256=metadata.get("sha256", ""),
-        create_time=head["LastModified"],
-        thumbhash=metadata.get("thumbhash", ""),
-        state=ImageState.PUBLISHED if published else ImageState.DRAFT,
-        metadata={name: value for name, value in metadata.items() if name not in _OURS},
-    )
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0

@@ -12,6 +12,8 @@ _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive: what browsers show
 _UNKNOWN_FRAMES = frozenset(range(0xC0, 0xD0)) - _FRAMES - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+# A decoder goes over all pixels for each scan of a progressive JPEG; encoders make about ten, a bomb makes thousands.
+_MAX_SCANS = 64
 # The end of a scan: FF and then neither a stuffed zero, nor a restart marker, nor a fill byte.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
@@ -24,7 +26,8 @@ class JpegReader:
         self._size = size_bytes
         self._position = 2
         self._width = self._height = 0
-        self._in_scan = self._has_scan = self._ended = False
+        self._scans = 0
+        self._in_scan = self._ended = False
 
     def advance(self, buffer: bytearray) -> None:
         """Check the segments that are complete."""
@@ -77,7 +80,10 @@ class JpegReader:
         elif marker == _SOS:
             if not self._width:
                 raise refused("the JPEG has a scan before its frame")
-            self._in_scan = self._has_scan = True
+            self._scans += 1
+            if self._scans > _MAX_SCANS:
+                raise refused(f"the JPEG has more than {_MAX_SCANS} scans")
+            self._in_scan = True
         self._position = end
         return True
 
@@ -89,7 +95,7 @@ class JpegReader:
         self._width, self._height = width, height
 
     def _end(self, end: int) -> None:
-        if not self._has_scan:
+        if not self._scans:
             raise refused("the JPEG has no image data")
         if end != self._size:
             raise refused("there are bytes after the end of the JPEG")
