@@ -50,6 +50,9 @@ def service(batcher: Batcher, stock: StockPhotos) -> Service:
 
 def make_engine(settings: GeneratorSettings) -> "SdxlEngine":
     """The engine for these settings. PyTorch is imported here, after the settings have been found right."""
+    # Threads that spin while they wait for each other are up to twenty times slower where cores are shared, and the
+    # database, the gateway and the browser are on the same ones. Must be set before PyTorch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from services.generator.engines.quiet import silence
 
     silence()

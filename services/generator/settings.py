@@ -41,7 +41,7 @@ class GeneratorSettings(ServerSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of the weights; auto: bfloat16 on CUDA, float32 on the CPU."
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of PyTorch; 0: as many as there are cores.")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of PyTorch; 0: all cores but one.")
     max_batch: int = Field(
         0, ge=0, le=64, description="Images painted at once; 0: as many as still pay, measured at start."
     )

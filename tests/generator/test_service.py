@@ -1,6 +1,8 @@
 import asyncio
+import gc
 import hashlib
 import io
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -9,7 +11,7 @@ from frontispiece.generator.v1 import generator_pb2 as pb
 from PIL import Image
 
 from rpc import errors
-from tests.generator.harness import Client
+from tests.generator.harness import Client, sdxl, serve
 
 
 async def refused(client: Client, **fields: object) -> errors.RpcError:
@@ -79,6 +81,9 @@ class TestBadRequests:
             ("scheduler", {"scheduler": "nobody"}),
             ("model", {"model": "../other"}),
             ("source", {"source": 9}),
+            ("loras[0].name", {"loras": [pb.Lora(name="../../etc/passwd")]}),
+            ("guidance_end", {"guidance_end": 1.1}),
+            ("guidance_end", {"guidance_end": float("nan")}),
         ],
     )
     async def test_the_wrong_field_is_named(self, client: Client, field: str, fields: dict[str, object]) -> None:
@@ -90,6 +95,27 @@ class TestBadRequests:
         error = await refused(client, prompt="a", source=pb.IMAGE_SOURCE_STOCK)
         assert isinstance(error, errors.FailedPrecondition)
         assert "PEXELS_API_KEY" in error.message
+
+
+class TestAborts:
+    async def test_many_leave_nothing_behind(self, checkpoint: Path) -> None:
+        engine = sdxl(checkpoint)
+        async with serve(engine) as client:
+
+            async def abort(number: int) -> None:
+                wanted = pb.GenerateRequest(prompt=f"{number % 3}", seed=number, num_inference_steps=80)
+                call = client.stub.Generate(wanted, timeout=60)
+                if number % 2:  # the others leave while they wait, or as they are admitted
+                    await anext(aiter(call))
+                call.cancel()
+
+            for number in range(0, 60, 4):
+                await asyncio.gather(*(abort(number + i) for i in range(4)))
+            await client.until(lambda now: now.free_slot_count == 4)
+            gc.collect()
+            assert len(engine._alive) == 0
+            assert len(client.server.interceptor.running) == 0
+            assert (await client.generate(prompt="a", num_inference_steps=1)).image.batch_size == 1
 
 
 async def test_capabilities_tell_the_true_ranges(client: Client) -> None:

@@ -72,6 +72,7 @@ class Library:
 
     def find(self) -> None:
         """Bring all models to this machine and check them. Raises CheckpointError."""
+        self._entries = {}
         for source in self._sources:
             entry = catalogue.describe(checkpoints.find(source, self._options.models_dir), self._options.loras_dir)
             if entry.info.id in self._entries:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import math
+import os
 import time
 import weakref
 from collections import deque
@@ -72,8 +73,7 @@ class SdxlEngine:
 
         Raises CheckpointError.
         """
-        if self._options.threads:
-            torch.set_num_threads(self._options.threads)
+        torch.set_num_threads(self._options.threads or max(1, (os.cpu_count() or 1) - 1))
         if self._device == "cuda":
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")

@@ -18,6 +18,7 @@ SEED = 20_240_229
 
 _DESCRIPTION = "A tiny SDXL with random weights: its pictures are noise. It shows that everything works."
 _TIME_EMBEDDING = 32
+_TEXT_WIDTHS = (32, 64)
 
 
 def make_checkpoint(folder: Path, *, size: int = 256, channels: tuple[int, int] = (32, 64), seed: int = SEED) -> None:
@@ -46,20 +47,27 @@ def make_checkpoint(folder: Path, *, size: int = 256, channels: tuple[int, int] 
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def build_pipeline(*, size: int, channels: tuple[int, int], seed: int = SEED) -> Any:
-    """The pipeline itself, in float32 on the CPU. The global random state is as before afterwards."""
+def build_pipeline(
+    *, size: int, channels: tuple[int, int], seed: int = SEED, guidance_embedding: int | None = None
+) -> Any:
+    """The pipeline itself, in float32 on the CPU. The global random state is as before afterwards.
+
+    `guidance_embedding` is the width of the embedded guidance scale in a UNet distilled to take it, as LCM's.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer, vocabulary_size = _tokenizer()
-        text_encoder = CLIPTextModel(_text_config(vocabulary_size, width=32, activation="quick_gelu"))
-        text_encoder_2 = CLIPTextModelWithProjection(_text_config(vocabulary_size, width=64, activation="gelu"))
+        text_encoder = CLIPTextModel(_text_config(vocabulary_size, width=_TEXT_WIDTHS[0], activation="quick_gelu"))
+        text_encoder_2 = CLIPTextModelWithProjection(
+            _text_config(vocabulary_size, width=_TEXT_WIDTHS[1], activation="gelu")
+        )
         return StableDiffusionXLPipeline(
             vae=_vae(size),
             text_encoder=text_encoder,
             text_encoder_2=text_encoder_2,
             tokenizer=tokenizer,
             tokenizer_2=tokenizer,
-            unet=_unet(size, channels, context=32 + 64, pooled=64),
+            unet=_unet(size, channels, guidance_embedding),
             scheduler=EulerDiscreteScheduler(
                 beta_start=0.00085,
                 beta_end=0.012,
@@ -95,7 +103,7 @@ def _text_config(vocabulary_size: int, *, width: int, activation: str) -> Any:
     )
 
 
-def _unet(size: int, channels: tuple[int, int], *, context: int, pooled: int) -> Any:
+def _unet(size: int, channels: tuple[int, int], guidance_embedding: int | None) -> Any:
     return UNet2DConditionModel(
         sample_size=size // 8,
         in_channels=4,
@@ -107,11 +115,12 @@ def _unet(size: int, channels: tuple[int, int], *, context: int, pooled: int) ->
         transformer_layers_per_block=(1, 2),
         attention_head_dim=(2, 4),
         use_linear_projection=True,
-        cross_attention_dim=context,
+        cross_attention_dim=sum(_TEXT_WIDTHS),
         addition_embed_type="text_time",
         addition_time_embed_dim=_TIME_EMBEDDING,
         # Pooled text and six numbers: original size, crop corner, target size.
-        projection_class_embeddings_input_dim=pooled + 6 * _TIME_EMBEDDING,
+        projection_class_embeddings_input_dim=_TEXT_WIDTHS[1] + 6 * _TIME_EMBEDDING,
+        time_cond_proj_dim=guidance_embedding,
     )
 
 

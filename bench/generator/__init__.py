@@ -1,0 +1,1 @@
+"""Measures the generator: `python -m bench.generator --device cpu|cuda --json FILE`."""

@@ -1,0 +1,44 @@
+"""`python -m bench.generator --device cpu|cuda --json FILE`: the rows C1 to C8 on a CPU, G1 to G13 on a GPU."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the service does; before PyTorch is loaded
+
+from services.generator.engines.quiet import silence
+
+silence()
+
+
+def main() -> int:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(prog="python -m bench.generator", description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--json", type=Path, help="write the rows here, after each one")
+    parser.add_argument("--minutes", type=float, default=8.5, help="parts that would begin later are skipped")
+    parser.add_argument("--rounds", type=int, default=5, help="repetitions of what is compared side by side")
+    parser.add_argument("--dry", action="store_true", help="the GPU rows on a tiny model, to show that they run")
+    parser.add_argument("--only", default="", help="comma-separated rows, such as G1,G3")
+    arguments = parser.parse_args()
+
+    from bench.generator.cpu import CpuRun
+    from bench.generator.report import Report, describe_machine
+
+    report = Report(arguments.json, describe_machine(arguments.device), 60 * arguments.minutes)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.device == "cpu" and not arguments.dry:
+            CpuRun(report, Path(folder), arguments.rounds).run()
+        else:
+            from bench.generator.gpu import GpuRun
+
+            only = {name.strip() for name in arguments.only.split(",") if name.strip()}
+            GpuRun(report, Path(folder), arguments.device, dry=arguments.dry, only=only).run()
+    report.write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
