@@ -7,15 +7,24 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
-from bench.generator.report import Report, median, percentile, timed
-from bench.generator.subject import Client, make_engine, paint, requests, run_stock, serving, stock_pipeline
+from bench.generator.report import Report, median, percentile, resident_bytes, timed
+from bench.generator.subject import (
+    Client,
+    make_engine,
+    open_samples,
+    paint,
+    requests,
+    run_stock,
+    serving,
+    stock_pipeline,
+)
 from services.generator.encoding import encode_png
 from services.generator.engines.sdxl import SdxlEngine
 from services.generator.engines.tiny import make_checkpoint
@@ -91,7 +100,7 @@ class CpuRun:
             torch.set_num_threads(threads)
             for size in (1, 4, 8):
                 wanted = requests(self.engine, size, num_inference_steps=6)
-                rate = size / min(timed(lambda wanted=wanted: paint(self.engine, wanted)) for _ in range(3))
+                rate = size / min(timed(partial(paint, self.engine, wanted)) for _ in range(3))
                 base = base or rate
                 what = f"engine alone, batch {size}, {threads} thread{'s' * (threads > 1)}, 6 steps"
                 self.report.add("C2", what, rate, "images/s", "batch 1, 1 thread", rate / base)
@@ -145,15 +154,15 @@ class CpuRun:
                 return
 
     def _step_seconds(self, size: int) -> float:
-        samples = self.engine.open(requests(self.engine, size, num_inference_steps=60))
+        samples = open_samples(self.engine, requests(self.engine, size, num_inference_steps=60))
         return median([timed(lambda: self.engine.step(samples)) for _ in range(5)])
 
     def _mates_are_equal(self) -> None:
         wanted = requests(self.engine, 4, num_inference_steps=8)
-        whole = self.engine.open(wanted)
+        whole = open_samples(self.engine, wanted)
         for _ in range(8):
             self.engine.step(whole)
-        left = list(self.engine.open(wanted))
+        left = open_samples(self.engine, wanted)
         for step in range(8):
             if step == 3:
                 del left[1]
@@ -167,7 +176,7 @@ class CpuRun:
         """An image from a batch against the stock pipeline's."""
         worst = 0.0
         wanted = requests(self.engine, 8, num_inference_steps=STEPS)
-        samples = self.engine.open(wanted)
+        samples = open_samples(self.engine, wanted)
         for _ in range(STEPS):
             self.engine.step(samples)
         for request, sample in zip(wanted, samples, strict=True):
@@ -206,9 +215,9 @@ class CpuRun:
             "import time; b = time.perf_counter()\n"
             "from services.generator.engines.quiet import silence; silence()\n"
             "from bench.generator.subject import make_engine; i = time.perf_counter()\n"
-            "import sys, pathlib, psutil\n"
+            "import sys, pathlib; from bench.generator.report import resident_bytes\n"
             "make_engine(pathlib.Path(sys.argv[1]), 'cpu', max_batch=8, threads=1); w = time.perf_counter()\n"
-            "print(i - b, w - i, psutil.Process().memory_info().rss)"
+            "print(i - b, w - i, resident_bytes())"
         )
         done = subprocess.run(
             [sys.executable, "-c", program, str(self.folder)], capture_output=True, text=True, check=True
@@ -245,7 +254,6 @@ class CpuRun:
     async def c9(self) -> None:
         """200 requests that are given up half way."""
         wanted = requests(self.engine, 4, num_inference_steps=40)
-        process = psutil.Process()
         async with serving(self.engine) as client:
 
             async def abort(number: int) -> None:
@@ -256,11 +264,11 @@ class CpuRun:
             for number in range(0, 40, 4):
                 await asyncio.gather(*(abort(number + i) for i in range(4)))
             await client.until_idle()
-            before = process.memory_info().rss
+            before = resident_bytes()
             for number in range(0, 200, 4):
                 await asyncio.gather(*(abort(number + i) for i in range(4)))
             await client.until_idle()
-            grown = process.memory_info().rss - before
+            grown = resident_bytes() - before
             metadata = await client.generate(wanted[0])
         assert metadata.width == 64
         self.report.add(

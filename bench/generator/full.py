@@ -21,7 +21,7 @@ def make_full_checkpoint(folder: Path, device: str) -> None:
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     tokenizer = CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=77)
     with torch.device(device):
-        parts = {
+        parts: dict[str, Any] = {
             "unet": UNet2DConditionModel(**_UNET),
             "vae": AutoencoderKL(**_VAE),
             "text_encoder": CLIPTextModel(CLIPTextConfig(**_TEXT, hidden_act="quick_gelu", **_SMALL)),
@@ -37,7 +37,7 @@ def make_full_checkpoint(folder: Path, device: str) -> None:
         timestep_spacing="leading",
         steps_offset=1,
     )
-    pipeline = StableDiffusionXLPipeline(
+    pipeline: Any = StableDiffusionXLPipeline(
         tokenizer=tokenizer, tokenizer_2=tokenizer, scheduler=scheduler, add_watermarker=False, **parts
     )
     pipeline.save_pretrained(folder, safe_serialization=True)

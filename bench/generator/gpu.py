@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ import torch
 from bench.generator import ceilings
 from bench.generator.full import make_full_checkpoint
 from bench.generator.report import Report, median, nvidia_smi, percentile, timed
-from bench.generator.subject import Client, make_engine, paint, requests, run_stock, serving, stock_pipeline
+from bench.generator.subject import (
+    Client,
+    make_engine,
+    open_samples,
+    paint,
+    requests,
+    run_stock,
+    serving,
+    stock_pipeline,
+)
 from services.generator.engines.loop import Batch
 from services.generator.engines.sdxl import SdxlEngine
 from services.generator.engines.tiny import make_checkpoint
@@ -123,9 +133,9 @@ class GpuRun:
         for steps in (self.steps, self.steps * 3 // 2):
             wanted = requests(self.engine, 1, num_inference_steps=steps)
             tflop = self.image_tflop(steps)
-            stock = self.time(lambda wanted=wanted: run_stock(self.stock, wanted))
+            stock = self.time(partial(run_stock, self.stock, wanted))
             self.report.add("G1", f"stock pipe(), 1 image, {steps} steps", stock, "s", tflop=tflop, seconds=stock)
-            ours = self.time(lambda wanted=wanted: paint(self.engine, wanted))
+            ours = self.time(partial(paint, self.engine, wanted))
             aim = "stock; aim ≤ 0.75 s for 20 steps, 1.1 s for 30"
             self.report.add("G1", f"ours, 1 image, {steps} steps", ours, "s", aim, stock / ours, tflop, ours)
 
@@ -142,9 +152,9 @@ class GpuRun:
             self._unet_row("as by default", usual.unet, inputs, rows, base)
 
     def _unet_inputs(self, images: int) -> Any:
-        samples = self.engine.open(requests(self.engine, images))
+        samples = open_samples(self.engine, requests(self.engine, images))
         model = self.engine.library.get(self.engine.models[0].id)
-        return Batch(samples, 2 * images, model.pipeline).unet_inputs()  # type: ignore[arg-type]  # the engine's own
+        return Batch(samples, 2 * images, model.pipeline).unet_inputs()
 
     def _unet_row(self, name: str, unet: Any, inputs: Any, rows: int, base: float | None) -> float:
         seconds = self.time(lambda: unet(*inputs), 5) / rows
@@ -159,7 +169,7 @@ class GpuRun:
         """Images a second, as a batch, without the service."""
         for images in self.batches[1:]:
             wanted = requests(self.engine, images, num_inference_steps=self.steps)
-            ours = self.time(lambda wanted=wanted: paint(self.engine, wanted), 2)
+            ours = self.time(partial(paint, self.engine, wanted), 2)
             rate = images / ours
             if rate > self.raw_rate:
                 self.best_batch, self.raw_rate = images, rate
@@ -249,9 +259,9 @@ class GpuRun:
         model = self.engine.library.get(self.engine.models[0].id)
         base = 0.0
         for images in (1, 2) if self.dry else (1, 4, 8):
-            samples = self.engine.open(requests(self.engine, images))
-            latents = torch.stack([sample.latents for sample in samples])  # type: ignore[attr-defined]  # the engine's own
-            seconds = self.time(lambda latents=latents: model.decoder.decode(latents)) / images
+            samples = open_samples(self.engine, requests(self.engine, images))
+            latents = torch.stack([sample.latents for sample in samples])
+            seconds = self.time(partial(model.decoder.decode, latents)) / images
             base = base or seconds
             aim = "one at a time; aim ≤ 30 ms"
             what = f"VAE decode, uint8 and copy, {images} at once"
@@ -261,7 +271,7 @@ class GpuRun:
         """Few steps without guidance, as Turbo, Lightning and LCM checkpoints want it."""
         for images in (1, self.batches[-1]):
             wanted = requests(self.engine, images, num_inference_steps=4, guidance_scale=0.0)
-            rate = images / self.time(lambda wanted=wanted: paint(self.engine, wanted))
+            rate = images / self.time(partial(paint, self.engine, wanted))
             quoted = "10.8 img/s, MLPerf v4.1 open H200 LCM, quoted"
             tflop = self.image_tflop(4, 1) * images
             what = f"4 steps without guidance, batch {images}"
@@ -281,7 +291,7 @@ class GpuRun:
                 call.cancel()
                 await client.until_idle()
                 times.append(time.perf_counter() - begin)
-        samples = self.engine.open(wanted[:1])
+        samples = open_samples(self.engine, wanted[:1])
         step = median([timed(lambda: self.engine.step(samples), self.wait) for _ in range(3)])
         self.report.add("G8", "from cancel to a free slot, p50", 1e3 * median(times), "ms")
         self.report.add("G8", "… in steps", median(times) / step, "steps", "aim ≤ 1.5, and no decode")
@@ -335,7 +345,7 @@ class GpuRun:
         wanted = requests(self.engine, self.best_batch, num_inference_steps=self.steps)
         watts: list[float] = []
         begin = time.perf_counter()
-        samples = self.engine.open(wanted)
+        samples = open_samples(self.engine, wanted)
         while samples[0].steps_done < samples[0].total_steps:
             self.engine.step(samples)
             watts.append(float(nvidia_smi("power.draw").splitlines()[0] or 0))
@@ -361,8 +371,8 @@ class GpuRun:
         compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         for images in (1, self.best_batch):
             wanted = requests(engine, images, num_inference_steps=self.steps)
-            seconds = self.time(lambda wanted=wanted: paint(engine, wanted), 2)
-            default = self.time(lambda wanted=wanted: paint(self.engine, wanted), 2)
+            seconds = self.time(partial(paint, engine, wanted), 2)
+            default = self.time(partial(paint, self.engine, wanted), 2)
             row = "G1" if images == 1 else "G3"
             tflop = images * self.image_tflop(self.steps)
             what = f"{name}: batch {images}, {self.steps} steps"

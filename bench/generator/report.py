@@ -121,6 +121,14 @@ def nvidia_smi(query: str) -> str:
         return ""
 
 
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where /proc does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 def median(values: Sequence[float]) -> float:
     """The middle value."""
     return statistics.median(values)

@@ -17,6 +17,7 @@ from services.generator.__main__ import service
 from services.generator.batching import Batcher
 from services.generator.engines.checkpoints import Source
 from services.generator.engines.options import SdxlOptions
+from services.generator.engines.sample import SdxlSample
 from services.generator.engines.sdxl import SdxlEngine
 from services.generator.models import ImageRequest
 from services.generator.pexels import PexelsOptions, open_stock
@@ -56,6 +57,11 @@ def paint(engine: SdxlEngine, wanted: Sequence[ImageRequest], decode_chunk: int 
     for start in range(0, len(samples), decode_chunk):
         images += engine.decode(samples[start : start + decode_chunk])
     return images
+
+
+def open_samples(engine: SdxlEngine, wanted: Sequence[ImageRequest]) -> list[SdxlSample]:
+    """Requests made ready to step."""
+    return [sample for sample in engine.open(wanted) if isinstance(sample, SdxlSample)]
 
 
 class Client:
@@ -101,7 +107,7 @@ class Client:
 
     async def until_idle(self) -> None:
         """Wait until nothing is in work."""
-        while self.batcher.load().free_slot_count < self.batcher.load().slot_count:  # noqa: ASYNC110  # nothing tells
+        while self.batcher.load().free_slot_count < self.batcher.load().slot_count:  # nothing tells
             await asyncio.sleep(0.0005)
 
 
