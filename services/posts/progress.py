@@ -26,8 +26,7 @@ class _Candidate:
 class ProgressMeter:
     """Adds up the candidates of one attempt.
 
-    Each candidate counts one step more than the generator does: the last is storing its image. So the fraction stays
-    below 1 until the task has ended.
+    The last step of all is told only by the task's end: until its images are stored, the fraction stays below 1.
     """
 
     candidate_count: int
@@ -84,11 +83,10 @@ class ProgressMeter:
         if steps == 0:
             positions = [c.position for c in self._candidates.values() if c.position is not None]
             return Progress(0, 0, None, min(positions)) if positions else None
-        each = steps + 1
-        done = sum(each if c.is_stored else c.step for c in self._candidates.values())
+        done = sum(steps if c.is_stored else c.step for c in self._candidates.values())
         etas = [c.eta_ends for c in self._candidates.values() if c.eta_ends is not None and not c.is_stored]
         eta = max(0.0, max(etas) - time.monotonic()) if etas else None
-        total = each * self.candidate_count
+        total = steps * self.candidate_count
         return Progress(min(done, total - 1), total, eta, None)
 
     def _next(self) -> Progress | None:

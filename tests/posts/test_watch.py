@@ -84,7 +84,7 @@ async def test_progress_never_falls_and_stays_below_one(posts: Client, generator
     assert fractions == sorted(fractions)
     assert max(fractions) < 1
     assert all(event.sequence == 0 and not event.terminal for event in events if event.WhichOneof("kind") == "progress")
-    assert all(progress.total_steps == 18 for progress in told if progress.total_steps)
+    assert all(progress.total_steps == 16 for progress in told if progress.total_steps)
 
 
 def test_progress_of_another_attempt_is_not_told() -> None:
