@@ -109,7 +109,8 @@ class PostServiceServicer:
 
     def CreatePost(self, request, context):
         """Makes a post. Errors: INVALID_ARGUMENT (BadRequest names the field) · FAILED_PRECONDITION (no such author, category
-        or image) · ALREADY_EXISTS (the slug is taken).
+        or image, or the post of this request_id was deleted) · ALREADY_EXISTS (the slug is taken; or, with reason
+        IDEMPOTENCY_MISMATCH, the request_id was used with another body).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,8 @@ class PostServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PostServiceAsyncStub: ...
     CreatePost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.CreatePostRequest, _posts_pb2.CreatePostResponse]
     """Makes a post. Errors: INVALID_ARGUMENT (BadRequest names the field) · FAILED_PRECONDITION (no such author, category
-    or image) · ALREADY_EXISTS (the slug is taken).
+    or image, or the post of this request_id was deleted) · ALREADY_EXISTS (the slug is taken; or, with reason
+    IDEMPOTENCY_MISMATCH, the request_id was used with another body).
     """
     GetPost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.GetPostRequest, _posts_pb2.GetPostResponse]
     """Reads one post by id or slug. Errors: NOT_FOUND, also for a post that is not published unless drafts are included."""
@@ -77,7 +78,8 @@ class PostServiceAsyncStub(PostServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreatePost: _aio.UnaryUnaryMultiCallable[_posts_pb2.CreatePostRequest, _posts_pb2.CreatePostResponse]  # type: ignore[assignment]
     """Makes a post. Errors: INVALID_ARGUMENT (BadRequest names the field) · FAILED_PRECONDITION (no such author, category
-    or image) · ALREADY_EXISTS (the slug is taken).
+    or image, or the post of this request_id was deleted) · ALREADY_EXISTS (the slug is taken; or, with reason
+    IDEMPOTENCY_MISMATCH, the request_id was used with another body).
     """
     GetPost: _aio.UnaryUnaryMultiCallable[_posts_pb2.GetPostRequest, _posts_pb2.GetPostResponse]  # type: ignore[assignment]
     """Reads one post by id or slug. Errors: NOT_FOUND, also for a post that is not published unless drafts are included."""
@@ -118,7 +120,8 @@ class PostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_posts_pb2.CreatePostResponse, _abc.Awaitable[_posts_pb2.CreatePostResponse]]:
         """Makes a post. Errors: INVALID_ARGUMENT (BadRequest names the field) · FAILED_PRECONDITION (no such author, category
-        or image) · ALREADY_EXISTS (the slug is taken).
+        or image, or the post of this request_id was deleted) · ALREADY_EXISTS (the slug is taken; or, with reason
+        IDEMPOTENCY_MISMATCH, the request_id was used with another body).
         """
 
     @_abc_1.abstractmethod

@@ -110,7 +110,8 @@ class TaskServiceServicer:
 
     def WatchTask(self, request, context):
         """Follows a task. Replays the stored events after `after_sequence`, then sends what happens. The stream ends after
-        the event with `terminal` set: the last there is until somebody acts (approves, rejects or retries).
+        the event with `terminal` set: the last there is until somebody acts (approves, rejects or retries). It ends at
+        once, without an event, when `after_sequence` is that of the terminal event already.
         Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,14 +135,16 @@ class TaskServiceServicer:
 
     def ApproveTask(self, request, context):
         """Accepts one of the task's images and makes its post, in one transaction. Errors: NOT_FOUND · INVALID_ARGUMENT ·
-        FAILED_PRECONDITION (no such author or category) · ABORTED (somebody decided before).
+        FAILED_PRECONDITION (no such author or category, or its images do not await approval) · ALREADY_EXISTS (the slug is
+        taken) · ABORTED (somebody decided before).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RejectTask(self, request, context):
-        """Refuses the task's images. Errors: NOT_FOUND · ABORTED (somebody decided before).
+        """Refuses the task's images. Errors: NOT_FOUND · FAILED_PRECONDITION (they do not await approval) · ABORTED (somebody
+        decided before).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,8 @@ class TaskServiceStub:
     """Lists tasks, newest first, by keyset pagination."""
     WatchTask: _grpc.UnaryStreamMultiCallable[_tasks_pb2.WatchTaskRequest, _tasks_pb2.WatchTaskResponse]
     """Follows a task. Replays the stored events after `after_sequence`, then sends what happens. The stream ends after
-    the event with `terminal` set: the last there is until somebody acts (approves, rejects or retries).
+    the event with `terminal` set: the last there is until somebody acts (approves, rejects or retries). It ends at
+    once, without an event, when `after_sequence` is that of the terminal event already.
     Errors: NOT_FOUND.
     """
     CancelTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.CancelTaskRequest, _tasks_pb2.CancelTaskResponse]
@@ -58,10 +59,13 @@ class TaskServiceStub:
     """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. Errors: NOT_FOUND · FAILED_PRECONDITION."""
     ApproveTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ApproveTaskRequest, _tasks_pb2.ApproveTaskResponse]
     """Accepts one of the task's images and makes its post, in one transaction. Errors: NOT_FOUND · INVALID_ARGUMENT ·
-    FAILED_PRECONDITION (no such author or category) · ABORTED (somebody decided before).
+    FAILED_PRECONDITION (no such author or category, or its images do not await approval) · ALREADY_EXISTS (the slug is
+    taken) · ABORTED (somebody decided before).
     """
     RejectTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.RejectTaskRequest, _tasks_pb2.RejectTaskResponse]
-    """Refuses the task's images. Errors: NOT_FOUND · ABORTED (somebody decided before)."""
+    """Refuses the task's images. Errors: NOT_FOUND · FAILED_PRECONDITION (they do not await approval) · ABORTED (somebody
+    decided before).
+    """
 
 @_typing.type_check_only
 class TaskServiceAsyncStub(TaskServiceStub):
@@ -82,7 +86,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Lists tasks, newest first, by keyset pagination."""
     WatchTask: _aio.UnaryStreamMultiCallable[_tasks_pb2.WatchTaskRequest, _tasks_pb2.WatchTaskResponse]  # type: ignore[assignment]
     """Follows a task. Replays the stored events after `after_sequence`, then sends what happens. The stream ends after
-    the event with `terminal` set: the last there is until somebody acts (approves, rejects or retries).
+    the event with `terminal` set: the last there is until somebody acts (approves, rejects or retries). It ends at
+    once, without an event, when `after_sequence` is that of the terminal event already.
     Errors: NOT_FOUND.
     """
     CancelTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.CancelTaskRequest, _tasks_pb2.CancelTaskResponse]  # type: ignore[assignment]
@@ -93,10 +98,13 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. Errors: NOT_FOUND · FAILED_PRECONDITION."""
     ApproveTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ApproveTaskRequest, _tasks_pb2.ApproveTaskResponse]  # type: ignore[assignment]
     """Accepts one of the task's images and makes its post, in one transaction. Errors: NOT_FOUND · INVALID_ARGUMENT ·
-    FAILED_PRECONDITION (no such author or category) · ABORTED (somebody decided before).
+    FAILED_PRECONDITION (no such author or category, or its images do not await approval) · ALREADY_EXISTS (the slug is
+    taken) · ABORTED (somebody decided before).
     """
     RejectTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.RejectTaskRequest, _tasks_pb2.RejectTaskResponse]  # type: ignore[assignment]
-    """Refuses the task's images. Errors: NOT_FOUND · ABORTED (somebody decided before)."""
+    """Refuses the task's images. Errors: NOT_FOUND · FAILED_PRECONDITION (they do not await approval) · ABORTED (somebody
+    decided before).
+    """
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     """The durable queue of images to make, and the editors' decision about each.
@@ -138,7 +146,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_tasks_pb2.WatchTaskResponse], _abc.AsyncIterator[_tasks_pb2.WatchTaskResponse]]:
         """Follows a task. Replays the stored events after `after_sequence`, then sends what happens. The stream ends after
-        the event with `terminal` set: the last there is until somebody acts (approves, rejects or retries).
+        the event with `terminal` set: the last there is until somebody acts (approves, rejects or retries). It ends at
+        once, without an event, when `after_sequence` is that of the terminal event already.
         Errors: NOT_FOUND.
         """
 
@@ -167,7 +176,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.ApproveTaskResponse, _abc.Awaitable[_tasks_pb2.ApproveTaskResponse]]:
         """Accepts one of the task's images and makes its post, in one transaction. Errors: NOT_FOUND · INVALID_ARGUMENT ·
-        FAILED_PRECONDITION (no such author or category) · ABORTED (somebody decided before).
+        FAILED_PRECONDITION (no such author or category, or its images do not await approval) · ALREADY_EXISTS (the slug is
+        taken) · ABORTED (somebody decided before).
         """
 
     @_abc_1.abstractmethod
@@ -176,6 +186,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.RejectTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.RejectTaskResponse, _abc.Awaitable[_tasks_pb2.RejectTaskResponse]]:
-        """Refuses the task's images. Errors: NOT_FOUND · ABORTED (somebody decided before)."""
+        """Refuses the task's images. Errors: NOT_FOUND · FAILED_PRECONDITION (they do not await approval) · ABORTED (somebody
+        decided before).
+        """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
