@@ -62,6 +62,10 @@ def translated() -> Iterator[None]:
         raise errors.Unavailable(
             "the database does not accept writes now", reason="DATABASE_READ_ONLY", retry_after_seconds=1.0
         ) from error
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise errors.Unavailable(
+            "the database refuses our user or password", reason="DATABASE_REFUSED", retry_after_seconds=5.0
+        ) from error
     except _LOST as error:
         if isinstance(error, ValueError):  # asyncpg's own DataError: an argument of ours is wrong
             raise

@@ -22,12 +22,12 @@ from tests.posts.leaves import GENERATOR, STORAGE, ScriptedGenerator, ScriptedSt
 # Short times, so that what takes seconds in production takes a moment here.
 QUICK: dict[str, Any] = {
     "listen": "127.0.0.1:0",
-    "lease_seconds": 2.0,
+    "lease_seconds": 10.0,
     "sweep_seconds": 0.2,
     "poll_seconds": 0.3,
     "retry_base_seconds": 0.05,
     "retry_cap_seconds": 0.2,
-    "step_timeout_seconds": 5.0,
+    "step_timeout_seconds": 30.0,
     "store_timeout_seconds": 1.0,
     "max_attempts": 3,
     "database_wait_seconds": 5.0,

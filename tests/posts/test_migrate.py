@@ -88,6 +88,16 @@ async def test_a_missing_database_stops_the_process_without_its_password(postgre
     assert "hunter2" not in output
 
 
+async def test_a_wrong_password_is_said_in_plain_words(postgres: Postgres) -> None:
+    url = postgres.url("postgres")
+    user, _, rest = url.partition("://")[2].partition("@")
+    name = user.partition(":")[0]
+    process = run("services.posts", f"postgresql://{name}:hunter2@{rest}")
+    _, output = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 1
+    assert output.splitlines()[-1] == "posts: the database refuses our user or password"
+
+
 async def test_the_service_refuses_a_database_that_was_not_migrated(database_url: str) -> None:
     process = run("services.posts", database_url)
     _, output = await asyncio.to_thread(process.communicate)
