@@ -104,7 +104,8 @@ function progress(task) {
       if (name === "progress") {
         if (data.total_steps) {
           bar.value = data.step / data.total_steps;
-          steps.textContent = `step ${data.step} of ${data.total_steps}`;
+          const painted = data.step === data.total_steps;
+          steps.textContent = painted ? "keeping the picture" : `step ${data.step} of ${data.total_steps}`;
           const now = Math.floor((4 * data.step) / data.total_steps);
           if (now > quarter && now < 4) announce(`${now * 25} percent`);
           quarter = Math.max(quarter, now);
