@@ -87,7 +87,7 @@ class ProgressMeter:
         etas = [c.eta_ends for c in self._candidates.values() if c.eta_ends is not None and not c.is_stored]
         eta = max(0.0, max(etas) - time.monotonic()) if etas else None
         total = steps * self.candidate_count
-        return Progress(min(done, total - 1), total, eta, None)
+        return Progress(min(done, total), total, eta, None)
 
     def _next(self) -> Progress | None:
         now, told = self.now(), self._told
