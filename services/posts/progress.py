@@ -26,7 +26,7 @@ class _Candidate:
 class ProgressMeter:
     """Adds up the candidates of one attempt.
 
-    The last step of all is told only by the task's end: until its images are stored, the fraction stays below 1.
+    When all steps are done the images are still being stored; only the task's own event says that it has ended.
     """
 
     candidate_count: int
