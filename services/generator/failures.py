@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rpc.errors import Internal
-from services.generator.engines.base import DeviceLost, OutOfMemory
+from rpc.errors import FailedPrecondition, Internal
+from services.generator.engines.base import CheckpointError, DeviceLost, OutOfMemory
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +16,11 @@ ResultT = TypeVar("ResultT")
 def out_of_memory() -> Internal:
     """What the caller is told when not even one image fits."""
     return Internal("the image does not fit into the memory of the generator", reason="OUT_OF_MEMORY")
+
+
+def _unusable() -> FailedPrecondition:
+    """What the caller is told when the files of a model or LoRA are wrong; which is in the log of the operator."""
+    return FailedPrecondition("the model, or one of the LoRAs, cannot be loaded", reason="MODEL_UNUSABLE")
 
 
 def image_invalid(why: str) -> Internal:
@@ -35,6 +40,9 @@ def attempt(
         return list(work(items))
     except DeviceLost:
         raise
+    except CheckpointError as error:
+        log.error("a model or LoRA cannot be used: %s", error)
+        return [_unusable() for _ in items]
     except OutOfMemory as error:
         log.warning("out of memory with %d at once: %s", len(items), error)
         failure: Exception = out_of_memory()

@@ -1,6 +1,10 @@
 """Devices that run out of memory, hang or break, and models that paint nothing."""
 
 import asyncio
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,11 +12,19 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+import torch
+from frontispiece.generator.v1 import generator_pb2 as pb
+from safetensors.torch import load_file, save_file
 
 from rpc import errors
-from services.generator.engines.base import DeviceLost, InvalidImage, OutOfMemory, Sample
+from rpc.server import Service
+from services.generator import __main__ as program
+from services.generator.batching import Batcher
+from services.generator.engines.base import CheckpointError, DeviceLost, InvalidImage, OutOfMemory, Sample
+from services.generator.engines.sdxl import SdxlEngine
+from services.generator.settings import GeneratorSettings
 from tests.generator.fake import FakeEngine
-from tests.generator.harness import Client, sdxl, serve
+from tests.generator.harness import Client, request, sdxl, serve
 
 
 async def outcome(client: Client, seed: int) -> str:
@@ -100,6 +112,98 @@ class TestLostDevice:
         finally:
             release.set()
 
+    @pytest.mark.parametrize(
+        ("raised", "expected"),
+        [
+            (RuntimeError("CUDA error: device-side assert triggered"), DeviceLost),
+            (RuntimeError("CUDA error: an illegal memory access was encountered"), DeviceLost),
+            (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), OutOfMemory),
+            (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
+            (RuntimeError("shapes do not match"), RuntimeError),
+        ],
+    )
+    def test_what_pytorch_says_is_understood(
+        self, engine: SdxlEngine, monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception]
+    ) -> None:
+        samples = engine.open([request()])
+
+        def broken(*_: object, **__: object) -> None:
+            raise raised
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.library.get("tiny").unet, "_unet", broken)
+            with pytest.raises(expected):
+                engine.step(samples)
+        engine.step(samples)
+        assert samples[0].steps_done == 1
+
+    async def test_the_process_ends_and_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        engine = FakeEngine(on_step=when(lambda some: True, DeviceLost("gone")))
+        running: list[Batcher] = []
+
+        def nothing_to_serve(batcher: Batcher, stock: object) -> Service:
+            running.append(batcher)
+            return Service("frontispiece.generator.v1.GeneratorService", lambda server: None)
+
+        monkeypatch.setattr(program, "make_engine", lambda settings: engine)
+        monkeypatch.setattr(program, "service", nothing_to_serve)
+        settings = GeneratorSettings(listen="127.0.0.1:0", lame_duck_seconds=0, drain_seconds=1)
+        ended = asyncio.create_task(program.main(settings))
+        async with asyncio.timeout(20):
+            while not running:
+                await asyncio.sleep(0.01)
+            with pytest.raises(errors.Unavailable):
+                async for _ in running[0].paint(request()):
+                    pass
+            assert await ended is False
+
+
+class TestUnusable:
+    async def test_a_lora_that_does_not_fit_is_the_operators_to_mend(self, checkpoint: Path, tmp_path: Path) -> None:
+        (tmp_path / "broken.safetensors").write_bytes(b"x")
+        async with serve(sdxl(checkpoint, loras_dir=tmp_path)) as client:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.generate(prompt="a", loras=[pb.Lora(name="broken")])
+            error = errors.from_call(caught.value)
+            assert isinstance(error, errors.FailedPrecondition)
+            assert str(tmp_path) not in error.message
+            assert await outcome(client, 1) == ""
+
+    def test_a_checkpoint_that_paints_nothing_stops_the_start(self, checkpoint: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "nan"
+        shutil.copytree(checkpoint, folder)
+        weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        broken = {name: torch.full_like(tensor, float("nan")) for name, tensor in load_file(weights).items()}
+        save_file(broken, weights, metadata={"format": "pt"})
+        with pytest.raises(CheckpointError, match="paints no picture"):
+            sdxl(folder).warm_up()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GENERATOR_DEVICE", "tpu"),
+        ("GENERATOR_MODELS", "nameless"),
+        ("GENERATOR_LADDER", "1,two"),
+        ("GENERATOR_QUEUE_CAPACITY", "-1"),
+        ("PEXELS_API_URL", "ftp://x"),
+        ("GENERATOR_MODEL", "/no/such/folder"),
+    ],
+)
+def test_a_wrong_setting_stops_the_process_and_is_named(variable: str, value: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "GENERATOR_MODELS_DIR": str(tmp_path), "GENERATOR_LISTEN": "127.0.0.1:0"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.generator"],
+        env={**environment, variable: value},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert (variable if variable != "GENERATOR_MODEL" else value) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
 
 async def test_a_warm_up_that_fails_is_raised_at_the_start() -> None:
     class Broken(FakeEngine):
@@ -124,8 +228,6 @@ async def test_what_is_in_work_at_the_end_is_told_to_try_again() -> None:
 
 
 def test_constant_pixels_are_no_picture(checkpoint: Path) -> None:
-    import torch
-
     engine = sdxl(checkpoint)
     engine.warm_up()
     decoder = engine.library.get("tiny").decoder

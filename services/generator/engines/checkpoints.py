@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+from safetensors import SafetensorError
 
 from services.generator.engines.base import CheckpointError
 
@@ -127,14 +128,12 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None) ->
             loader = AutoencoderKL.from_single_file if vae.is_file() else AutoencoderKL.from_pretrained
             options["vae"] = loader(str(vae), dtype=dtype)
         if checkpoint.path.is_file():
-            pipeline = StableDiffusionXLPipeline.from_single_file(
-                str(checkpoint.path), add_watermarker=False, **options
-            )
+            pipeline = _load_file(checkpoint.path, options)
         else:
             pipeline = StableDiffusionXLPipeline.from_pretrained(
                 checkpoint.path, add_watermarker=False, trust_remote_code=False, **options
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
     if dtype == torch.float16 and pipeline.vae.config.force_upcast:
         # This VAE overflows in float16. Converting it back and forth for each image would cost more than it saves.
@@ -144,6 +143,15 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None) ->
         if module is not None:
             module.requires_grad_(False).eval()
     return pipeline
+
+
+def _load_file(path: Path, options: dict[str, Any]) -> Any:
+    """Weights alone say nothing of the tokenizers: a folder beside the file, named like it, does; else the hub."""
+    beside = path.with_suffix("")
+    if beside.is_dir():
+        options["config"] = str(beside)
+    options["local_files_only"] = beside.is_dir()
+    return StableDiffusionXLPipeline.from_single_file(str(path), add_watermarker=False, **options)
 
 
 def _is_hub_id(text: str) -> bool:

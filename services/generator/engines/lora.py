@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
+from safetensors import SafetensorError
 
 from services.generator.engines.base import CheckpointError
 from services.generator.models import Lora
@@ -95,7 +96,7 @@ class LoraSwitch:
                 state, alphas = StableDiffusionXLPipeline.lora_state_dict(
                     str(path), unet_config=self._pipeline.unet.config, use_safetensors=True, local_files_only=True
                 )
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
+            except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
                 raise CheckpointError(f"{path}: {error}") from error
             differences = dict(_pair(state, alphas or {}))
             unknown = [layer for layer in differences if self._find(layer) is None]

@@ -175,8 +175,10 @@ class SdxlEngine:
     def _paint_once(self) -> None:
         samples = self.open([self.trial_request(0)])
         self.step(samples)
-        self.decode(samples)
         self.preview(samples[0])
+        (image,) = self.decode(samples)
+        if isinstance(image, InvalidImage):
+            raise CheckpointError(f"{self.models[0].id} paints no picture: {image}")
 
     def _warm_unet(self) -> None:
         request = self.trial_request(0)
