@@ -37,7 +37,8 @@ async def events(request: Request) -> Response:
     task_id = known_uuid(request.path_params["task_id"], "task")
     after = _after(request)
     task = (await here.clients.tasks.GetTask(tasks_pb2.GetTaskRequest(task_id=task_id))).task
-    if messages.STATES[task.state] in messages.RESTING and after >= task.last_sequence:
+    rests = messages.STATES[task.state] in messages.RESTING and after >= task.last_sequence
+    if rests or request.method == "HEAD":
         return Response(b"", headers=_HEADERS)
     if here.open_event_streams >= here.settings.max_event_streams:
         raise Problem(429, "TOO_MANY_STREAMS", "too many event streams are open")

@@ -1,0 +1,74 @@
+"""Clients of the running system, and tasks to work with."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.gateway.scripted import Scripted, scripted
+from tests.stack import Stack
+
+
+@pytest.fixture
+async def editor(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client with the token."""
+    async with httpx2.AsyncClient(base_url=stack.base_url, headers=stack.authorization, timeout=120) as client:
+        yield client
+
+
+@pytest.fixture
+async def reader(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client without it."""
+    async with httpx2.AsyncClient(base_url=stack.base_url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+async def front() -> AsyncIterator[Scripted]:
+    """A gateway before scripted services."""
+    async with scripted(wait_seconds=20, keepalive_seconds=0.2) as made:
+        yield made
+
+
+SMALL = {"prompt": "a door in a wall", "num_inference_steps": 2, "width": 256, "height": 256}
+
+
+async def paint(editor: httpx2.AsyncClient, **parameters: Any) -> dict[str, Any]:
+    """A finished picture, small and quick."""
+    response = await editor.post("/api/media/generate-image", json={**SMALL, **parameters})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+async def publish(editor: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
+    """A post with a picture of its own, published unless told otherwise."""
+    task = await paint(editor)
+    body = {"title": f"A door {uuid.uuid4().hex[:8]}", "content": "It is shut.", "tags": ["wood"], **fields}
+    response = await editor.post(f"/api/tasks/{task['task_id']}/approve", json=body)
+    assert response.status_code == 200, response.text
+    post: dict[str, Any] = response.json()["post"]
+    return post
+
+
+def assert_problem(response: httpx2.Response, status: int, code: str | None = None) -> dict[str, Any]:
+    """The response is a problem document with every member it must have."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    document: dict[str, Any] = response.json()
+    assert {"type", "title", "status", "detail", "code", "errors", "request_id"} <= set(document)
+    assert document["status"] == status
+    assert document["request_id"] == response.headers["x-request-id"]
+    assert document["detail"]
+    assert document["code"] == document["code"].upper()
+    if code is not None:
+        assert document["code"] == code
+    return document
+
+
+def wrong_fields(document: dict[str, Any]) -> set[str]:
+    """The names of the fields that a problem names."""
+    return {error["field"] for error in document["errors"]}

@@ -1,0 +1,218 @@
+"""Who may do what: the token on every write, the public reads, other origins."""
+
+import asyncio
+import json
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from gateway.app import create_app
+from gateway.auth import ANONYMOUS, Authenticator, TokenFileError, admin_token, hub_link
+from gateway.clients import open_clients
+from gateway.settings import GatewaySettings
+from rpc import errors
+from tests.gateway.conftest import assert_problem
+from tests.gateway.scripted import EDITOR, Scripted, scripted
+from tests.stack import Stack
+
+ID = "00000000-0000-4000-8000-000000000000"
+READS = {"GET", "HEAD", "OPTIONS"}
+EDITORS_READ = {"/api/tasks", "/api/tasks/{task_id}", "/api/tasks/{task_id}/events", "/api/capabilities"}
+WRONG = [
+    None,
+    "Bearer",
+    "Bearer wrong",
+    "Bearer wrong wrong",
+    "Basic YWRtaW46YWRtaW4=",
+    "Token x",
+    "bearer\tx",
+    "Bearer \xe9\xff",
+]
+
+
+def routes(of: FastAPI) -> Iterator[tuple[str, str]]:
+    """Every method and path of an application, whatever made the route."""
+    waiting = list(of.routes)
+    while waiting:
+        route = waiting.pop()
+        inner = getattr(getattr(route, "original_router", None), "routes", None)
+        if inner is not None:
+            waiting.extend(inner)
+            continue
+        assert isinstance(route, Route), f"{route} is of a kind that this test does not know"
+        for method in route.methods or {"GET", "POST"}:
+            yield method, route.path
+
+
+@pytest.fixture
+async def app() -> FastAPI:
+    settings = GatewaySettings()
+    async with open_clients(settings) as clients:
+        return create_app(settings, clients, "x" * 20)
+
+
+class TestToken:
+    async def test_every_write_needs_it(self, app: FastAPI, reader: httpx2.AsyncClient) -> None:
+        writes = [(method, path) for method, path in routes(app) if method not in READS]
+        assert len(writes) > 12
+        for method, path in writes:
+            address = re.sub(r"{\w+(:path)?}", ID, path)
+            for value in WRONG:
+                headers = {"authorization": value.encode("latin-1")} if value is not None else {}
+                response = await reader.request(method, address, headers=headers, content=b"{")
+                assert_problem(response, 401)
+                assert response.headers["www-authenticate"].startswith("Bearer")
+
+    async def test_editors_reads_need_it(self, app: FastAPI, reader: httpx2.AsyncClient) -> None:
+        for method, path in routes(app):
+            if method != "GET":
+                continue
+            response = await reader.get(re.sub(r"{\w+(:path)?}", ID, path))
+            assert (response.status_code == 401) == (path in EDITORS_READ), path
+
+    async def test_a_wrong_token_is_refused_on_public_reads_too(self, reader: httpx2.AsyncClient) -> None:
+        response = await reader.get("/api/posts", headers={"authorization": "Bearer wrong"})
+        assert_problem(response, 401, "INVALID_TOKEN")
+
+    async def test_drafts_need_it(self, reader: httpx2.AsyncClient) -> None:
+        for state in ("draft", "any"):
+            assert_problem(await reader.get(f"/api/posts?state={state}"), 401)
+
+    async def test_the_document_says_so(self, reader: httpx2.AsyncClient) -> None:
+        document = (await reader.get("/openapi.json")).json()
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                needed = {"token": []} in operation.get("security", []) and {} not in operation["security"]
+                assert needed == (method != "get" or path in EDITORS_READ), (method, path)
+
+    def test_the_scheme_has_no_case_and_other_schemes_are_no_token(self) -> None:
+        authenticator = Authenticator("secret-of-sixteen")
+        assert authenticator.principal(b"bearer secret-of-sixteen") == "admin"
+        assert authenticator.principal(b"BEARER  secret-of-sixteen ") == "admin"
+        assert authenticator.principal(b"Basic abc") == ANONYMOUS
+        with pytest.raises(errors.Unauthenticated):
+            authenticator.principal(b"Bearer secret-of-sixteem")
+
+    async def test_the_services_learn_who_asks(self, front: Scripted) -> None:
+        seen: list[dict[str, str]] = []
+
+        def refuse(request: object) -> None:
+            from rpc import context
+
+            seen.append({"principal": context.principal.get(), "request_id": context.request_id.get()})
+            raise errors.NotFound("no")
+
+        front.scripts.on("GetPost", refuse)
+        await front.client.get("/api/posts/a-door", headers={"x-request-id": "r-1"})
+        async with httpx2.AsyncClient(base_url=front.base_url) as anonymous:
+            await anonymous.get("/api/posts/a-door", headers={"x-request-id": "r-2"})
+        assert seen == [
+            {"principal": "admin", "request_id": "r-1"},
+            {"principal": "anonymous", "request_id": "r-2"},
+        ]
+
+
+class TestTokenFile:
+    def test_is_made_for_its_owner_only(self, tmp_path: Path) -> None:
+        path = tmp_path / "deep" / "token"
+        token = admin_token(GatewaySettings(token_file=path))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert len(token) >= 32
+        assert [entry.name for entry in path.parent.iterdir()] == ["token"]
+
+    def test_is_read_again(self, tmp_path: Path) -> None:
+        settings = GatewaySettings(token_file=tmp_path / "token")
+        assert admin_token(settings) == admin_token(settings)
+
+    async def test_made_by_many_at_once_is_one(self, tmp_path: Path) -> None:
+        settings = GatewaySettings(token_file=tmp_path / "token")
+        made = await asyncio.gather(*(asyncio.to_thread(admin_token, settings) for _ in range(16)))
+        assert len(set(made)) == 1
+
+    @pytest.mark.parametrize("content", ["", "short", "sixteen chars and spaces", "é" * 20])
+    def test_with_a_bad_token_is_refused_by_name(self, tmp_path: Path, content: str) -> None:
+        path = tmp_path / "token"
+        path.write_text(content)
+        with pytest.raises(TokenFileError, match=str(path)):
+            admin_token(GatewaySettings(token_file=path))
+
+    def test_a_token_in_the_settings_wins(self, tmp_path: Path) -> None:
+        settings = GatewaySettings.model_validate({"token": "t" * 16, "token_file": tmp_path / "token"})
+        assert admin_token(settings) == "t" * 16
+        assert not (tmp_path / "token").exists()
+
+    def test_the_link_keeps_the_token_from_servers(self) -> None:
+        assert hub_link("http://example.org", "abc") == "http://example.org/hub#token=abc"
+
+
+PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+
+
+class TestOtherOrigins:
+    async def test_none_is_allowed_by_default(self, stack: Stack, reader: httpx2.AsyncClient) -> None:
+        for origin in ("https://evil.example", "null", stack.base_url):
+            response = await reader.get("/api/posts", headers={"origin": origin})
+            assert "access-control-allow-origin" not in response.headers
+            response = await reader.options("/api/tasks", headers={"origin": origin, **PREFLIGHT})
+            assert_problem(response, 403, "ORIGIN_NOT_ALLOWED")
+            assert "access-control-allow-origin" not in response.headers
+
+    async def test_only_exactly_those_on_the_list(self) -> None:
+        async with scripted(cors_origins="https://good.example, http://localhost:3000/") as front:
+            for origin in ("https://good.example", "http://localhost:3000"):
+                response = await front.client.options("/api/tasks", headers={"origin": origin, **PREFLIGHT})
+                assert response.status_code == 204
+                assert response.headers["access-control-allow-origin"] == origin
+                assert "authorization" in response.headers["access-control-allow-headers"]
+                assert "access-control-allow-credentials" not in response.headers
+                response = await front.client.get("/api/tasks/x", headers={"origin": origin})
+                assert response.headers["access-control-allow-origin"] == origin  # errors can be read too
+                assert "origin" in response.headers["vary"]
+            for origin in (
+                "https://evil.example",
+                "null",
+                "https://good.example.evil.example",
+                "https://good.example:444",
+                "http://good.example",
+                "https://sub.good.example",
+            ):
+                response = await front.client.options("/api/tasks", headers={"origin": origin, **PREFLIGHT})
+                assert response.status_code == 403
+                assert "access-control-allow-origin" not in response.headers
+                response = await front.client.get("/healthz", headers={"origin": origin})
+                assert "access-control-allow-origin" not in response.headers
+                assert "origin" in response.headers["vary"]
+
+    async def test_a_plain_options_is_no_preflight(self, reader: httpx2.AsyncClient) -> None:
+        assert_problem(await reader.options("/api/tasks"), 405, "METHOD_NOT_ALLOWED")
+
+
+class TestHeaders:
+    async def test_every_answer_is_safe_to_open(self, reader: httpx2.AsyncClient) -> None:
+        for path in ("/", "/hub", "/docs", "/api/posts", "/healthz", "/nothing", "/static/base.css", "/posts/nothing"):
+            headers = (await reader.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"]
+            assert "frame-ancestors 'none'" in headers["content-security-policy"]
+            assert "unsafe-inline" not in headers["content-security-policy"]
+            assert "server" not in headers
+
+    async def test_a_request_id_comes_back(self, reader: httpx2.AsyncClient) -> None:
+        response = await reader.get("/healthz", headers={"x-request-id": "abc-123"})
+        assert response.headers["x-request-id"] == "abc-123"
+        for value in ("two words", "x" * 129, "é"):
+            response = await reader.get("/healthz", headers={"x-request-id": value.encode()})
+            assert response.headers["x-request-id"] not in {value, ""}
+            assert len(response.headers["x-request-id"]) == 36
+
+    async def test_the_token_is_in_no_answer(self, front: Scripted) -> None:
+        secret = EDITOR["authorization"].removeprefix("Bearer ")
+        for path in ("/metrics", "/openapi.json", "/hub", "/docs", "/readyz", "/nothing"):
+            response = await front.client.get(path)
+            assert secret not in response.text + json.dumps(dict(response.headers))

@@ -1,0 +1,220 @@
+"""The desk and the site in a real browser: by mouse, by keyboard, on a phone, and with nothing in the console."""
+
+import contextlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+
+from tests.gateway.conftest import publish
+from tests.stack import Stack
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+SECONDS = 60_000
+
+
+def chromium() -> str:
+    """The browser's path; without one the test skips, unless it must not."""
+    for name in (os.environ.get("CHROMIUM", ""), *NAMES):
+        if name and (path := shutil.which(name)):
+            return path
+    if os.environ.get("CI_REQUIRE_BROWSER") == "1":
+        pytest.fail("no Chromium found, and CI_REQUIRE_BROWSER=1 forbids to skip")
+    pytest.skip("no Chromium found; install one or set CHROMIUM")
+
+
+@dataclass
+class Visit:
+    """A page and what its console said."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    path = chromium()
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield started
+        await started.close()
+
+
+@contextlib.asynccontextmanager
+async def visit(context: BrowserContext) -> AsyncIterator[Visit]:
+    """A page; at the end nothing may have been complained about."""
+    context.set_default_timeout(SECONDS)
+    page = await context.new_page()
+    seen = Visit(page)
+    page.on("console", lambda message: seen.complaints.append(message.text) if message.type in BAD else None)
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    yield seen
+    assert seen.complaints == []
+    await context.close()
+
+
+BAD = {"error", "warning"}
+
+
+def link(stack: Stack) -> str:
+    return f"{stack.base_url}/hub#token={stack.token}"
+
+
+async def compose(page: Page, prompt: str, *, candidates: int = 1) -> None:
+    """Fill the form of a small picture in."""
+    await page.get_by_label("Prompt").fill(prompt)
+    await page.get_by_text("Settings", exact=True).click()
+    await page.locator("#num_inference_steps").fill("40")
+    await page.locator("#candidate_count").fill(str(candidates))
+
+
+class TestDesk:
+    async def test_by_mouse_from_a_prompt_to_the_public_page(self, stack: Stack, browser: Browser) -> None:
+        title = f"A door {uuid.uuid4().hex[:8]}"
+        async with visit(await browser.new_context(viewport={"width": 1280, "height": 900})) as here:
+            page = here.page
+            await page.goto(link(stack))
+            await expect(page.locator("#ideas button").first).to_be_visible(timeout=SECONDS)
+            assert "token" not in page.url  # it moved from the address into the tab
+            await compose(page, "a door in a garden wall", candidates=2)
+            await page.get_by_role("button", name="Generate").click()
+            await expect(page.get_by_role("progressbar")).to_be_visible()
+            await expect(page.locator("#steps")).to_have_text(re.compile(r"step \d+ of 80"), timeout=SECONDS)
+            await expect(page.get_by_role("heading", name="Make it a post")).to_be_visible(timeout=SECONDS)
+            pictures = page.locator(".choices img")
+            await expect(pictures).to_have_count(2)
+            await page.get_by_role("radio", name="Picture 2").check()
+            await page.get_by_label("Title").fill(title)
+            await page.get_by_label("Text", exact=True).fill("It opens **inwards**.\n\n<script>alert(1)</script>")
+            await page.get_by_label("Tags").fill("wood, garden")
+            await page.get_by_role("button", name="Approve").click()
+            read = page.get_by_role("link", name="Read the post")
+            await read.click()
+            await expect(page.get_by_role("heading", level=1)).to_have_text(title)
+            await expect(page.locator(".prose strong")).to_have_text("inwards")
+            await expect(page.locator(".prose")).to_contain_text("<script>alert(1)</script>")
+            shown = await page.locator("figure img").evaluate("image => [image.complete, image.naturalWidth]")
+            assert shown[0]
+            assert shown[1] > 0
+            await page.goto(stack.base_url)
+            await expect(page.get_by_role("link", name=title).first).to_be_visible()
+
+    async def test_by_keyboard_alone(self, stack: Stack, browser: Browser) -> None:
+        async with visit(await browser.new_context()) as here:
+            page = here.page
+            await page.goto(f"{stack.base_url}/hub")
+            await expect(page.get_by_label("Admin token")).to_be_focused()
+            await page.keyboard.type(stack.token)
+            await page.keyboard.press("Enter")
+            await expect(page.locator("#parameters #seed")).to_be_attached(timeout=SECONDS)
+            await page.get_by_label("Prompt").focus()
+            await page.keyboard.type("a gate")
+            await page.keyboard.press("Control+Enter")
+            await expect(page.get_by_role("heading", name="Make it a post")).to_be_visible(timeout=SECONDS)
+            await page.get_by_text("Reject instead").focus()
+            await page.keyboard.press("Enter")
+            await page.keyboard.press("Tab")
+            await page.keyboard.type("too plain")
+            await page.keyboard.press("Tab")
+            await page.keyboard.press("Enter")
+            await expect(page.locator("#easel .state")).to_have_text("rejected", timeout=SECONDS)
+            await expect(page.locator("#easel")).to_be_focused()
+
+    async def test_an_error_stands_next_to_its_field(self, stack: Stack, browser: Browser) -> None:
+        context = await browser.new_context()
+        page = await context.new_page()
+        await page.goto(link(stack))
+        await expect(page.locator("#parameters #seed")).to_be_attached(timeout=SECONDS)
+        await page.get_by_role("button", name="Generate").click()
+        prompt = page.get_by_label("Prompt")
+        await expect(page.locator('[data-error="prompt"]')).to_be_visible()
+        await expect(prompt).to_be_focused()
+        await expect(prompt).to_have_attribute("aria-invalid", "true")
+        assert await prompt.get_attribute("aria-describedby") == "prompt-error"
+        await prompt.fill("a door")
+        await page.get_by_text("Settings", exact=True).click()
+        await page.get_by_label("Seed").fill("seven")
+        await page.get_by_role("button", name="Generate").click()
+        await expect(page.locator('[data-error="seed"]')).to_contain_text("integer")
+        await expect(page.locator('[data-error="prompt"]')).to_be_hidden()
+        await context.close()
+
+    async def test_cancel_and_try_again(self, stack: Stack, browser: Browser) -> None:
+        async with visit(await browser.new_context()) as here:
+            page = here.page
+            await page.goto(link(stack))
+            await expect(page.locator("#parameters #seed")).to_be_attached(timeout=SECONDS)
+            await page.get_by_label("Prompt").fill("a door that takes long")
+            await page.get_by_text("Settings", exact=True).click()
+            await page.locator("#num_inference_steps").fill("80")
+            await page.locator("#candidate_count").fill("4")
+            await page.get_by_role("button", name="Generate").click()
+            await page.get_by_role("button", name="Cancel").click()
+            await page.get_by_role("button", name="Try again").click()
+            await page.get_by_role("button", name="Cancel").click()
+            await expect(page.locator("#easel .state")).to_have_text("cancelled", timeout=SECONDS)
+
+    async def test_a_wrong_token_is_refused_in_words(self, stack: Stack, browser: Browser) -> None:
+        context = await browser.new_context()
+        page = await context.new_page()
+        await page.goto(f"{stack.base_url}/hub#token=wrong-token-of-somebody")
+        await expect(page.get_by_label("Admin token")).to_be_visible()
+        await page.get_by_label("Admin token").fill("wrong again")
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_text("not accepted")).to_be_visible()
+        await expect(page.locator("#desk")).to_be_hidden()
+        await context.close()
+
+
+class TestPages:
+    @pytest.mark.parametrize("width", [360, 390, 768, 1280])
+    async def test_nothing_sticks_out(self, stack: Stack, browser: Browser, editor: object, width: int) -> None:
+        post = await publish(editor, title="W" * 120, content="x" * 300, tags=["t" * 50])  # type: ignore[arg-type]
+        async with visit(await browser.new_context(viewport={"width": width, "height": 800})) as here:
+            for path in ("/", f"/posts/{post['slug']}", "/docs", "/hub", f"/hub#token={stack.token}"):
+                await here.page.goto(stack.base_url + path)
+                if "token" in path:
+                    await expect(here.page.locator("#cards li").first).to_be_visible()
+                wide = await here.page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, f"{path} is {wide} px wide"
+
+    async def test_the_site_works_without_scripts(self, stack: Stack, browser: Browser, editor: object) -> None:
+        post = await publish(editor)  # type: ignore[arg-type]
+        async with visit(await browser.new_context(java_script_enabled=False)) as here:
+            await here.page.goto(stack.base_url)
+            await here.page.get_by_role("link", name=post["title"]).first.click()
+            await expect(here.page.get_by_role("heading", level=1)).to_have_text(post["title"])
+            await here.page.get_by_role("link", name="wood").click()
+            await expect(here.page.get_by_role("link", name=post["title"]).first).to_be_visible()
+
+    async def test_pictures_have_their_size_and_words(self, stack: Stack, browser: Browser, editor: object) -> None:
+        post = await publish(editor)  # type: ignore[arg-type]
+        async with visit(await browser.new_context()) as here:
+            for path in ("/", f"/posts/{post['slug']}"):
+                await here.page.goto(stack.base_url + path)
+                for image in await here.page.locator("img").all():
+                    for attribute in ("width", "height", "alt"):
+                        assert await image.get_attribute(attribute), f"{path}: no {attribute}"
+
+    async def test_nothing_is_fetched_from_elsewhere(self, stack: Stack, browser: Browser) -> None:
+        async with visit(await browser.new_context()) as here:
+            asked: list[str] = []
+            here.page.on("request", lambda request: asked.append(request.url))
+            for path in ("/", "/docs", f"/hub#token={stack.token}"):
+                await here.page.goto(stack.base_url + path)
+            assert asked
+            assert all(url.startswith((stack.base_url, "data:")) for url in asked)

@@ -1,0 +1,217 @@
+"""generate-image: waiting, not waiting, failing, and happening once."""
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+import httpx2
+import pytest
+from frontispiece.posts.v1 import tasks_pb2
+
+from gateway.routes.generate import preference
+from rpc import errors
+from tests.gateway.conftest import SMALL, assert_problem, paint
+from tests.gateway.scripted import TASK_ID, Scripted, event, scripted, task
+from tests.gateway.test_events import until
+
+PATH = "/api/media/generate-image"
+BODY = {"prompt": "a door"}
+LONG = {**SMALL, "num_inference_steps": 80, "candidate_count": 4}
+DONE = tasks_pb2.TASK_STATE_AWAITING_APPROVAL
+
+
+class TestWaiting:
+    async def test_the_picture_is_in_the_answer(self, editor: httpx2.AsyncClient) -> None:
+        body = await paint(editor, seed=5, candidate_count=2, width=264)
+        assert body["state"] == "awaiting_approval"
+        assert (body["width"], body["height"], body["seed"]) == (264, 256, 5)
+        assert body["image_source"] == "sdxl-local"
+        assert [image["seed"] for image in body["images"]] == [5, 6]
+        assert body["image_url"] == body["images"][0]["url"]
+        assert body["queue_position"] is None
+        read = (await editor.get(f"/api/tasks/{body['task_id']}")).json()
+        assert read["images"] == body["images"]
+
+    @pytest.mark.parametrize("prefer", ["respond-async", "RESPOND-ASYNC", "wait=0", "foo, respond-async; bar, wait=0"])
+    async def test_who_prefers_so_does_not_wait(self, editor: httpx2.AsyncClient, prefer: str) -> None:
+        response = await editor.post(PATH, json=LONG, headers={"prefer": prefer})
+        assert response.status_code == 202
+        body = response.json()
+        assert response.headers["location"] == f"/api/tasks/{body['task_id']}"
+        assert response.headers["preference-applied"] in {"respond-async", "wait=0"}
+        assert response.headers["retry-after"]
+        assert (body["image_url"], body["images"]) == (None, [])
+        assert (await editor.get(response.headers["location"])).status_code == 200
+        assert (await editor.post(f"/api/tasks/{body['task_id']}/cancel")).status_code == 200
+
+    async def test_patience_has_an_end(self, editor: httpx2.AsyncClient) -> None:
+        began = time.monotonic()
+        response = await editor.post(PATH, json={**LONG, "width": 512, "height": 512}, headers={"prefer": "wait=1"})
+        assert response.status_code == 202
+        assert 1 <= time.monotonic() - began < 20
+        await editor.post(f"/api/tasks/{response.json()['task_id']}/cancel")
+
+    async def test_a_caller_that_hangs_up_loses_nothing(self, editor: httpx2.AsyncClient) -> None:
+        task_id = str(uuid.uuid4())
+        body = {**SMALL, "num_inference_steps": 20, "task_id": task_id}
+        with pytest.raises(httpx2.ReadTimeout):
+            await editor.post(PATH, json=body, timeout=httpx2.Timeout(10, read=0.3))
+        await until_state(editor, task_id, "awaiting_approval")
+
+    def test_preferences(self) -> None:
+        assert preference("", 55) == (55, "")
+        assert preference("wait=10", 55) == (10, "wait=10")
+        assert preference("wait=100", 55) == (55, "wait=100")
+        assert preference('wait="7"', 55)[0] == 7
+        assert preference("respond-async, wait=5", 55) == (5, "wait=5")  # RFC 7240 4.3: asynchronously after 5 s
+        assert preference("respond-async", 55) == (0, "respond-async")
+        assert preference("return=minimal", 55) == (55, "")
+        assert preference("wait=-1, wait=x", 55) == (55, "")
+
+
+async def until_state(editor: httpx2.AsyncClient, task_id: str, state: str) -> None:
+    """Follow a task to its end, and see which it is."""
+    async with editor.stream("GET", f"/api/tasks/{task_id}/events") as response:
+        assert response.status_code == 200
+        await response.aread()
+    assert (await editor.get(f"/api/tasks/{task_id}")).json()["state"] == state
+
+
+class TestOnce:
+    async def test_the_same_key_and_body_is_the_same_task(self, editor: httpx2.AsyncClient) -> None:
+        headers = {"idempotency-key": str(uuid.uuid4()), "prefer": "respond-async"}
+        answers = await asyncio.gather(*(editor.post(PATH, json=SMALL, headers=headers) for _ in range(50)))
+        assert {answer.status_code for answer in answers} <= {200, 202}
+        assert len({answer.json()["task_id"] for answer in answers}) == 1
+
+    async def test_the_same_key_with_another_body_is_refused(self, editor: httpx2.AsyncClient) -> None:
+        headers = {"idempotency-key": "k" * 255, "prefer": "respond-async"}
+        first = await editor.post(PATH, json=SMALL, headers=headers)
+        assert first.is_success
+        other = await editor.post(PATH, json={**SMALL, "seed": 9}, headers=headers)
+        assert_problem(other, 422, "IDEMPOTENCY_MISMATCH")
+        assert (await editor.post(PATH, json=SMALL, headers=headers)).json()["task_id"] == first.json()["task_id"]
+
+    async def test_the_same_task_id_is_the_same_task(self, editor: httpx2.AsyncClient) -> None:
+        body = {**SMALL, "task_id": str(uuid.uuid4()).upper()}
+        answers = [await editor.post("/api/tasks", json=body) for _ in range(2)]
+        assert [answer.json()["id"] for answer in answers] == [body["task_id"].lower()] * 2
+
+    @pytest.mark.parametrize("key", ["", "k" * 256, "two words", "é"])
+    async def test_what_is_no_key(self, editor: httpx2.AsyncClient, key: str) -> None:
+        response = await editor.post(PATH, json=SMALL, headers={"idempotency-key": key.encode()})
+        document = assert_problem(response, 422, "INVALID_ARGUMENT")
+        assert [error["field"].lower() for error in document["errors"]] == ["idempotency-key"]
+
+    async def test_without_a_key_a_lost_answer_still_makes_one_task(self, front: Scripted) -> None:
+        """The gateway's own retries carry the same request id."""
+        attempts = iter([errors.Unavailable("answer lost"), None])
+
+        def create(request: Any) -> Any:
+            if error := next(attempts):
+                raise error
+            return tasks_pb2.CreateTaskResponse(task=task())
+
+        front.scripts.on("CreateTask", create)
+        assert (await front.client.post("/api/tasks", json=BODY)).status_code == 201
+        sent = [request.request_id for request in front.scripts.sent("CreateTask")]
+        assert len(sent) == 2
+        assert sent[0] == sent[1] != ""
+
+    async def test_what_must_not_happen_twice_is_not_tried_twice(self, front: Scripted) -> None:
+        def refuse(request: Any) -> None:
+            raise errors.Unavailable("answer lost")
+
+        for method, path, body in (
+            ("ApproveTask", f"/api/tasks/{TASK_ID}/approve", {"title": "A door"}),
+            ("RejectTask", f"/api/tasks/{TASK_ID}/reject", {}),
+            ("RetryTask", f"/api/tasks/{TASK_ID}/retry", None),
+            ("CreateAuthor", "/api/authors", {"name": "A. Name"}),
+        ):
+            front.scripts.on(method, refuse)
+            response = await front.client.post(path, json=body)
+            assert_problem(response, 503, "UNAVAILABLE")
+            assert response.headers["retry-after"]
+            assert len(front.scripts.sent(method)) == 1
+
+
+class TestFailing:
+    @pytest.mark.parametrize(
+        ("reason", "status"),
+        [
+            ("INVALID_ARGUMENT", 422),
+            ("FAILED_PRECONDITION", 422),
+            ("GENERATOR_UNAVAILABLE", 502),
+            ("IMAGE_INVALID", 502),
+            ("INTERNAL", 502),
+        ],
+    )
+    async def test_a_failed_task_says_why(self, front: Scripted, reason: str, status: int) -> None:
+        error = tasks_pb2.TaskError(reason=reason, message="the paint ran out")
+        failed = task(tasks_pb2.TASK_STATE_FAILED, last_sequence=2, error=error)
+        front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=failed))
+        document = assert_problem(await front.client.post(PATH, json=BODY), status, reason)
+        assert document["detail"] == "the paint ran out"
+        assert document["task_id"] == TASK_ID
+        assert document["state"] == "failed"
+
+    async def test_stock_photos_without_a_key(self, editor: httpx2.AsyncClient) -> None:
+        response = await editor.post(PATH, json={"prompt": "a door", "use_generation": False})
+        document = assert_problem(response, 422)
+        assert "PEXELS_API_KEY" in document["detail"]
+        assert uuid.UUID(document["task_id"])
+
+    async def test_a_cancelled_task_is_no_picture(self, front: Scripted) -> None:
+        front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
+        cancelled = tasks_pb2.GetTaskResponse(task=task(tasks_pb2.TASK_STATE_CANCELLED, 2))
+        front.scripts.on("GetTask", lambda _: cancelled)
+
+        async def watch(request: Any) -> Any:
+            yield event(2, tasks_pb2.TASK_STATE_CANCELLED, terminal=True)
+
+        front.scripts.on("WatchTask", watch)
+        assert_problem(await front.client.post(PATH, json=BODY), 409, "TASK_CANCELLED")
+
+    async def test_waiting_survives_a_service_that_breaks_off(self, front: Scripted) -> None:
+        front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
+        image = tasks_pb2.TaskImage(url="http://x/media/y.png", image_source="sdxl-local", width=8, height=8, seed=1)
+        done = tasks_pb2.GetTaskResponse(task=task(DONE, 3, images=[image]))
+        front.scripts.on("GetTask", lambda _: done)
+
+        async def watch(request: Any) -> Any:
+            if request.after_sequence == 0:
+                yield event(1, tasks_pb2.TASK_STATE_QUEUED)
+                raise errors.Unavailable("restarting")
+            yield event(3, DONE, terminal=True)
+
+        front.scripts.on("WatchTask", watch)
+        response = await front.client.post(PATH, json=BODY)
+        assert (response.status_code, response.json()["image_url"]) == (200, "http://x/media/y.png")
+        assert [request.after_sequence for request in front.scripts.sent("WatchTask")] == [0, 1]
+
+    async def test_a_full_queue_says_when_to_come_back(self, front: Scripted) -> None:
+        def refuse(request: Any) -> None:
+            raise errors.ResourceExhausted("the queue is full", reason="QUEUE_FULL", retry_after_seconds=6.2)
+
+        front.scripts.on("CreateTask", refuse)
+        response = await front.client.post(PATH, json=BODY)
+        assert_problem(response, 429, "QUEUE_FULL")
+        assert response.headers["retry-after"] == "7"
+
+    async def test_stopping_answers_those_who_wait(self) -> None:
+        async with scripted() as front:
+            front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
+            front.scripts.on("GetTask", lambda _: tasks_pb2.GetTaskResponse(task=task()))
+
+            async def watch(request: Any) -> Any:
+                yield event(1, tasks_pb2.TASK_STATE_QUEUED)
+                await asyncio.Event().wait()
+
+            front.scripts.on("WatchTask", watch)
+            waiting = asyncio.create_task(front.client.post(PATH, json=BODY))
+            await until(lambda: front.scripts.sent("WatchTask"))
+            front.http.stop()
+            response = await asyncio.wait_for(waiting, 5)
+            assert response.status_code == 202
+            assert response.json()["task_id"] == TASK_ID

@@ -1,0 +1,212 @@
+"""Errors: one shape for all of them, one table for the codes, and nothing of the inside in any."""
+
+from typing import Any
+
+import grpc
+import httpx2
+import pytest
+
+from gateway.errors import HTTP_STATUS, from_rpc, rest_name
+from rpc import errors
+from rpc.errors import FieldViolation, RpcError
+from tests.gateway.conftest import assert_problem
+from tests.gateway.scripted import TASK_ID, Scripted, capabilities, scripted
+from tests.gateway.test_events import until
+
+SECRET = "postgres://user:password@10.1.2.3/db"
+
+
+class TestTable:
+    def test_every_code_has_a_status(self) -> None:
+        assert set(HTTP_STATUS) == set(grpc.StatusCode) - {grpc.StatusCode.OK}
+
+    @pytest.mark.parametrize("cls", RpcError.__subclasses__(), ids=lambda cls: cls.__name__)
+    async def test_every_code_is_a_problem(self, front: Scripted, cls: type[RpcError]) -> None:
+        def refuse(request: Any) -> None:
+            raise cls("no", reason="BECAUSE")
+
+        front.scripts.on("GetTask", refuse)
+        response = await front.client.get(f"/api/tasks/{TASK_ID}")
+        assert_problem(response, HTTP_STATUS[cls.code], "BECAUSE")
+        assert ("retry-after" in response.headers) == (response.status_code in (429, 503))
+
+    def test_reasons_can_say_it_more_exactly(self) -> None:
+        assert from_rpc(errors.AlreadyExists("x")).status == 409
+        assert from_rpc(errors.AlreadyExists("x", reason="IDEMPOTENCY_MISMATCH")).status == 422
+        assert from_rpc(errors.FailedPrecondition("x")).status == 409
+        violation = FieldViolation("author_id", "there is no such author")
+        assert from_rpc(errors.FailedPrecondition("x", violations=[violation])).status == 422
+
+    def test_fields_have_their_rest_names(self) -> None:
+        assert rest_name("parameters.prompt") == "prompt"
+        assert rest_name("query") == "q"
+        assert rest_name("tags[2]") == "tags[2]"
+
+    async def test_a_services_words_about_a_field_arrive(self, front: Scripted) -> None:
+        def refuse(request: Any) -> None:
+            raise errors.InvalidArgument.field("parameters.width", "this model paints at most 1024 pixels wide")
+
+        front.scripts.on("CreateTask", refuse)
+        document = assert_problem(await front.client.post("/api/tasks", json={"prompt": "x"}), 422)
+        assert document["errors"] == [{"field": "width", "message": "this model paints at most 1024 pixels wide"}]
+
+
+class TestSecrecy:
+    async def test_a_service_that_breaks_tells_nothing(self, front: Scripted) -> None:
+        def fail(request: Any) -> None:
+            raise RuntimeError(SECRET)
+
+        front.scripts.on("GetTask", fail)
+        document = assert_problem(await front.client.get(f"/api/tasks/{TASK_ID}"), 500, "INTERNAL")
+        assert SECRET not in str(document)
+        assert "reference" in document["detail"]
+
+    async def test_a_bug_of_the_gateway_tells_nothing(
+        self, front: Scripted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(_: object) -> None:
+            raise RuntimeError(SECRET)
+
+        monkeypatch.setattr("gateway.messages.capabilities.capabilities", fail)
+        front.scripts.on("GetCapabilities", lambda _: capabilities())
+        document = assert_problem(await front.client.get("/api/capabilities"), 500, "INTERNAL")
+        assert SECRET not in str(document)
+        assert document["reference"] in document["detail"]
+        logged = [record for record in caplog.records if getattr(record, "reference", "") == document["reference"]]
+        assert len(logged) == 1
+
+    async def test_addresses_of_services_stay_inside(self) -> None:
+        async with scripted(posts_target="127.0.0.1:1", request_seconds=2) as front:
+            document = assert_problem(await front.client.get("/api/posts"), 503, "UNAVAILABLE")
+            assert "127.0.0.1" not in str(document)
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "path", ["/nothing", "/api", "/api/nothing", "/api/posts/a/b/c", "/v1/nothing", "/static/no"]
+    )
+    async def test_what_is_nowhere(self, reader: httpx2.AsyncClient, path: str) -> None:
+        assert_problem(await reader.get(path), 404, "NOT_FOUND")
+
+    async def test_methods_that_an_address_does_not_have(self, editor: httpx2.AsyncClient) -> None:
+        for method, path in (
+            ("PUT", "/api/tasks"),
+            ("DELETE", "/api/tasks"),
+            ("GET", "/api/media/generate-image"),
+            ("POST", "/"),
+            ("POST", "/healthz"),
+            ("POST", f"/api/tasks/{TASK_ID}/events"),
+            ("TRACE", "/api/posts"),
+        ):
+            response = await editor.request(method, path)
+            assert_problem(response, 405, "METHOD_NOT_ALLOWED")
+
+    async def test_a_person_gets_a_page(self, reader: httpx2.AsyncClient) -> None:
+        for path in ("/nothing", "/posts/nothing"):
+            response = await reader.get(path, headers={"accept": "text/html,*/*"})
+            assert response.status_code == 404
+            assert response.headers["content-type"].startswith("text/html")
+            assert response.headers["x-request-id"] in response.text
+        response = await reader.get("/api/nothing", headers={"accept": "text/html"})
+        assert_problem(response, 404)
+
+    async def test_a_page_whose_service_is_away_says_so(self) -> None:
+        async with scripted(posts_target="127.0.0.1:1", request_seconds=2) as front:
+            for path in ("/", "/posts/a-door"):
+                response = await front.client.get(path)
+                assert response.status_code == 503
+                assert response.headers["content-type"].startswith("text/html")
+                assert response.headers["retry-after"]
+                assert response.headers["cache-control"] == "no-store"
+
+
+class TestOperations:
+    async def test_ready_when_all_are(self, reader: httpx2.AsyncClient) -> None:
+        response = await reader.get("/readyz")
+        assert (response.status_code, response.json()) == (200, {"ready": True, "failing": {}})
+
+    async def test_says_which_service_is_away(self) -> None:
+        async with scripted(storage_target="127.0.0.1:1") as front:
+            response = await front.client.get("/readyz")
+            assert response.status_code == 503
+            assert set(response.json()["failing"]) == {"storage"}
+            assert (await front.client.get("/healthz")).status_code == 200
+
+    async def test_a_service_that_drains_is_not_ready_and_comes_back(self, front: Scripted) -> None:
+        assert (await front.client.get("/readyz")).status_code == 200
+        await front.leaf.set_ready(False)
+        response = await front.client.get("/readyz")
+        assert set(response.json()["failing"]) == {"posts", "storage", "generator"}
+        await front.leaf.set_ready(True)
+        async with httpx2.AsyncClient(base_url=front.base_url) as client:
+            while (await client.get("/readyz")).status_code != 200:
+                pass
+
+    async def test_metrics_count_by_route_and_not_by_path(self, front: Scripted) -> None:
+        def refuse(request: Any) -> None:
+            raise errors.NotFound("no")
+
+        front.scripts.on("GetPost", refuse)
+        for number in range(3):
+            await front.client.get(f"/api/posts/post-{number}")
+        await front.client.get("/nothing")
+        await front.client.get("/static/base.css")
+        text = (await front.client.get("/metrics")).text
+        assert 'gateway_requests_total{method="GET",route="/api/posts/{post}",status="404"} 3.0' in text
+        assert 'gateway_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
+        assert 'route="/static/{path:path}",status="200"' in text
+        assert 'gateway_request_seconds_count{method="GET",route="/api/posts/{post}"} 3.0' in text
+        assert "post-1" not in text
+        await until(lambda: "gateway_requests_in_flight 0.0" in front.gateway.metrics.exposition().decode())
+
+
+class TestDocument:
+    async def test_it_is_valid_and_whole(self, reader: httpx2.AsyncClient) -> None:
+        document = (await reader.get("/openapi.json")).json()
+        assert document["openapi"].startswith("3.1")
+        names: set[str] = set()
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                here = f"{method} {path}"
+                assert operation["summary"], here
+                assert operation["operationId"] not in names, here
+                names.add(operation["operationId"])
+                declared = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
+                assert declared == {part[1:-1] for part in path.split("/") if part.startswith("{")}, here
+                for status, answer in operation["responses"].items():
+                    assert answer["description"], here
+                    if status >= "400" and path != "/readyz":
+                        assert list(answer["content"]) == ["application/problem+json"], f"{here} {status}"
+        for reference in set(references(document)):
+            kind, name = reference.removeprefix("#/components/").split("/")
+            assert name in document["components"][kind], reference
+
+    async def test_every_shape_and_its_examples_fit(self, reader: httpx2.AsyncClient) -> None:
+        from gateway.schemas import posts, tasks
+
+        schemas = (await reader.get("/openapi.json")).json()["components"]["schemas"]
+        for schema in schemas.values():
+            assert schema["description"]
+        for example in schemas["NewTask"]["examples"]:
+            tasks.NewTask.model_validate(example)
+        for example in schemas["Approval"]["examples"]:
+            tasks.Approval.model_validate(example)
+        for example in schemas["PostChange"]["examples"]:
+            posts.PostChange.model_validate(example)
+
+    async def test_the_page_of_it_shows_every_address(self, reader: httpx2.AsyncClient) -> None:
+        document = (await reader.get("/openapi.json")).json()
+        page = (await reader.get("/docs")).text
+        for path in document["paths"]:
+            assert f"<code>{path}</code>" in page
+
+
+def references(node: Any) -> Any:
+    """Every $ref in a document."""
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from references(child)
