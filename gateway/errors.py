@@ -44,6 +44,7 @@ HTTP_STATUS: dict[grpc.StatusCode, int] = {
 STATUS_BY_REASON: dict[str, int] = {
     "IDEMPOTENCY_MISMATCH": 422,  # draft-ietf-httpapi-idempotency-key-header: the key was used with another body
     "ETAG_MISMATCH": 412,
+    "TRANSACTION_CONFLICT": 503,
     "DISK_FULL": 507,
 }
 """Reasons that HTTP can say more exactly than their code."""

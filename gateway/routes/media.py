@@ -110,7 +110,7 @@ async def _open(images: Any, key: str, wanted: Range, *, header_only: bool) -> t
 
 
 def _unknown() -> Problem:
-    return Problem(404, "NOT_FOUND", "there is no such image")
+    return Problem(404, "IMAGE_NOT_FOUND", "there is no such image")
 
 
 async def _not_satisfiable(images: Any, key: str) -> Problem:

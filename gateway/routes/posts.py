@@ -90,9 +90,9 @@ async def get_post(
     """One post by slug or id. Without the token a draft is not found."""
     found = await find_post(here, post, include_drafts=is_editor())
     _cache_headers(response)
-    response.headers["etag"] = f'"{found.etag}"'
+    response.headers["etag"] = found.etag
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    if f'"{found.etag}"' in tags:
+    if found.etag in tags:
         return Response(status_code=304, headers=dict(response.headers))
     return messages.post(found, editor=is_editor())
 
@@ -106,7 +106,7 @@ async def find_post(here: Gateway, name: str, *, include_drafts: bool) -> posts_
         except errors.NotFound:
             pass
     if not 0 < len(name) <= 100 or not name.isascii() or not name.isprintable():
-        raise errors.NotFound("there is no such post", reason="NOT_FOUND")
+        raise errors.NotFound("there is no such post", reason="POST_NOT_FOUND")
     return await _get(here, posts_pb2.GetPostRequest(slug=name, include_drafts=include_drafts))
 
 
@@ -115,7 +115,7 @@ async def _get(here: Gateway, request: posts_pb2.GetPostRequest) -> posts_pb2.Po
         return (await here.clients.posts.GetPost(request)).post
     except grpc.aio.AioRpcError as error:
         if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT}:
-            raise errors.NotFound("there is no such post", reason="NOT_FOUND") from None
+            raise errors.NotFound("there is no such post", reason="POST_NOT_FOUND") from None
         raise
 
 
@@ -132,7 +132,7 @@ async def create_post(here: Here, body: schemas.NewPost, request_id: RequestId, 
     """Make a post around an image that is stored already."""
     answer = await here.clients.posts.CreatePost(messages.create_request(body, request_id))
     response.headers["location"] = f"/api/posts/{answer.post.slug}"
-    response.headers["etag"] = f'"{answer.post.etag}"'
+    response.headers["etag"] = answer.post.etag
     return messages.post(answer.post, editor=True)
 
 
@@ -148,14 +148,9 @@ async def update_post(
     if not body.model_fields_set:
         message = "must hold at least one field"
         raise Problem(422, "INVALID_ARGUMENT", f"the body {message}", [FieldError("", message)])
-    etag = "" if if_match.strip() == "*" else if_match.strip().removeprefix("W/").strip('"')
-    try:
-        answer = await here.clients.posts.UpdatePost(messages.update_request(post_id, etag, body))
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.ABORTED and etag:
-            raise Problem(412, "ETAG_MISMATCH", "the post was changed meanwhile; read it again") from None
-        raise
-    response.headers["etag"] = f'"{answer.post.etag}"'
+    etag = "" if if_match.strip() == "*" else if_match.strip().removeprefix("W/")
+    answer = await here.clients.posts.UpdatePost(messages.update_request(post_id, etag, body))
+    response.headers["etag"] = answer.post.etag
     return messages.post(answer.post, editor=True)
 
 

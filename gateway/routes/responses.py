@@ -89,7 +89,7 @@ def _task_id(task_id: Annotated[str, Path(description="The task's id.")]) -> str
 def known_uuid(value: str, thing: str) -> str:
     """`value` in lower case; what is no UUID names nothing: 404."""
     if not is_uuid(value):
-        raise Problem(404, "NOT_FOUND", f"there is no such {thing}")
+        raise Problem(404, f"{thing.upper()}_NOT_FOUND", f"there is no such {thing}")
     return value.lower()
 
 

@@ -63,7 +63,7 @@ class Post(Output):
     create_time: str
     update_time: str
     publish_time: str | None
-    etag: str = Field(description="Changes with every change of the post; send it as If-Match.")
+    etag: str = Field(description="Changes with every change of the post; send it as If-Match, quotes included.")
 
 
 class PostList(Output):

@@ -141,7 +141,7 @@ class TestFailing:
         ("reason", "status"),
         [
             ("INVALID_ARGUMENT", 422),
-            ("FAILED_PRECONDITION", 422),
+            ("STOCK_NOT_FOUND", 422),
             ("GENERATOR_UNAVAILABLE", 502),
             ("IMAGE_INVALID", 502),
             ("INTERNAL", 502),

@@ -58,7 +58,7 @@ class TestReading:
     async def test_what_is_not_there(self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient, name: str) -> None:
         for client in (editor, reader):
             response = await client.get(f"/api/posts/{name}")
-            assert_problem(response, 404, "NOT_FOUND")
+            assert_problem(response, 404, "POST_NOT_FOUND")
 
     async def test_drafts_are_for_editors(self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient) -> None:
         post = await publish(editor, publish=False)
@@ -135,12 +135,12 @@ class TestWriting:
         assert (changed["title"], changed["tags"]) == ("Another door", [])
         assert changed["content"] == post["content"]
         assert changed["etag"] != post["etag"]
-        assert response.headers["etag"] == f'"{changed["etag"]}"'
+        assert response.headers["etag"] == changed["etag"]
         assert (await editor.patch(f"/api/posts/{post['slug']}", json={"content": ""})).json()["content"] == ""
 
     async def test_of_two_editors_the_second_is_told(self, editor: httpx2.AsyncClient) -> None:
         post = await publish(editor)
-        path, seen = f"/api/posts/{post['id']}", {"if-match": f'"{post["etag"]}"'}
+        path, seen = f"/api/posts/{post['id']}", {"if-match": post["etag"]}
         assert (await editor.patch(path, json={"title": "First"}, headers=seen)).status_code == 200
         assert_problem(await editor.patch(path, json={"title": "Second"}, headers=seen), 412, "ETAG_MISMATCH")
         assert (await editor.get(path)).json()["title"] == "First"
@@ -224,10 +224,10 @@ class TestWriting:
                 ("POST", f"/api/posts/{name}/publish", None),
                 ("POST", f"/api/posts/{name}/unpublish", None),
             ):
-                assert_problem(await editor.request(method, path, json=body), 404, "NOT_FOUND")
+                assert_problem(await editor.request(method, path, json=body), 404, "POST_NOT_FOUND")
         for name in (UNKNOWN, "no-such-task", "%2e%2e"):
             for verb, body in (("approve", {"title": "x"}), ("reject", {}), ("cancel", None), ("retry", None)):
-                assert_problem(await editor.post(f"/api/tasks/{name}/{verb}", json=body), 404)
+                assert_problem(await editor.post(f"/api/tasks/{name}/{verb}", json=body), 404, "TASK_NOT_FOUND")
             assert_problem(await editor.get(f"/api/tasks/{name}"), 404)
 
     async def test_names_are_taken_once(self, editor: httpx2.AsyncClient) -> None:

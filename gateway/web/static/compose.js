@@ -55,7 +55,7 @@ function controls(model, models) {
     slider("Height", "height", sides(model.height), " px"),
     slider("Steps", "num_inference_steps", model.num_inference_steps),
     slider("Guidance", "guidance_scale", model.guidance_scale),
-    slider("Pictures to choose from", "candidate_count", { min: 1, max: 4, step: 1, default: 1 }),
+    slider("Pictures", "candidate_count", { min: 1, max: 4, step: 1, default: 1 }),
     field("Seed", el("input", { id: "seed", name: "seed", inputmode: "numeric", placeholder: "any", autocomplete: "off" })),
     select("Scheduler", "scheduler", model.schedulers),
   ];

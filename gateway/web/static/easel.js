@@ -84,6 +84,15 @@ function progress(task) {
   );
   if (task.queue_position !== null) queue.textContent = waiting(task.queue_position);
   let quarter = -1;
+  const frames = new Map();
+
+  // Each candidate keeps its place, whichever of them comes first.
+  function place(index, image) {
+    frames.set(index, image);
+    canvas.classList.remove("waiting");
+    canvas.classList.toggle("several", task.parameters.candidate_count > 1);
+    canvas.replaceChildren(...[...frames.keys()].sort().map((key) => frames.get(key)));
+  }
 
   return {
     state(state, data) {
@@ -113,16 +122,11 @@ function progress(task) {
         queue.textContent = data.queue_position === null ? "" : waiting(data.queue_position);
         eta.textContent = data.eta_seconds === null ? "" : `about ${Math.max(1, Math.round(data.eta_seconds))} s left`;
       } else if (name === "preview") {
-        let image = canvas.querySelector("img");
-        if (!image) {
-          image = el("img", { class: "preview", alt: "Preview of the picture", width, height });
-          canvas.classList.remove("waiting");
-          canvas.replaceChildren(image);
-        }
+        const image = el("img", { class: "preview", alt: "Preview of the picture", width, height });
         image.src = `data:${data.content_type};base64,${data.data}`;
+        place(data.index, image);
       } else if (name === "image") {
-        canvas.classList.remove("waiting");
-        canvas.replaceChildren(picture(task, data.image));
+        place(data.image.index, picture(task, data.image));
       } else if ("state" in data) {
         this.state(data.state, data);
         onChange({ ...task, state: data.state });

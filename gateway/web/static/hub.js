@@ -43,6 +43,7 @@ async function showDesk() {
       easel.show(task);
       shelf.update(task);
       shelf.refresh();
+      byId("easel").scrollIntoView({ block: "nearest" }); // on a phone it is below the form
     });
     await Promise.all([shelf.start(choose), firstCapabilities()]);
   } else {
