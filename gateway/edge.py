@@ -148,8 +148,9 @@ def _limited(receive: Receive, max_bytes: int) -> Receive:
 
 
 def _too_large(max_bytes: int) -> HTTPException:
-    # An HTTPException because FastAPI turns any other exception while reading a body into "400".
-    return HTTPException(413, f"the body must be at most {max_bytes} bytes", {"connection": "close"})
+    # An HTTPException because FastAPI turns any other exception while reading a body into "400". The connection stays
+    # open and the server drops what still comes: closed with unread data it would be reset, and the answer lost.
+    return HTTPException(413, f"the body must be at most {max_bytes} bytes")
 
 
 def _is_json(content_type: str) -> bool:

@@ -134,7 +134,7 @@ class TestResuming:
 
     async def test_cut_at_random_while_it_happens(self, editor: httpx2.AsyncClient) -> None:
         dice = random.Random(7)
-        body = {"prompt": "a door", "num_inference_steps": 30, "candidate_count": 3}
+        body = {"prompt": "a door", "num_inference_steps": 12, "candidate_count": 2}
         task_id = (await editor.post("/api/tasks", json=body)).json()["id"]
         path = f"/api/tasks/{task_id}/events"
         seen: list[int] = []

@@ -54,7 +54,7 @@ class TestWaiting:
 
     async def test_a_caller_that_hangs_up_loses_nothing(self, editor: httpx2.AsyncClient) -> None:
         task_id = str(uuid.uuid4())
-        body = {**SMALL, "num_inference_steps": 20, "task_id": task_id}
+        body = {**SMALL, "num_inference_steps": 8, "task_id": task_id}
         with pytest.raises(httpx2.ReadTimeout):
             await editor.post(PATH, json=body, timeout=httpx2.Timeout(10, read=0.3))
         await until_state(editor, task_id, "awaiting_approval")
