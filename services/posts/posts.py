@@ -8,43 +8,20 @@ import asyncpg
 from rpc import errors
 from services.posts import idempotency, paging, rows, search
 from services.posts.database import Connection, Database
+from services.posts.drafts import (
+    GET,
+    find_author,
+    find_category,
+    image_values,
+    insert_post,
+    not_found,
+    read_post,
+    set_tags,
+    slug_taken,
+)
 from services.posts.models import Draft, FeaturedImage, Post, PostState
-from services.posts.slugs import numbered, slugify
-
-INSERT = """
-INSERT INTO posts (id, slug, state, title, content, author_id, category_id, task_id, created_by, updated_by,
-    publish_time, featured_image_key, featured_image_url, alt_text, image_width, image_height, image_thumbhash,
-    image_source, image_keep_at, search)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, CASE WHEN $3 = 'published' THEN clock_timestamp() END,
-    $10, $11, $12, $13, $14, $15, $16, clock_timestamp(), to_tsvector('simple', $17))
-ON CONFLICT (slug) DO NOTHING
-RETURNING id
-"""
-
-NEXT_NUMBER = """
-SELECT coalesce(max(substring(slug FROM length($1) + 2)::bigint), 1) + 1 FROM posts
-WHERE slug LIKE $1 || '-%' AND substring(slug FROM length($1) + 2) ~ '^[0-9]{1,9}$'
-"""
-
-FIND_AUTHOR = """
-SELECT id FROM authors WHERE $1::uuid IS NULL OR id = $1 ORDER BY create_time, id LIMIT 1
-"""
-
-FIND_CATEGORY = """
-SELECT id FROM categories WHERE $1::uuid IS NULL OR id = $1 ORDER BY create_time, id LIMIT 1
-"""
-
-# In the order of names, so that two posts with the same new tags cannot wait for each other.
-ADD_TAGS = "INSERT INTO tags (name) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT DO NOTHING"
-
-TAG_POST = """
-INSERT INTO post_tags (post_id, tag_id, position)
-SELECT $1, g.id, n.position - 1 FROM unnest($2::text[]) WITH ORDINALITY n (name, position) JOIN tags g USING (name)
-"""
 
 UNTAG_POST = "DELETE FROM post_tags WHERE post_id = $1"
-
-GET = "SELECT * FROM post_records WHERE id = $1"
 
 GET_BY_SLUG = "SELECT * FROM post_records WHERE slug = $1"
 
@@ -180,15 +157,15 @@ class Posts:
 
         async def work(connection: Connection) -> Post:
             if await connection.fetchval(LOCK, post_id) is None:
-                raise _not_found()
-            before = rows.post(await _row(connection, post_id))
+                raise not_found()
+            before = await read_post(connection, post_id)
             if etag and etag != before.etag:
                 raise errors.Aborted(
                     "the post was changed meanwhile", reason="ETAG_MISMATCH", metadata={"etag": before.etag}
                 )
             await connection.execute(KEEP_REVISION, post_id)
             await _apply(connection, before, change, principal)
-            return rows.post(await _row(connection, post_id))
+            return await read_post(connection, post_id)
 
         return await self._database.transaction(work)
 
@@ -203,54 +180,23 @@ class Posts:
     async def delete(self, post_id: uuid.UUID) -> None:
         """Delete a post and its revisions. Raises NotFound."""
         if await self._database.execute(DELETE, post_id) == 0:
-            raise _not_found()
+            raise not_found()
 
     async def _change_state(self, statement: str, principal: str, post_id: uuid.UUID) -> Post:
         async def work(connection: Connection) -> Post:
             await connection.execute(statement, post_id, principal)
-            return rows.post(await _row(connection, post_id))
+            return await read_post(connection, post_id)
 
         return await self._database.transaction(work)
-
-
-async def insert_post(
-    connection: Connection,
-    post_id: uuid.UUID,
-    draft: Draft,
-    image: FeaturedImage,
-    task_id: uuid.UUID | None,
-    principal: str,
-) -> Post:
-    """Make a post in the transaction of `connection`. Raises FailedPrecondition, AlreadyExists (the slug is taken)."""
-    author_id = await _find(connection, FIND_AUTHOR, "author", draft.author_id)
-    category_id = await _find(connection, FIND_CATEGORY, "category", draft.category_id)
-    state = PostState.PUBLISHED if draft.publish else PostState.DRAFT
-    stem = draft.slug or slugify(draft.title, "post")
-    slug = stem
-    words = search.fold(f"{draft.title} {draft.content}")
-    for number in range(8):
-        values = (post_id, slug, state, draft.title, draft.content, author_id, category_id, task_id, principal)
-        if await connection.fetchval(INSERT, *values, *_image_values(image), words) is not None:
-            break
-        if draft.slug:
-            raise _slug_taken(slug)
-        # Others may take the same number at the same moment; after some tries a random ending wins.
-        shorter = stem[:90].rstrip("-")
-        ending = await connection.fetchval(NEXT_NUMBER, shorter) if number < 5 else uuid.uuid4().hex[:8]
-        slug = numbered(shorter, ending)
-    else:
-        raise _slug_taken(stem)
-    await _set_tags(connection, post_id, draft.tags)
-    return rows.post(await _row(connection, post_id))
 
 
 async def _apply(connection: Connection, before: Post, change: Change, principal: str) -> None:
     author_id = before.author.id
     if change.author_id:
-        author_id = await _find(connection, FIND_AUTHOR, "author", change.author_id)
+        author_id = await find_author(connection, change.author_id)
     category_id = before.category.id
     if change.category_id:
-        category_id = await _find(connection, FIND_CATEGORY, "category", change.category_id)
+        category_id = await find_category(connection, change.category_id)
     title = before.title if change.title is None else change.title
     content = before.content if change.content is None else change.content
     picture = change.image or before.featured_image
@@ -258,37 +204,14 @@ async def _apply(connection: Connection, before: Post, change: Change, principal
     words = search.fold(f"{title} {content}")
     slug = change.slug or before.slug
     values = (before.id, slug, title, content, author_id, category_id, principal)
-    image = _image_values(replace(picture, alt_text=alt_text))
+    image = image_values(replace(picture, alt_text=alt_text))
     try:
         await connection.execute(UPDATE, *values, *image, words)
     except asyncpg.UniqueViolationError:
-        raise _slug_taken(slug) from None
+        raise slug_taken(slug) from None
     if change.tags is not None:
         await connection.execute(UNTAG_POST, before.id)
-        await _set_tags(connection, before.id, change.tags)
-
-
-async def _set_tags(connection: Connection, post_id: uuid.UUID, tags: tuple[str, ...]) -> None:
-    if tags:
-        await connection.execute(ADD_TAGS, list(tags))
-        await connection.execute(TAG_POST, post_id, list(tags))
-
-
-async def _find(connection: Connection, statement: str, noun: str, wanted: uuid.UUID | None) -> uuid.UUID:
-    found: uuid.UUID | None = await connection.fetchval(statement, wanted)
-    if found is None:
-        raise errors.FailedPrecondition(
-            f"there is no {noun} {wanted}" if wanted else f"there is no {noun} yet",
-            reason=f"{noun.upper()}_NOT_FOUND",
-        )
-    return found
-
-
-async def _row(connection: Connection, post_id: uuid.UUID) -> asyncpg.Record:
-    row = await connection.fetchrow(GET, post_id)
-    if row is None:
-        raise _not_found()
-    return row
+        await set_tags(connection, before.id, change.tags)
 
 
 async def _made_earlier(connection: Connection, post_id: uuid.UUID) -> Post:
@@ -298,19 +221,7 @@ async def _made_earlier(connection: Connection, post_id: uuid.UUID) -> Post:
     return rows.post(row)
 
 
-def _image_values(image: FeaturedImage) -> tuple[object, ...]:
-    return (image.key, image.url, image.alt_text, image.width, image.height, image.thumbhash, image.image_source)
-
-
 def _visible(row: asyncpg.Record | None, include_drafts: bool) -> Post:
     if row is None or (row["state"] != PostState.PUBLISHED and not include_drafts):
-        raise _not_found()
+        raise not_found()
     return rows.post(row)
-
-
-def _not_found() -> errors.NotFound:
-    return errors.NotFound("there is no such post", reason="POST_NOT_FOUND")
-
-
-def _slug_taken(slug: str) -> errors.AlreadyExists:
-    return errors.AlreadyExists(f"the slug {slug!r} is taken", reason="SLUG_TAKEN", metadata={"slug": slug})

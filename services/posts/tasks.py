@@ -7,8 +7,8 @@ from dataclasses import astuple, replace
 from rpc import errors
 from services.posts import idempotency, paging, rows
 from services.posts.database import Connection, Database
+from services.posts.drafts import insert_post
 from services.posts.models import Draft, FeaturedImage, Parameters, Post, Task, TaskImage, TaskState
-from services.posts.posts import insert_post
 from services.posts.validation import MAX_ALT_TEXT
 
 CREATE = """
