@@ -156,6 +156,13 @@ class StorageClient:
         """Close the connection."""
         await self._channel.close()
 
+    async def check(self) -> None:
+        """Ask whether it answers; what it says of its backend is its own business, as long as it takes images."""
+        try:
+            await self._stub.GetStatus(images_pb2.GetStatusRequest(), timeout=CALL_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise errors.from_call(error) from error
+
     async def store(
         self, request_id: str, request_time: datetime, task_id: str, sha256: str, chunks: Sequence[bytes]
     ) -> StoredImage:

@@ -84,6 +84,10 @@ class Dispatcher:
         """Whether some task waits whose time has come."""
         return await self._queue.has_due()
 
+    async def check_storage(self) -> None:
+        """Raise the RpcError of a storage that does not answer."""
+        await self._storage.check()
+
     async def claim(self) -> Claim | None:
         """The next task, ours now; being stopped meanwhile gives it back."""
         claiming = asyncio.ensure_future(self._queue.claim())
@@ -168,8 +172,9 @@ class _Lane:
         """Claim a task if one is due and the generator answers and has room; whether one was started."""
         if not await self._dispatcher.has_due():
             return False
-        # Asked each time: no attempt is spent on a generator that is gone.
+        # Asked each time: no attempt is spent while a generator or storage is gone.
         capabilities = await self.generator.capabilities()
+        await self._dispatcher.check_storage()
         if self._failures:
             log.info("dispatching again", extra={"target": self.generator.target})
         self._failures = 0

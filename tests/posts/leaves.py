@@ -132,6 +132,8 @@ class ScriptedStorage(images_pb2_grpc.ImageServiceServicer):
     images: dict[str, images_pb2.Image] = field(default_factory=dict)
     headers: list[images_pb2.StoreImageHeader] = field(default_factory=list)
     largest_chunk: int = 0
+    status_calls: int = 0
+    status_error: errors.RpcError | None = None
     keep_error: errors.RpcError | None = None
     kept: asyncio.Event = field(default_factory=asyncio.Event)
     before_answer: Callable[[images_pb2.Image], Any] | None = None
@@ -168,6 +170,12 @@ class ScriptedStorage(images_pb2_grpc.ImageServiceServicer):
             self.before_answer(image)
         self.images[key] = image
         return images_pb2.StoreImageResponse(image=image)
+
+    async def GetStatus(self, request: Any, context: Any) -> images_pb2.GetStatusResponse:
+        self.status_calls += 1
+        if self.status_error:
+            raise self.status_error
+        return images_pb2.GetStatusResponse(backend=self.backend, healthy=True)
 
     async def GetImage(self, request: Any, context: Any) -> AsyncIterator[images_pb2.GetImageResponse]:
         if ".." in request.key:

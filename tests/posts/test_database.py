@@ -82,26 +82,35 @@ async def test_a_conflict_that_does_not_end_is_aborted(database: Database) -> No
     assert tries == 4
 
 
-async def test_a_demoted_server_is_left(database: Database, sql: Any) -> None:
-    assert await database.check()
-    name = await sql.fetchval("SELECT current_database()")
-    pid = await database.fetchval("SELECT pg_backend_pid()")
-    await sql.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    await database.execute("SET default_transaction_read_only = on")  # asyncpg resets it, the expiry is what counts
-    async with database._pool.acquire() as connection:
-        await connection.execute("SET default_transaction_read_only = on")
-        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
-            await connection.execute("DELETE FROM tags")
-    with pytest.raises(errors.Unavailable):
-        with module.translated():
-            raise asyncpg.ReadOnlySQLTransactionError("cannot execute DELETE in a read-only transaction")
-    await database._leave_demoted()
-    with pytest.raises(errors.Unavailable):  # no server that takes writes is found
-        await database.fetchval("SELECT 1")
+async def test_a_demoted_server_is_left_and_found_again(idle: Client, sql: Any) -> None:
+    """As at a failover: the server under the pool's open connections stops taking writes, later it takes them again."""
+    await idle.create()
     await sql.execute("SET default_transaction_read_only = off")
-    await sql.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
-    assert await database.check()
-    assert await database.fetchval("SELECT pg_backend_pid()") != pid
+    await sql.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+    try:
+        await sql.execute("SELECT pg_reload_conf()")
+        while not (reasons := await refusals(idle)):
+            await asyncio.sleep(0.02)
+        assert "DATABASE_READ_ONLY" in reasons or "DATABASE_UNAVAILABLE" in reasons
+        # The demoted connections are left, and no server that takes writes is found.
+        assert await refusals(idle) == ["DATABASE_UNAVAILABLE"]
+        with pytest.raises(errors.Unavailable):
+            await idle.app.database.check()
+    finally:
+        await sql.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        await sql.execute("SELECT pg_reload_conf()")
+    while await refusals(idle):
+        await asyncio.sleep(0.02)
+    assert await idle.app.database.check()
+
+
+async def refusals(idle: Client) -> list[str]:
+    """Why a task cannot be made; empty when it can."""
+    try:
+        await idle.create()
+    except grpc.aio.AioRpcError as error:
+        return [reason(error)]
+    return []
 
 
 async def test_errors_of_ours_are_not_hidden(database: Database) -> None:

@@ -90,6 +90,18 @@ async def test_a_generator_that_is_gone_burns_no_attempt(posts: Client, generato
     assert (await posts.finished(task.id)).attempt_count == 1
 
 
+async def test_a_storage_that_is_gone_burns_no_attempt(
+    posts: Client, generator: ScriptedGenerator, storage: ScriptedStorage
+) -> None:
+    storage.status_error = errors.Unavailable("gone")
+    task = await posts.create()
+    while storage.status_calls < 3:
+        await asyncio.sleep(0.05)
+    assert not generator.requests
+    storage.status_error = None
+    assert (await posts.finished(task.id)).attempt_count == 1
+
+
 async def test_a_silent_generator_is_given_up_though_the_lease_lives(
     start_posts: StartPosts, generator: ScriptedGenerator
 ) -> None:
