@@ -44,7 +44,6 @@ RUN --mount=from=installer,source=/installer,target=/installer \
     --mount=type=cache,id=uv,target=/cache/uv \
     UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
       --python /venv/bin/python --require-hashes -r /requirements.txt
-RUN install -d -o frontispiece -g frontispiece /var/lib/frontispiece/media
 COPY protos/frontispiece/__init__.py frontispiece/
 COPY protos/frontispiece/storage frontispiece/storage
 COPY rpc rpc
