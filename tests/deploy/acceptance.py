@@ -143,6 +143,23 @@ class TestEdge:
         assert anonymous.strip() == "403"
 
 
+async def test_pictures_are_made_and_served_while_the_bucket_is_away(deployment: Deployment) -> None:
+    deployment.compose("stop", "s3")
+    try:
+        async with Editor(deployment) as editor:
+            task = await editor.rest(await editor.create(2))
+        image = task["images"][0]
+        assert image["image_source"] == "sdxl-local"
+        await _same_pictures([task])
+    finally:
+        deployment.compose("start", "s3")
+    async with asyncio.timeout(120), httpx2.AsyncClient(follow_redirects=True) as reader:
+        while "x-cache" not in (response := await reader.get(image["url"])).headers:
+            await asyncio.sleep(1)
+    assert str(response.url) == f"{deployment.cdn_url}/{image['key']}"
+    assert hashlib.sha256(response.content).hexdigest() == image["sha256"]
+
+
 async def test_nothing_is_lost_when_containers_are_killed(deployment: Deployment) -> None:
     async with Editor(deployment) as editor:
         acknowledged: list[str] = []
@@ -204,7 +221,7 @@ async def _posts(editor: Editor) -> list[dict[str, Any]]:
 
 
 async def _same_pictures(tasks: list[dict[str, Any]]) -> None:
-    async with httpx2.AsyncClient() as reader:
+    async with httpx2.AsyncClient(follow_redirects=True) as reader:
         for task in tasks:
             for image in task["images"]:
                 response = await reader.get(image["url"])
