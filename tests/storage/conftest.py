@@ -142,6 +142,7 @@ async def storage(settings: StorageSettings) -> AsyncIterator[Client]:
         running([service], settings) as server,
         open_channel(server.address) as channel,
     ):
+        await channel.channel_ready()  # a connection that is slow on a busy machine would fail the first call
         yield Client(channel)
 
 

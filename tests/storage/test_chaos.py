@@ -11,6 +11,7 @@ from frontispiece.storage.v1 import images_pb2
 from rpc.channel import open_channel
 from tests.s3_server import SeaweedFS
 from tests.storage.conftest import BUCKET, Client
+from tests.storage.folders import files_below
 from tests.storage.processes import StorageProcess
 from tests.storage.samples import padded_to
 
@@ -92,5 +93,4 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path, seed: int) -> None:
     assert stored == back, "each image is in S3, whole, and none twice"
     named = {backend for _, backend in acknowledged.values()}
     assert named == {images_pb2.IMAGE_BACKEND_S3, images_pb2.IMAGE_BACKEND_SPOOL}, "the outage was noticed"
-    left = [path.name for path in (tmp_path / "spool").rglob("*") if path.is_file()]
-    assert left == [".lock"]
+    assert files_below(tmp_path / "spool") == []

@@ -12,12 +12,9 @@ from frontispiece.storage.v1 import images_pb2
 from tests.s3_server import SeaweedFS
 from tests.storage.conftest import Client, messages
 from tests.storage.faults import Fault, FaultyProxy
+from tests.storage.folders import files_below
 from tests.storage.processes import StorageProcess
 from tests.storage.samples import padded_to, picture
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 async def store_until_killed(client: Client, worker: int, acknowledged: dict[str, bytes]) -> None:
@@ -76,7 +73,7 @@ async def test_killed_in_the_middle_of_an_upload(tmp_path: Path) -> None:
         process.kill()
         with pytest.raises(grpc.aio.AioRpcError):
             await call
-    assert files_below(root) == set()
+    assert files_below(root) == []
     async with process.running() as client:
         image = await client.store(data, request_id="half")
         assert (await client.get(image.key))[1] == data

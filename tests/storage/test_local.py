@@ -19,6 +19,7 @@ from rpc import errors
 from services.storage.backends.local import LocalBackend
 from services.storage.models import BackendKind, ByteRange, ImageState, StoredImage
 from tests.storage.conftest import Client, Start, local_settings
+from tests.storage.folders import files_below
 from tests.storage.samples import padded_to, picture
 
 KEY = "generated/1790000000-sample.png"
@@ -35,10 +36,6 @@ def image_of(data: bytes, key: str = KEY) -> StoredImage:
         sha256=hashlib.sha256(data).hexdigest(),
         create_time=datetime.now(UTC),
     )
-
-
-def files_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture

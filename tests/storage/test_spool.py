@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from services.storage.backends.breaker import FAILURES, Breaker
 from tests.s3_server import SeaweedFS
 from tests.storage.conftest import BUCKET, Client, Start, local_settings, s3_settings, storage
 from tests.storage.faults import Fault, FaultyProxy
+from tests.storage.folders import files_below
 from tests.storage.samples import padded_to, picture
 
 SPOOL, S3, LOCAL = images_pb2.IMAGE_BACKEND_SPOOL, images_pb2.IMAGE_BACKEND_S3, images_pb2.IMAGE_BACKEND_LOCAL
@@ -53,12 +55,6 @@ async def refusal(call: Any) -> errors.RpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return errors.from_call(caught.value)
-
-
-def files_below(folder: Path) -> list[str]:
-    return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
-    )
 
 
 class TestOutage:
@@ -299,15 +295,19 @@ class TestLimits:
         assert (await refusal(client.store(fresh_image))).reason == "SPOOL_FULL"
 
     async def test_damaged_bytes_are_neither_moved_nor_removed(
-        self, client: Client, proxy: FaultyProxy, tmp_path: Path, seaweed: SeaweedFS
+        self, behind: dict[str, Any], proxy: FaultyProxy, tmp_path: Path, seaweed: SeaweedFS
     ) -> None:
         await proxy.behave(Fault.RESET)
-        bad, good = await client.store(picture(seed=1)), await client.store(picture(seed=2))
+        async with storage(s3_settings(**behind)) as client:
+            bad = await client.store(picture(seed=1), request_id=str(uuid.uuid4()))
+            good = await client.store(picture(seed=2), request_id=str(uuid.uuid4()))
         spooled = tmp_path / "spool" / bad.key
         spooled.write_bytes(spooled.read_bytes()[:-1] + b"X")
         await proxy.behave(Fault.NONE)
-        await drained(client, 1)
-        assert (await client.get(good.key))[0].image.backend == S3, "one that cannot move does not hold up the others"
+        async with storage(s3_settings(**behind)) as client:
+            await drained(client, 1)
+            assert (await client.get(good.key))[0].image.backend == S3, "the others are not held up"
+            assert (await client.status()).spool_count == 1
         assert spooled.exists()
         found = seaweed.client().list_objects_v2(Bucket=BUCKET, Prefix=bad.key)
         assert "Contents" not in found

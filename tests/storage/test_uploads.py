@@ -21,6 +21,7 @@ from services.storage.formats.base import MAX_IMAGE_BYTES
 from services.storage.models import ImageInfo
 from services.storage.validation import Inspection
 from tests.storage.conftest import Client, Start, local_settings, messages, upload_header
+from tests.storage.folders import files_below
 from tests.storage.samples import PNG_SIGNATURE, chunk, header, noise, padded_to, picture, pixels, png
 
 GOOD = picture(64, 48)
@@ -147,10 +148,6 @@ async def refusal(call: Any) -> errors.RpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return errors.from_call(caught.value)
-
-
-def files_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture
