@@ -139,7 +139,9 @@ class Painter:
         interval = job.request.preview_interval
         if interval and not finished and done - job.last_preview_step >= interval:
             job.last_preview_step = done
-            self._encoder.submit(_send_preview, job, self._engine.preview(_sample(job)))
+            (pixels,) = attempt(lambda some: [self._engine.preview(_sample(job))], [job], self._engine.recover)
+            if not isinstance(pixels, Exception):  # a preview that fails is only not sent
+                self._encoder.submit(_send_preview, job, pixels)
 
     def _decode(self) -> None:
         """Decode some of the finished images of one lane: little enough not to hold up the steps of the others."""

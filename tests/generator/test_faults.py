@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -22,6 +23,7 @@ from services.generator import __main__ as program
 from services.generator.batching import Batcher
 from services.generator.engines.base import CheckpointError, DeviceLost, InvalidImage, OutOfMemory, Sample
 from services.generator.engines.sdxl import SdxlEngine
+from services.generator.failures import attempt
 from services.generator.settings import GeneratorSettings
 from tests.generator.fake import FakeEngine
 from tests.generator.harness import Client, request, sdxl, serve
@@ -65,6 +67,30 @@ class TestOutOfMemory:
         async with serve(engine) as client:
             assert await together(client, engine, 3) == ["", "OUT_OF_MEMORY", ""]
             assert await outcome(client, 5) == ""
+
+    def test_a_real_model_goes_on_piece_by_piece(self, engine: SdxlEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With memory for one row and a small decode only, the image is the same."""
+        (expected,) = engine.open([request()])
+        (sample,) = engine.open([request()])
+        unet = engine.library.get("tiny").unet
+        call = unet._call
+
+        def tight(module: Any, inputs: Any) -> Any:
+            if len(inputs[0]) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return call(module, inputs)
+
+        while expected.steps_done < expected.total_steps:
+            engine.step([expected])
+        with monkeypatch.context() as patch:
+            patch.setattr(unet, "_call", tight)
+            while sample.steps_done < sample.total_steps:
+                assert attempt(lambda some: [engine.step(some)], [sample], engine.recover) == [None]
+        engine.recover()
+        one, other = engine.decode([expected])[0], engine.decode([sample])[0]
+        assert isinstance(one, np.ndarray)
+        assert isinstance(other, np.ndarray)
+        assert np.abs(one.astype(int) - other).max() <= 1
 
 
 class TestBadModel:

@@ -39,7 +39,7 @@ class Source:
         location, _, commit = text.partition("@") if _HUB_ID.fullmatch(text.partition("@")[0]) else (text, "", "")
         if commit and not _COMMIT.fullmatch(commit):
             raise CheckpointError(f"{text}: a revision is a commit of 40 hexadecimal digits, not {commit!r}")
-        return cls(name or (location if _is_hub_id(location) else Path(location).stem), location, commit)
+        return cls(name or _usual_name(location), location, commit)
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,13 @@ def _load_file(path: Path, options: dict[str, Any]) -> Any:
         options["config"] = str(beside)
     options["local_files_only"] = beside.is_dir()
     return StableDiffusionXLPipeline.from_single_file(str(path), add_watermarker=False, **options)
+
+
+def _usual_name(location: str) -> str:
+    path = Path(location)
+    if path.is_file():
+        return path.stem
+    return path.name if path.is_dir() or not _is_hub_id(location) else location
 
 
 def _is_hub_id(text: str) -> bool:

@@ -20,7 +20,7 @@ from services.generator.engines import samplers, schedulers
 from services.generator.engines.base import CheckpointError, DeviceLost, InvalidImage, OutOfMemory, Sample
 from services.generator.engines.checkpoints import Source
 from services.generator.engines.library import Library, LibraryOptions, LoadedModel
-from services.generator.engines.loop import Batch, UnetInputs, signature, unet_rows
+from services.generator.engines.loop import Batch, Unet, UnetInputs, signature, unet_rows
 from services.generator.engines.options import SdxlOptions
 from services.generator.engines.sample import SdxlSample
 from services.generator.engines.vae import stack_latents
@@ -57,6 +57,7 @@ class SdxlEngine:
         )
         self._alive: weakref.WeakSet[SdxlSample] = weakref.WeakSet()
         self._pace = _Pace(self._device)
+        self._short_of_memory = False
 
     @property
     def models(self) -> Sequence[ModelInfo]:
@@ -109,13 +110,19 @@ class SdxlEngine:
         mine = [_own(sample) for sample in samples]
         with _translated(), self._pace:
             model = self._model(mine[0].request)
-            _batch(model, mine).step(mine, model.unet)
+            unet = _in_halves(model.unet) if self._short_of_memory and len(mine) == 1 else model.unet
+            _batch(model, mine).step(mine, unet)
+        self._short_of_memory = False
 
     def decode(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | InvalidImage]:
         """The images of finished samples of one lane."""
         mine = [_own(sample) for sample in samples]
         with _translated():
-            return self._model(mine[0].request).decoder.decode(stack_latents([sample.latents for sample in mine]))
+            decoder = self._model(mine[0].request).decoder
+            in_tiles = self._short_of_memory and len(mine) == 1
+            images = decoder.decode(stack_latents([sample.latents for sample in mine]), in_tiles=in_tiles)
+        self._short_of_memory = False
+        return images
 
     def preview(self, sample: Sample) -> NDArray[np.uint8]:
         """What the model believes the image to be, one pixel for eight."""
@@ -124,7 +131,8 @@ class SdxlEngine:
             return self._model(mine.request).decoder.preview(mine.clean)
 
     def recover(self) -> None:
-        """Give the allocator's cache back."""
+        """Give the allocator's cache back; one image that is tried next, alone, is computed piece by piece."""
+        self._short_of_memory = True
         gc.collect()
         if self._device == "cuda":
             torch.cuda.empty_cache()
@@ -225,6 +233,28 @@ def _batch(model: LoadedModel, samples: Sequence[SdxlSample]) -> Batch:
         return packed
     _, height, width = samples[0].latents.shape
     return Batch(samples, model.unet.rung(unet_rows(samples), height, width), model.pipeline)
+
+
+def _in_halves(unet: Unet) -> Unet:
+    """The UNet on the first half of the rows, then on the second: half the memory, a little more time."""
+
+    def halves(x: Any, timestep: Any, tokens: Any, pooled: Any, time_ids: Any, guidance: Any) -> Any:
+        middle = (len(x) + 1) // 2
+        parts = [
+            unet(
+                x[some],
+                timestep[some],
+                tokens[some],
+                pooled[some],
+                time_ids[some],
+                None if guidance is None else guidance[some],
+            ).clone()
+            for some in (slice(None, middle), slice(middle, None))
+            if len(x[some])
+        ]
+        return torch.cat(parts)
+
+    return halves
 
 
 def _own(sample: Sample) -> SdxlSample:

@@ -25,8 +25,12 @@ class Decoder:
         self._preview_matrix: Tensor | None = None
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> list[Pixels | InvalidImage]:
-        """Images of latents (n, 4, h, w), each (8h, 8w, 3); InvalidImage for one that is no picture."""
+    def decode(self, latents: Tensor, *, in_tiles: bool = False) -> list[Pixels | InvalidImage]:
+        """Images of latents (n, 4, h, w), each (8h, 8w, 3); InvalidImage for one that is no picture.
+
+        `in_tiles` needs less memory for large images; seams may be seen.
+        """
+        self._vae.use_tiling = in_tiles
         images = self._decode(latents)
         flat = images.flatten(1)
         finite = torch.isfinite(flat).all(dim=1)
