@@ -16,7 +16,8 @@ _MARGIN_SECONDS = 0.005
 _OPTIONS: list[tuple[str, Any]] = [
     # Reconnect fast: the default waits a second before the first retry, longer than a rolling restart's step.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Despite its name this bounds one attempt to connect; shorter, and a busy machine never gets a connection.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # Calls last minutes; a dead peer is noticed within 40 s. rpc.server permits these pings.
     ("grpc.keepalive_time_ms", 30_000),
