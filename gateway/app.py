@@ -38,6 +38,7 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
         request_seconds=settings.request_seconds,
+        client_seconds=settings.client_seconds,
     )
     errors.install(app)
     app.add_exception_handler(HTTPException, _http_error)

@@ -1,5 +1,6 @@
 """What happens around every request: id, deadline, token, limits, CORS, headers, metrics, a log line, errors."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable
@@ -44,6 +45,7 @@ class Edge:
         metrics: GatewayMetrics,
         max_body_bytes: int,
         request_seconds: float,
+        client_seconds: float,
     ) -> None:
         """Wrap `app`."""
         self._app = app
@@ -52,6 +54,7 @@ class Edge:
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._request_seconds = request_seconds
+        self._client_seconds = client_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -75,7 +78,7 @@ class Edge:
             if answer is not None:
                 await answer(scope, receive, exchange.send)
                 return
-            await self._app(scope, _limited(receive, self._max_body_bytes), exchange.send)
+            await self._app(scope, _limited(receive, self._max_body_bytes, self._client_seconds), exchange.send)
         except Exception as error:
             problem = from_exception(error)
             if exchange.status:
@@ -131,14 +134,20 @@ class _Exchange:
         await self._send(message)
 
 
-def _limited(receive: Receive, max_bytes: int) -> Receive:
-    """`receive` that raises when the body grows past the limit, whatever its headers announced."""
+def _limited(receive: Receive, max_bytes: int, seconds: float) -> Receive:
+    """`receive` that raises when the body grows past the limit, whatever its headers announced, or stands still."""
     size = 0
+    whole = False
 
     async def limited() -> Message:
-        nonlocal size
-        message = await receive()
+        nonlocal size, whole
+        try:
+            async with asyncio.timeout(None if whole else seconds):  # after the body comes only the client's leaving
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, "the body stopped coming", {"connection": "close"}) from None
         if message["type"] == "http.request":
+            whole = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > max_bytes:
                 raise _too_large(max_bytes)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from gateway.protocol import GatewayProtocol
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,8 @@ def server(app: FastAPI, settings: GatewaySettings) -> GatewayServer:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         lifespan="off",
+        http=functools.partial(GatewayProtocol, head_seconds=settings.client_seconds),  # type: ignore[arg-type]
         ws="none",
-        h11_max_incomplete_event_size=16 * 1024,
+        reset_contextvars=True,  # a pipelined request must not begin with the principal of the one before
     )
     return GatewayServer(config, app.state.gateway.stopping)

@@ -79,6 +79,9 @@ class GatewaySettings(ProcessSettings):
         15.0, gt=0, le=300, description="How often a silent event stream says that it is alive."
     )
     max_event_streams: int = Field(200, ge=1, description="Event streams open at once before 429.")
+    client_seconds: float = Field(
+        10.0, gt=0, le=300, description="How long a client may take to send its headers, and each piece of its body."
+    )
     stalled_seconds: float = Field(
         60.0, ge=1, le=3600, description="How long a client may read nothing before its connection is dropped (Linux)."
     )

@@ -16,6 +16,8 @@ from frontispiece.posts.v1 import tasks_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from rpc import errors
+from rpc.server import running
+from rpc.settings import ServerSettings
 from tests.gateway.conftest import assert_problem, wrong_fields
 from tests.gateway.scripted import EDITOR, TASK_ID, Scripted, event, scripted, task
 
@@ -208,9 +210,6 @@ class TestResuming:
             reading = asyncio.create_task(events(front.client, PATH))
             await first.wait()
             await front.leaf.server.stop(None)
-            from rpc.server import running
-            from rpc.settings import ServerSettings
-
             async with running(front.scripts.services(), ServerSettings(listen=front.leaf.address)):
                 seen = await asyncio.wait_for(reading, 30)
             assert [block["id"] for block in seen] == ["1", "2", "3", "4"]
@@ -297,7 +296,8 @@ class TestLeaving:
     async def test_a_client_that_goes_frees_the_watch(self, front: Scripted) -> None:
         ended = forever(front)
         async with front.client.stream("GET", PATH) as response:
-            await anext(response.aiter_raw())
+            assert response.status_code == 200
+            await until(lambda: front.scripts.sent("WatchTask"))
             assert front.gateway.open_event_streams == 1
         await asyncio.wait_for(ended.wait(), 10)
         await until(lambda: front.gateway.open_event_streams == 0)
