@@ -58,7 +58,7 @@ async def main(chosen: argparse.Namespace) -> int:
     heading = report.circumstances(tools.program)
     for profile, rows in results.items():
         path = report.write(chosen.output, profile, rows, heading)
-        broken += sum(report.verdict(profile, row) != "ok" for row in rows)
+        broken += sum(report.is_broken(profile, row) for row in rows)
         print(f"\n{path.read_text()}\nwritten to {path}", flush=True)
     return 1 if broken else 0
 

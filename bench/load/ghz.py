@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ MISSING = "ghz is not on PATH: go install github.com/bojand/ghz/cmd/ghz@v0.121.0
 
 PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
 """Where bench/ghz/uploads writes the UUID of a call."""
+
+
+_CUT = "code = Canceled desc = grpc: the client connection is closing"
+"""What ghz itself cuts off at the end of an open loop, `duration-stop: wait` or not: no answer of the server's."""
 
 
 class GhzError(RuntimeError):
@@ -39,10 +43,7 @@ class Measurement:
     p99: float
     non_ok_percent: float
     codes: dict[str, int]
-
-    def stored(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
+    cut_off: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,9 @@ def _build_uploads() -> str | None:
 def read(report: dict[str, Any], wanted_rps: float, skipped: int) -> tuple[Measurement, list[dict[str, Any]]]:
     """A report as a measurement. ghz's own average and rps count failures as calls, so rates are made anew."""
     codes = {str(code): int(count) for code, count in (report.get("statusCodeDistribution") or {}).items()}
+    cut = sum(int(count) for text, count in (report.get("errorDistribution") or {}).items() if _CUT in text)
+    if cut:
+        codes["Canceled"] -= cut
     total = sum(codes.values())
     ok = codes.get("OK", 0)
     seconds = report["total"] / 1e9
@@ -127,6 +131,7 @@ def read(report: dict[str, Any], wanted_rps: float, skipped: int) -> tuple[Measu
         p95=round(percentiles.get(95, 0.0), 3),
         p99=round(percentiles.get(99, 0.0), 3),
         non_ok_percent=round(100 * (total - ok) / total, 3) if total else 100.0,
-        codes=codes,
+        codes={code: count for code, count in codes.items() if count},
+        cut_off=cut,
     )
     return measurement, list(report.get("details") or [])

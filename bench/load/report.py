@@ -37,6 +37,8 @@ class Limits:
     max_non_ok_percent: float = 0.0
     min_rate_share: float | None = None
     max_p50_ratio: float | None = None
+    max_cpu_ratio: float | None = None
+    target_p50_ratio: float | None = None
     max_p99_ms: float | None = None
     min_knee_share: float | None = None
     p50_floor_ms: float = 0.0
@@ -44,7 +46,14 @@ class Limits:
 
     def broken_by(self, row: Row) -> list[str]:
         """What the row breaks, in words; nothing when all is well."""
-        return [text for text in (self._failures(row), self._speed(row), self._knee(row), self._memory(row)) if text]
+        found = (self._failures(row), self._speed(row), self._cost(row), self._knee(row), self._memory(row))
+        return [text for text in found if text]
+
+    def missed_by(self, row: Row) -> str:
+        """The target that the row misses without breaking a limit, in words."""
+        ratio = row.p50_ratio
+        missed = ratio is not None and self.target_p50_ratio is not None and ratio > self.target_p50_ratio
+        return f"p50 over the target of {self.target_p50_ratio:g}×" if missed else ""
 
     def _failures(self, row: Row) -> str:
         if not row.ours.count:
@@ -64,6 +73,11 @@ class Limits:
         slow = ratio is not None and self.max_p50_ratio is not None and ratio > self.max_p50_ratio
         return f"p50 {ratio}× > {self.max_p50_ratio}×" if slow and row.ours.p50 > self.p50_floor_ms else ""
 
+    def _cost(self, row: Row) -> str:
+        ratio = row.cpu_ratio
+        costly = ratio is not None and self.max_cpu_ratio is not None and ratio > self.max_cpu_ratio
+        return f"CPU {ratio}× > {self.max_cpu_ratio}×" if costly else ""
+
     def _knee(self, row: Row) -> str:
         share = row.knee_share
         low = share is not None and self.min_knee_share is not None and share < self.min_knee_share
@@ -82,9 +96,15 @@ def limits(profile: str, call: str, path: Path = FOLDER / "thresholds.toml") -> 
     return Limits(**{**content.get("default", {}), **content.get(call, {})})
 
 
+def is_broken(profile: str, row: Row) -> bool:
+    """Whether the row breaks a limit."""
+    return bool(limits(profile, row.call).broken_by(row))
+
+
 def verdict(profile: str, row: Row) -> str:
-    """`ok`, or what the row breaks."""
-    return "; ".join(limits(profile, row.call).broken_by(row)) or "ok"
+    """`ok`, or what the row breaks; a missed target is told and breaks nothing."""
+    found = limits(profile, row.call)
+    return "; ".join(found.broken_by(row)) or ", ".join(text for text in ("ok", found.missed_by(row)) if text)
 
 
 def table(profile: str, rows: Sequence[Row]) -> str:
@@ -168,7 +188,13 @@ def write(folder: Path, profile: str, rows: Sequence[Row], heading: str) -> Path
     path = folder / f"{datetime.now(UTC):%Y-%m-%dT%H%M}-{profile}.md"
     path.write_text(f"# {profile}\n\n{heading}\n\n{table(profile, rows)}\n")
     content: list[dict[str, Any]] = [
-        {**asdict(row), "p50_ratio": row.p50_ratio, "knee_share": row.knee_share, "verdict": verdict(profile, row)}
+        {
+            **asdict(row),
+            "p50_ratio": row.p50_ratio,
+            "cpu_ratio": row.cpu_ratio,
+            "knee_share": row.knee_share,
+            "verdict": verdict(profile, row),
+        }
         for row in rows
     ]
     path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")

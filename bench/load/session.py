@@ -40,6 +40,11 @@ class Row:
         return round(self.ours.p50 / self.noop.p50, 2) if self.noop.p50 and self.ours.p50 else None
 
     @property
+    def cpu_ratio(self) -> float | None:
+        """Our processor time for a call over the no-op's."""
+        return round(self.cpu_ms / self.noop_cpu_ms, 2) if self.cpu_ms and self.noop_cpu_ms else None
+
+    @property
     def knee_share(self) -> float | None:
         """How many calls a second we answer at most, as a share of the no-op."""
         return round(self.knee / self.noop_knee, 3) if self.knee and self.noop_knee else None
