@@ -11,6 +11,7 @@ from services.posts.models import Preview, Progress
 MIN_INTERVAL_SECONDS = 0.2
 MIN_PREVIEW_INTERVAL_SECONDS = 0.5
 MAX_PREVIEW_BYTES = 64 * 1024
+MAX_ETA_SECONDS = 86_400.0
 
 
 @dataclass
@@ -49,8 +50,8 @@ class ProgressMeter:
             candidate.position = None
             candidate.total_steps = min(max(event.total_steps, 1), 10_000)
             candidate.step = max(candidate.step, min(event.step, candidate.total_steps))
-            ends = None if event.eta_seconds is None else time.monotonic() + event.eta_seconds
-            candidate.eta_ends = ends
+            eta = event.eta_seconds
+            candidate.eta_ends = None if eta is None else time.monotonic() + min(max(eta, 0.0), MAX_ETA_SECONDS)
         elif len(event.data) <= MAX_PREVIEW_BYTES and event.content_type in ("image/png", "image/jpeg"):
             self._previews[index] = Preview(index, event.content_type, event.data)
         self._changed.set()

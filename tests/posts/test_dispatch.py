@@ -244,28 +244,41 @@ async def test_two_generators_share_the_work(
     assert min(len(generator.requests), len(second.requests)) > 0
 
 
-async def test_cancel_stops_the_painting_at_once(posts: Client, generator: ScriptedGenerator) -> None:
+async def test_cancel_stops_the_painting_at_once(start_posts: StartPosts, generator: ScriptedGenerator) -> None:
+    """By notification: the next heartbeat is minutes away."""
     generator.gate = asyncio.Event()
-    task = await posts.create()
-    await within(generator.at_gate.wait())
-    cancelled = (await posts.tasks.CancelTask(t.CancelTaskRequest(task_id=task.id))).task
-    assert cancelled.state == t.TASK_STATE_CANCELLED
-    await within(generator.cancelled.wait())
-    events = await posts.events(task.id)
-    assert events[-1].state_change.state == t.TASK_STATE_CANCELLED
-    generator.gate.set()
-    assert (await posts.tasks.RetryTask(t.RetryTaskRequest(task_id=task.id))).task.state == t.TASK_STATE_QUEUED
-    assert (await posts.finished(task.id)).state == t.TASK_STATE_AWAITING_APPROVAL
+    async with start_posts(lease_seconds=600.0) as posts:
+        task = await posts.create()
+        await within(generator.at_gate.wait())
+        cancelled = (await posts.tasks.CancelTask(t.CancelTaskRequest(task_id=task.id))).task
+        assert cancelled.state == t.TASK_STATE_CANCELLED
+        await within(generator.cancelled.wait())
+        events = await posts.events(task.id)
+        assert events[-1].state_change.state == t.TASK_STATE_CANCELLED
+        generator.gate.set()
+        retried = (await posts.tasks.RetryTask(t.RetryTaskRequest(task_id=task.id))).task
+        assert retried.state == t.TASK_STATE_QUEUED
+        assert (await posts.finished(task.id)).state == t.TASK_STATE_AWAITING_APPROVAL
 
 
-async def test_cancel_by_another_process_stops_it_too(
-    start_posts: StartPosts, posts: Client, generator: ScriptedGenerator
-) -> None:
+async def test_cancel_by_another_process_stops_it_too(start_posts: StartPosts, generator: ScriptedGenerator) -> None:
     generator.gate = asyncio.Event()
-    async with start_posts(generator_targets=()) as other:
+    async with start_posts(lease_seconds=600.0), start_posts(generator_targets=()) as other:
         task = await other.create()
         await within(generator.at_gate.wait())
         await other.tasks.CancelTask(t.CancelTaskRequest(task_id=task.id))
+        await within(generator.cancelled.wait())
+
+
+async def test_without_any_notification_the_heartbeat_finds_the_cancel(
+    start_posts: StartPosts, generator: ScriptedGenerator, sql: Any
+) -> None:
+    await sql.execute("ALTER TABLE task_events DISABLE TRIGGER task_events_announce")
+    generator.gate = asyncio.Event()
+    async with start_posts(lease_seconds=3.0) as posts:
+        task = await posts.create()
+        await within(generator.at_gate.wait())
+        await posts.tasks.CancelTask(t.CancelTaskRequest(task_id=task.id))
         await within(generator.cancelled.wait())
 
 
