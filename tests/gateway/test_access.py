@@ -199,6 +199,7 @@ class TestHeaders:
             headers = (await reader.get(path)).headers
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["referrer-policy"]
+            assert headers["cache-control"]
             assert "frame-ancestors 'none'" in headers["content-security-policy"]
             assert "unsafe-inline" not in headers["content-security-policy"]
             assert "server" not in headers

@@ -102,7 +102,7 @@ class TestDesk:
             await expect(page.locator("#ideas button").first).to_be_visible(timeout=SECONDS)
             assert "token" not in page.url  # it moved from the address into the tab
             await compose(page, "a door in a garden wall", candidates=2)
-            await page.get_by_role("button", name="Generate").click()
+            await page.get_by_role("button", name="Generate", exact=True).click()
             await expect(page.get_by_role("progressbar")).to_be_visible()
             await expect(page.get_by_role("heading", name="Make it a post")).to_be_visible(timeout=SECONDS)
             said = await page.evaluate("window.stepsSaid")
@@ -113,7 +113,7 @@ class TestDesk:
             await page.get_by_label("Title").fill(title)
             await page.get_by_label("Text", exact=True).fill("It opens **inwards**.\n\n<script>alert(1)</script>")
             await page.get_by_label("Tags").fill("wood, garden")
-            await page.get_by_role("button", name="Approve").click()
+            await page.get_by_role("button", name="Approve", exact=True).click()
             read = page.get_by_role("link", name="Read the post")
             await read.click()
             await expect(page.get_by_role("heading", level=1)).to_have_text(title)
@@ -151,7 +151,7 @@ class TestDesk:
         page = await context.new_page()
         await page.goto(link(stack))
         await expect(page.locator("#parameters #seed")).to_be_attached(timeout=SECONDS)
-        await page.get_by_role("button", name="Generate").click()
+        await page.get_by_role("button", name="Generate", exact=True).click()
         prompt = page.get_by_label("Prompt")
         await expect(page.locator('[data-error="prompt"]')).to_be_visible()
         await expect(prompt).to_be_focused()
@@ -160,10 +160,32 @@ class TestDesk:
         await prompt.fill("a door")
         await page.get_by_text("Settings", exact=True).click()
         await page.get_by_label("Seed").fill("seven")
-        await page.get_by_role("button", name="Generate").click()
+        await page.get_by_role("button", name="Generate", exact=True).click()
         await expect(page.locator('[data-error="seed"]')).to_contain_text("integer")
         await expect(page.locator('[data-error="prompt"]')).to_be_hidden()
         await context.close()
+
+    async def test_a_draft_is_published_and_taken_back(self, stack: Stack, browser: Browser) -> None:
+        title = f"A gate {uuid.uuid4().hex[:8]}"
+        async with visit(await browser.new_context()) as here:
+            page = here.page
+            await page.goto(link(stack))
+            await expect(page.locator("#parameters #seed")).to_be_attached(timeout=SECONDS)
+            await compose(page, "a gate")
+            await page.get_by_role("button", name="Generate", exact=True).click()
+            await page.get_by_label("Title").fill(title)
+            await page.get_by_label("Publish at once").uncheck()
+            await page.get_by_label("Author", exact=True).select_option("New…")
+            await page.get_by_label("Name of the new author").fill(f"Author of {title}")
+            await page.get_by_role("button", name="Approve", exact=True).click()
+            await page.get_by_role("button", name="Publish", exact=True).click()
+            take_back = page.get_by_role("button", name="Take back", exact=True)
+            await expect(take_back).to_be_focused()
+            await expect(page.get_by_role("link", name="Read the post")).to_be_visible()
+            await take_back.click()
+            await expect(page.get_by_text(f"“{title}” is a draft.")).to_be_visible()
+            response = await page.request.get(f"{stack.base_url}/?q={title.replace(' ', '+')}")
+            assert f"Author of {title}" not in await response.text()
 
     async def test_cancel_and_try_again(self, stack: Stack, browser: Browser) -> None:
         async with visit(await browser.new_context()) as here:
@@ -174,10 +196,10 @@ class TestDesk:
             await page.get_by_text("Settings", exact=True).click()
             await page.locator("#num_inference_steps").fill("80")
             await page.locator("#candidate_count").fill("4")
-            await page.get_by_role("button", name="Generate").click()
-            await page.get_by_role("button", name="Cancel").click()
-            await page.get_by_role("button", name="Try again").click()
-            await page.get_by_role("button", name="Cancel").click()
+            await page.get_by_role("button", name="Generate", exact=True).click()
+            await page.get_by_role("button", name="Cancel", exact=True).click()
+            await page.get_by_role("button", name="Try again", exact=True).click()
+            await page.get_by_role("button", name="Cancel", exact=True).click()
             await expect(page.locator("#easel .state")).to_have_text("cancelled", timeout=SECONDS)
 
     async def test_a_wrong_token_is_refused_in_words(self, stack: Stack, browser: Browser) -> None:
@@ -186,7 +208,7 @@ class TestDesk:
         await page.goto(f"{stack.base_url}/hub#token=wrong-token-of-somebody")
         await expect(page.get_by_label("Admin token")).to_be_visible()
         await page.get_by_label("Admin token").fill("wrong again")
-        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("button", name="Sign in", exact=True).click()
         await expect(page.get_by_text("not accepted")).to_be_visible()
         await expect(page.locator("#desk")).to_be_hidden()
         await context.close()

@@ -159,16 +159,9 @@ async function rest(task, signal) {
     actions.append(retry);
   }
   if (task.state === "approved") {
-    const link = el("a", { class: "button", id: "post-link", hidden: true }, "Read the post");
-    actions.append(link);
     call("GET", `/api/posts/${task.post_id}`).then(
-      (post) => {
-        const draft = post.state === "draft";
-        link.textContent = draft ? "The post is a draft" : "Read the post";
-        if (!draft) link.href = `/posts/${post.slug}`;
-        link.hidden = false;
-      },
-      () => {}, // deleted since
+      (post) => actions.replaceChildren(...postActions(post, actions)),
+      (error) => actions.replaceChildren(error.status === 404 ? "The post was deleted." : error.message),
     );
   }
   body.replaceChildren(...parts, actions);
@@ -181,6 +174,27 @@ async function rest(task, signal) {
     byId("easel").focus();
   });
   if (!signal.aborted) body.append(...made);
+}
+
+/** What can be done with a task's post: read it, and publish it or take it back. */
+function postActions(post, place) {
+  const draft = post.state === "draft";
+  const verb = draft ? "publish" : "unpublish";
+  const change = el("button", { type: "button", class: draft ? "primary" : null }, draft ? "Publish" : "Take back");
+  change.addEventListener("click", async () => {
+    change.disabled = true;
+    try {
+      const after = await call("POST", `/api/posts/${post.id}/${verb}`);
+      place.replaceChildren(...postActions(after, place));
+      place.querySelector("button").focus();
+      announce(`Post ${after.state}.`);
+    } catch (error) {
+      change.disabled = false;
+      change.after(el("p", { class: "wrong", role: "alert" }, error.message));
+    }
+  });
+  if (draft) return [el("span", {}, `“${post.title}” is a draft.`), change];
+  return [el("a", { class: "button", href: `/posts/${post.slug}` }, "Read the post"), change];
 }
 
 function choices(task) {
