@@ -100,12 +100,12 @@ class TestDesk:
             page = here.page
             await page.add_init_script(RECORD_STEPS)
             await page.goto(link(stack))
-            await expect(page.locator("#ideas button").first).to_be_visible(timeout=SECONDS)
+            await expect(page.locator("#ideas button").first).to_be_visible()
             assert "token" not in page.url  # it moved from the address into the tab
             await compose(page, "a door in a garden wall", candidates=2)
             await page.get_by_role("button", name="Generate", exact=True).click()
             await expect(page.get_by_role("progressbar")).to_be_visible()
-            await expect(page.get_by_role("heading", name="Make it a post")).to_be_visible(timeout=SECONDS)
+            await expect(page.get_by_role("heading", name="Make it a post")).to_be_visible()
             said = await page.evaluate("window.stepsSaid")
             assert any(re.fullmatch(r"step \d+ of \d+", words) for words in said), said
             pictures = page.locator(".choices img")
@@ -133,11 +133,11 @@ class TestDesk:
             await expect(page.get_by_label("Admin token")).to_be_focused()
             await page.keyboard.type(stack.token)
             await page.keyboard.press("Enter")
-            await expect(page.locator("#parameters #seed")).to_be_attached(timeout=SECONDS)
+            await expect(page.locator("#parameters #seed")).to_be_attached()
             await page.get_by_label("Prompt").focus()
             await page.keyboard.type("a gate")
             await page.keyboard.press("Control+Enter")
-            await expect(page.get_by_role("heading", name="Make it a post")).to_be_visible(timeout=SECONDS)
+            await expect(page.get_by_role("heading", name="Make it a post")).to_be_visible()
             await page.get_by_text("Reject instead").focus()
             await page.keyboard.press("Enter")
             await page.keyboard.press("Tab")
@@ -151,7 +151,7 @@ class TestDesk:
         context = await browser.new_context()
         page = await context.new_page()
         await page.goto(link(stack))
-        await expect(page.locator("#parameters #seed")).to_be_attached(timeout=SECONDS)
+        await expect(page.locator("#parameters #seed")).to_be_attached()
         await page.get_by_role("button", name="Generate", exact=True).click()
         prompt = page.get_by_label("Prompt")
         await expect(page.locator('[data-error="prompt"]')).to_be_visible()
@@ -171,7 +171,7 @@ class TestDesk:
         async with visit(await browser.new_context()) as here:
             page = here.page
             await page.goto(link(stack))
-            await expect(page.locator("#parameters #seed")).to_be_attached(timeout=SECONDS)
+            await expect(page.locator("#parameters #seed")).to_be_attached()
             await compose(page, "a gate")
             await page.get_by_role("button", name="Generate", exact=True).click()
             await page.get_by_label("Title").fill(title)
@@ -192,7 +192,7 @@ class TestDesk:
         async with visit(await browser.new_context()) as here:
             page = here.page
             await page.goto(link(stack))
-            await expect(page.locator("#parameters #seed")).to_be_attached(timeout=SECONDS)
+            await expect(page.locator("#parameters #seed")).to_be_attached()
             await page.get_by_label("Prompt").fill("a door that takes long")
             await page.get_by_text("Settings", exact=True).click()
             await page.locator("#num_inference_steps").fill("80")
