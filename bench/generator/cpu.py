@@ -75,7 +75,7 @@ class CpuRun:
             for clients, batch, aim in ((1, many[:1], 0.95), (8, many, 1.4)):
                 raw, ours = [], []
                 for _ in range(4 * self.rounds if clients == 1 else self.rounds):
-                    raw.append(_measure_raw(self.stock, batch[:2]))
+                    raw.append(_measure_raw(self.stock, batch[: 1 if clients == 1 else 2]))
                     ours.append(await _measure_service(client, clients, batch))
                 self._compare_with_raw(clients, aim, raw, ours)
 
@@ -83,12 +83,14 @@ class CpuRun:
         who = f"service, {clients} client{'s' * (clients > 1)}, {STEPS} steps"
         reference = f"raw serial pipe(), {len(raw)} turns; aim ≥ {aim}"
         wall = median([cost.wall for cost in raw]) / median([cost.wall for cost in ours])
-        best = min(cost.wall for cost in raw) / min(cost.wall for cost in ours)
+        best = _tenth(raw) / _tenth(ours)
         processor = median([cost.cpu for cost in raw]) / median([cost.cpu for cost in ours])
         rate = 1 / median([cost.wall for cost in ours])
         self.report.add("C1", f"{who}: images a second, medians", rate, "images/s", reference, wall)
-        fastest = 1 / min(cost.wall for cost in ours)
-        self.report.add("C1", f"{who}: images a second, fastest turns", fastest, "images/s", reference, best)
+        fastest = 1 / _tenth(ours)
+        self.report.add(
+            "C1", f"{who}: images a second, fastest tenth of the turns", fastest, "images/s", reference, best
+        )
         seconds = median([cost.cpu for cost in ours])
         self.report.add("C1", f"{who}: CPU seconds an image, client included", seconds, "s", reference, processor)
 
@@ -274,6 +276,11 @@ class CpuRun:
         self.report.add(
             "C9", "resident memory grown over 200 aborts", grown / 2**20, "MiB", "the next request succeeds"
         )
+
+
+def _tenth(costs: list[Cost]) -> float:
+    """The 10th percentile of the time: what it takes when the neighbours are quiet."""
+    return percentile([cost.wall for cost in costs], 10)
 
 
 def _measure_raw(stock: Any, wanted: Any) -> Cost:

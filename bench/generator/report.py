@@ -87,6 +87,22 @@ class Report:
             rows = [{key: _json(value) for key, value in asdict(row).items()} for row in self.rows]
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.write_text(json.dumps({"machine": self.machine, "rows": rows}, indent=1) + "\n")
+            self.file.with_suffix(".md").write_text(self.as_markdown())
+
+    def as_markdown(self) -> str:
+        """The rows as a table for people."""
+        lines = [f"# Generator, {self.machine['device']}", ""]
+        lines += [f"- {name}: {value}" for name, value in self.machine.items()]
+        lines += [
+            "",
+            "| row | what | value | compared with | ratio | TFLOP/s | of the ceiling |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in self.rows:
+            value = f"{row.value} {row.unit}" if math.isfinite(row.value) else ""
+            cells = [row.id, row.what, value, row.reference, row.ratio, row.tflops, row.ceiling_share]
+            lines.append("| " + " | ".join("" if cell is None else str(cell) for cell in cells) + " |")
+        return "\n".join(lines) + "\n"
 
 
 def describe_machine(device: str) -> dict[str, Any]:

@@ -12,12 +12,14 @@ log = logging.getLogger(__name__)
 _LARGEST = {"cpu": 8, "cuda": 16}
 _WORTHWHILE_GAIN = 1.04
 _STEPS = 2
+# A start should take seconds: larger batches than fit into this time are not tried.
+_BUDGET_SECONDS = {"cpu": 3.0, "cuda": 20.0}
 
 
 def measure_batch(engine: Engine, make_request: Callable[[int], ImageRequest]) -> int:
     """The batch beyond which images a second grow by less than 4 %; more would only make everybody wait longer."""
     best, best_rate, table = 1, 0.0, {}
-    size = 1
+    size, begin = 1, time.monotonic()
     while size <= _LARGEST[engine.device]:
         try:
             seconds = _time_step(engine, [make_request(seed) for seed in range(size)])
@@ -29,6 +31,8 @@ def measure_batch(engine: Engine, make_request: Callable[[int], ImageRequest]) -
         if rate > best_rate * _WORTHWHILE_GAIN:
             best, best_rate = size, rate
         size *= 2
+        if time.monotonic() - begin + 2 * (1 + _STEPS) * seconds > _BUDGET_SECONDS[engine.device]:
+            break
     log.info("batch chosen", extra={"images": best, "ms_a_step": table})
     return best
 
