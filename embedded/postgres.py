@@ -19,7 +19,7 @@ import asyncpg
 
 from embedded import binaries
 from embedded.environment import free_port
-from embedded.unprivileged import Identity, child_setup, choose_identity
+from embedded.unprivileged import Identity, choose_identity, launched
 
 log = logging.getLogger(__name__)
 
@@ -157,13 +157,12 @@ class Postgres:
         command = [str(programs / "initdb"), "-D", str(self._data), "-U", USER, "-E", "UTF8", "--no-locale"]
         command += ["--auth=scram-sha-256", f"--pwfile={password}", "--data-checksums"]
         result = subprocess.run(
-            command,
+            launched(command, identity, signal.SIGINT),
             env=_environment(),
             cwd="/",
             capture_output=True,
             text=True,
             check=False,
-            preexec_fn=child_setup(identity, signal.SIGINT),
         )
         if result.returncode != 0:
             shutil.rmtree(self._data, ignore_errors=True)
@@ -205,14 +204,13 @@ class Postgres:
             command += ["-c", f"{name}={value}"]
         with (self._folder / "log").open("ab") as output:
             self._process = subprocess.Popen(
-                command,
+                launched(command, identity, signal.SIGINT),
                 env=_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C in a terminal reaches only us; we stop it in order
-                preexec_fn=child_setup(identity, signal.SIGINT),
             )
         self._await_ready(self._process)
 

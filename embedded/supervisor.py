@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from embedded.unprivileged import Identity, child_setup
+from embedded.unprivileged import Identity, launched
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,10 @@ class Supervised:
     async def _run_once(self) -> int:
         # A session of its own: Ctrl-C in the terminal reaches only us, and we stop the processes in order.
         self._process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *launched(self._command, self._identity, signal.SIGTERM),
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=child_setup(self._identity, signal.SIGTERM),
         )
         self._pid_file.write_text(f"{self._process.pid}\n")
         if self._stopping:  # stop() came while it was being started
@@ -97,11 +96,10 @@ class Supervised:
 async def run_to_end(command: Sequence[str], environment: Mapping[str, str], identity: Identity) -> int:
     """Run a command to its end; its exit code."""
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *launched(command, identity, signal.SIGTERM),
         env=dict(environment),
         stdin=asyncio.subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=child_setup(identity, signal.SIGTERM),
     )
     try:
         return await process.wait()

@@ -7,17 +7,13 @@ PostgreSQL will not run as root. Two ways out, tried in this order:
    below /root, a temporary folder of mode 0700) without any of them being opened to others.
 """
 
-import ctypes
 import os
 import pwd
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-_CLONE_NEWUSER = 0x10000000
-_PR_SET_PDEATHSIG = 1
-_INSIDE_UID = 1000
 
 
 @dataclass(frozen=True)
@@ -65,35 +61,15 @@ def _can_enter(folder: Path, user: pwd.struct_passwd) -> bool:
     return True
 
 
-def child_setup(identity: Identity, death_signal: signal.Signals) -> Callable[[], None]:
-    """What the child runs between fork and exec: take the identity, then get `death_signal` when our process dies.
+def launched(command: Sequence[str], identity: Identity, death_signal: signal.Signals) -> list[str]:
+    """The command that runs `command` under `identity` and sends it `death_signal` when this process dies.
 
-    The order matters: changing the user clears the death signal. macOS has neither; there it does nothing, and the
-    next start finds what the last one left.
+    macOS knows no such signal; there the next start finds what the last one left.
     """
-    parent = os.getpid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    linux = hasattr(libc, "prctl")
-
-    def setup() -> None:
-        if identity.user is not None:
-            os.setgroups([])
-            os.setgid(identity.user.pw_gid)
-            os.setuid(identity.user.pw_uid)
-        elif identity.namespace:
-            _enter_namespace(libc)
-        if linux:
-            libc.prctl(_PR_SET_PDEATHSIG, death_signal)
-            if os.getppid() != parent:  # it died before the line above
-                os._exit(1)
-
-    return setup
-
-
-def _enter_namespace(libc: ctypes.CDLL) -> None:
-    if libc.unshare(_CLONE_NEWUSER) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"PostgreSQL may not run as root and no user namespace can be made: {os.strerror(error)}")
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{_INSIDE_UID} 0 1")
-    Path("/proc/self/gid_map").write_text(f"{_INSIDE_UID} 0 1")
+    user, group = "-1", "-1"
+    if identity.user is not None:
+        user, group = str(identity.user.pw_uid), str(identity.user.pw_gid)
+    elif identity.namespace:
+        user = "namespace"
+    launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py"))]
+    return [*launcher, str(os.getpid()), str(int(death_signal)), user, group, *command]
