@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from rpc.settings import ProcessSettings
+from rpc.settings import ProcessSettings, Target
 
 MIN_TOKEN_LENGTH = 16
 
@@ -51,9 +51,9 @@ class GatewaySettings(ProcessSettings):
         description="Address by which browsers reach the gateway; it begins every link that leaves the system.",
     )
     site_title: str = Field("Frontispiece", min_length=1, max_length=100, description="Name of the public site.")
-    posts_target: str = Field("127.0.0.1:50053", description="Where the posts service answers.")
-    storage_target: str = Field("127.0.0.1:50052", description="Where the storage service answers.")
-    generator_target: str = Field("127.0.0.1:50051", description="Where a generator answers.")
+    posts_target: Target = Field("127.0.0.1:50053", description="Where the posts service answers.")
+    storage_target: Target = Field("127.0.0.1:50052", description="Where the storage service answers.")
+    generator_target: Target = Field("127.0.0.1:50051", description="Where a generator answers.")
     token: Annotated[SecretStr | None, AfterValidator(_long_enough)] = Field(
         None, description="Admin token, at least 16 characters; unset: the one in the token file."
     )

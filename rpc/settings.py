@@ -3,17 +3,31 @@
 import difflib
 import logging
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rpc.logs import LogFormat
 
 log = logging.getLogger(__name__)
+
+
+def _is_target(value: str) -> str:
+    value = value.strip()
+    if not _TARGET.fullmatch(value):
+        raise ValueError("must be host:port, or an address as gRPC takes it, such as dns:///name:port")
+    return value
+
+
+_TARGET = re.compile(r"\S*[^\s:/]:\d{1,5}")
+
+Target = Annotated[str, AfterValidator(_is_target)]
+"""Where another service answers: "host:port", "dns:///name:port" or "ipv4:1.2.3.4:1,1.2.3.5:1"."""
 
 
 class ProcessSettings(BaseSettings):

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from rpc.settings import ProcessSettings, ServerSettings
+from rpc.settings import ProcessSettings, ServerSettings, Target
 
 
 class DatabaseSettings(ProcessSettings):
@@ -37,10 +37,10 @@ class PostsSettings(ServerSettings, DatabaseSettings):
     database_pool_size: int = Field(
         10, ge=2, le=200, description="Most connections for calls; the dispatcher has 4 of its own."
     )
-    generator_targets: Annotated[tuple[str, ...], NoDecode] = Field(
+    generator_targets: Annotated[tuple[Target, ...], NoDecode] = Field(
         ("127.0.0.1:50051",), description="Generators, separated by commas; empty: this process dispatches nothing."
     )
-    storage_target: str = Field("127.0.0.1:50052", description="The storage service.")
+    storage_target: Target = Field("127.0.0.1:50052", description="The storage service.")
     max_attempts: int = Field(5, ge=1, le=100, description="Attempts before a task is FAILED.")
     lease_seconds: float = Field(
         30.0, ge=0.5, le=3600, description="How long a task stays claimed after its dispatcher was last heard of."

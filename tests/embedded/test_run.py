@@ -51,7 +51,7 @@ class TestStart:
         [
             ("GENERATOR_QUEUE_CAPACITY", "-1"),
             ("AWS_CLOUDFRONT_DOMAIN", "not a host/path"),
-            ("POSTS_STORAGE_TARGET", " "),
+            ("POSTS_STORAGE_TARGET", "somewhere"),
         ],
     )
     def test_a_wrong_setting_of_a_process_stops_everything_and_is_named(

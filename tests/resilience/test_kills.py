@@ -31,7 +31,7 @@ class Editor:
         await self._client.aclose()
 
     async def request(self, method: str, path: str, **keywords: Any) -> httpx2.Response:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(240):
             while True:
                 try:
                     response = await self._client.request(method, path, **keywords)
@@ -55,7 +55,7 @@ class Editor:
 
     async def rest(self, task_id: str) -> dict[str, Any]:
         """The task once nothing more happens to it by itself."""
-        async with asyncio.timeout(150):
+        async with asyncio.timeout(400):  # generous: it may share the machine
             while True:
                 task: dict[str, Any] = (await self.request("GET", f"/api/tasks/{task_id}")).json()
                 if task["state"] in RESTING:
@@ -79,7 +79,7 @@ async def _query(stack: Stack, statement: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 async def test_every_acknowledged_task_ends_once(tmp_path: Path) -> None:
     with running(tmp_path / "var") as stack:
         async with Editor(stack) as editor:
@@ -122,7 +122,7 @@ async def test_every_acknowledged_task_ends_once(tmp_path: Path) -> None:
         assert incomplete == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_stop_is_orderly_and_the_next_start_has_everything(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path / "var") as stack:

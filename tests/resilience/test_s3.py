@@ -9,10 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.e2e.test_publishing import paint
 from tests.s3_server import SeaweedFS
 from tests.stack import Stack, running
-
-BODY = {"prompt": "a lighthouse at dusk", "use_generation": True, "num_inference_steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +22,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
 
 async def _paint(stack: Stack) -> dict[str, Any]:
     async with httpx2.AsyncClient(base_url=stack.base_url, headers=stack.authorization, timeout=120) as client:
-        response = await client.post("/api/media/generate-image", json=BODY, headers={"Prefer": "wait=110"})
-        assert response.status_code == 200, response.text
-        body: dict[str, Any] = response.json()
-        return body
+        return await paint(client, num_inference_steps=2)
 
 
 async def _fetch(url: str) -> httpx2.Response:
@@ -34,7 +30,7 @@ async def _fetch(url: str) -> httpx2.Response:
         return await client.get(url)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_objects_are_in_the_bucket_and_an_outage_loses_nothing(s3: SeaweedFS, tmp_path: Path) -> None:
     with running(tmp_path / "var", s3.environment) as stack:
         painted = await _paint(stack)
@@ -60,14 +56,14 @@ async def test_objects_are_in_the_bucket_and_an_outage_loses_nothing(s3: Seaweed
 
         s3.start()
         spooled_key = spooled["images"][0]["key"]
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(240):
             while "Contents" not in s3.client().list_objects_v2(Bucket="images", Prefix=spooled_key):
                 await asyncio.sleep(0.5)
         moved = await _fetch(spooled["image_url"])
         assert moved.content == response.content
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 async def test_with_a_cdn_urls_are_the_cdns(s3: SeaweedFS, tmp_path: Path) -> None:
     variables = {**s3.environment, "AWS_CLOUDFRONT_DOMAIN": "d111111abcdef8.cloudfront.net"}
     with running(tmp_path / "var", variables) as stack:

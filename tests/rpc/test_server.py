@@ -12,12 +12,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from pydantic import TypeAdapter
 
 from rpc import errors
 from rpc.channel import open_channel
 from rpc.health import check
 from rpc.server import running
-from rpc.settings import ServerSettings
+from rpc.settings import ServerSettings, Target
 from tests.rpc.conftest import NAME, Echo, Hop, hop
 
 
@@ -188,3 +189,16 @@ class TestSettings:
         assert result.returncode == 2
         assert variable in result.stderr
         assert "Traceback" not in result.stderr
+
+
+class TestTargets:
+    @pytest.mark.parametrize(
+        "value", ["127.0.0.1:1", "posts:50053", "dns:///posts.internal:443", "ipv4:1.2.3.4:1,1.2.3.5:2", "[::1]:9"]
+    )
+    def test_addresses_are_accepted(self, value: str) -> None:
+        assert TypeAdapter(Target).validate_python(f" {value} ") == value
+
+    @pytest.mark.parametrize("value", ["", " ", "somewhere", "host:", ":80", "host:port", "a b:1"])
+    def test_others_are_not(self, value: str) -> None:
+        with pytest.raises(ValueError, match="host:port"):
+            TypeAdapter(Target).validate_python(value)
