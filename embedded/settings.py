@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from rpc.settings import ProcessSettings
@@ -23,7 +23,7 @@ class RunSettings(ProcessSettings):
     public_base_url: str = Field("", description="Public address of the gateway; empty: its own host and port.")
     database_url: SecretStr = Field(
         SecretStr(""),
-        validation_alias=AliasChoices("POSTS_DATABASE_URL", "database_url"),
+        validation_alias="POSTS_DATABASE_URL",
         description="A running PostgreSQL to use; empty: one is started.",
     )
     postgres_binaries: str = Field(
