@@ -68,8 +68,8 @@ class Session:
         knee = noop_knee = None
         if self._needs_knee(call, profile):
             (phase,) = configs.phases(call, configs.KNEE, self.values)
-            await self._run(phase, self.ours)  # the first calls pay for caches and connections
-            knee = (await self._run(phase, self.ours)).rps
+            # The lower of two: 70 % of a knee that was measured while the neighbours slept is past it when they wake.
+            knee = min([(await self._run(phase, self.ours)).rps for _ in range(2)])
             noop_knee = (await self._run(phase, self.noop)).rps
             self.say(f"{call}: knee at {knee:.0f}/s, the no-op's at {noop_knee:.0f}/s")
         rows = []
