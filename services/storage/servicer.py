@@ -1,5 +1,7 @@
 """storage.v1.ImageService: messages to models and back."""
 
+import asyncio
+import contextlib
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -9,7 +11,7 @@ from typing import Any
 import grpc
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 
-from rpc.errors import FieldViolation, InvalidArgument
+from rpc.errors import FieldViolation, InvalidArgument, RpcError
 from services.storage.health import Health
 from services.storage.images import Images, Reading
 from services.storage.metadata import check_metadata
@@ -22,6 +24,9 @@ SERVICE_NAME = images_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 MAX_CHUNK_BYTES = 1024 * 1024
 SEND_CHUNK_BYTES = 256 * 1024
 MAX_KEYS = 100
+
+DRAIN_BYTES = 8 * 1024 * 1024
+DRAIN_SECONDS = 2.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -54,10 +59,11 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
         self, request_iterator: AsyncIterator[images_pb2.StoreImageRequest], context: Context
     ) -> images_pb2.StoreImageResponse:
         """Store one image."""
-        first = await anext(aiter(request_iterator), None)
-        if first is None or first.WhichOneof("part") != "header":
-            raise InvalidArgument.field("header", "the first message must be the header")
-        stored = await self._images.store(_upload_header(first.header), _chunks(request_iterator))
+        try:
+            stored = await self._images.store(await _first(request_iterator), _chunks(request_iterator))
+        except RpcError:
+            await _drain(request_iterator)
+            raise
         return images_pb2.StoreImageResponse(image=self._image(stored))
 
     async def GetImage(
@@ -131,6 +137,28 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
         )
         message.create_time.FromDatetime(image.create_time)
         return message
+
+
+async def _first(requests: AsyncIterator[images_pb2.StoreImageRequest]) -> UploadHeader:
+    first = await anext(aiter(requests), None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise InvalidArgument.field("header", "the first message must be the header")
+    return _upload_header(first.header)
+
+
+async def _drain(requests: AsyncIterator[images_pb2.StoreImageRequest]) -> None:
+    """Read on for a little after a refusal, so that the caller learns of it.
+
+    A grpc.aio client whose message cannot be sent any more may report INTERNAL "Internal error from Core" in place of
+    the status that the server sent.
+    """
+    left = DRAIN_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for request in requests:
+                left -= len(request.chunk) or 1
+                if left < 0:
+                    return
 
 
 async def _chunks(requests: AsyncIterator[images_pb2.StoreImageRequest]) -> AsyncIterator[bytes]:
