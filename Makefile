@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format protos lock clean load compose-test
+.PHONY: help setup run test lint format protos lock clean train-house evaluate-house load compose-test
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 RUN_EXTRAS := --extra generator --extra storage --extra posts --extra gateway --extra embedded --extra build
 
 lock: $(VENV)/.bootstrap ## Resolve requirements/*.txt anew from pyproject.toml
-	@$(LOCK) pyproject.toml $(RUN_EXTRAS) --extra dev -o requirements/dev.txt
+	@$(LOCK) pyproject.toml $(RUN_EXTRAS) --extra house --extra dev -o requirements/dev.txt
 	@$(LOCK) pyproject.toml $(RUN_EXTRAS) -c requirements/dev.txt -o requirements/run.txt
 	@for extra in generator storage posts gateway; do \
 		$(LOCK) pyproject.toml --extra $$extra -c requirements/dev.txt -o requirements/$$extra.txt || exit 1; done
@@ -51,6 +51,18 @@ load: $(VENV)/.dev ## Load-test a system of its own with ghz (PROFILE="smoke lat
 
 compose-test: $(VENV)/.dev ## Build, use, kill and restart the compose deployment; needs a container engine
 	@$(BIN)/python -m tests.deploy
+
+PRESET ?= cpu
+HOUSE_WORK ?= var/house
+
+train-house: $(VENV)/.dev ## Train the house model (PRESET=cpu or gpu); resumes where it stopped
+	@$(BIN)/python -m models.house.train_vae --work $(HOUSE_WORK) --preset $(PRESET)
+	@$(BIN)/python -m models.house.train_unet --work $(HOUSE_WORK) --preset $(PRESET)
+	@$(BIN)/python -m models.house.export --work $(HOUSE_WORK) --preset $(PRESET) --out $(HOUSE_WORK)/weights
+
+evaluate-house: $(VENV)/.dev ## Judge the model in var/house and draw its contact sheet
+	@$(BIN)/python -m models.house.evaluate --work $(HOUSE_WORK) --preset $(PRESET) --model $(HOUSE_WORK)/weights \
+		--sheet $(HOUSE_WORK)/sheet.png
 
 clean: ## Remove the virtual environment and caches; keeps var/, where tasks, posts and images are
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,110 @@
+"""The parts of the house model, of the classes that `StableDiffusionXLPipeline` loads, in two sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers import AutoencoderDC, EulerDiscreteScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from models.house.latents import CELL_PX, CHANNELS
+from models.house.scenes import FULL, IMAGE_PX, SMALL, Repertoire
+from models.house.tokenizer import TOKENS
+
+TEXT_WIDTH = 128
+_TIME_IDS = 6
+_TIME_WIDTH = 32
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is learned, how large the UNet is, and both trainings: steps, images a step, the highest learning rate."""
+
+    repertoire: Repertoire
+    unet_channels: tuple[int, ...]
+    unet_layers: int
+    unet_steps: int
+    unet_batch: int
+    unet_rate: float
+    vae_steps: int
+    vae_batch: int
+    vae_rate: float
+
+
+PRESETS = {
+    "cpu": Preset(SMALL, (80, 128, 160), 1, 8_000, 16, 8e-4, 3_000, 4, 2.5e-4),
+    "gpu": Preset(FULL, (80, 128, 160), 1, 30_000, 256, 1e-3, 10_000, 32, 4e-4),
+}
+
+
+def unet(preset: Preset) -> Any:
+    """The denoiser: 16×16 latents, attention to the words at 8×8 and 4×4."""
+    return UNet2DConditionModel(
+        sample_size=IMAGE_PX // CELL_PX,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        block_out_channels=preset.unet_channels,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=preset.unet_layers,
+        cross_attention_dim=2 * TEXT_WIDTH,
+        attention_head_dim=tuple(max(1, width // 64) for width in preset.unet_channels),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=_TIME_WIDTH,
+        projection_class_embeddings_input_dim=TEXT_WIDTH + _TIME_IDS * _TIME_WIDTH,
+        use_linear_projection=True,
+        norm_num_groups=16,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def text_encoders(tokenizer: Any) -> tuple[Any, Any]:
+    """Two small CLIP text encoders; SDXL reads the last layer but one of each and the second's pooled sentence."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=3 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=TOKENS,
+        hidden_act="gelu",
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config), CLIPTextModelWithProjection(config)
+
+
+def vae() -> Any:
+    """Sixteen pixels to a latent cell, unfolded by shuffling pixels; the encoder never learns, see `latents.write`."""
+    autoencoder: Any = AutoencoderDC(
+        in_channels=3,
+        latent_channels=CHANNELS,
+        encoder_block_out_channels=(4, 4, 4, 16, 64),
+        encoder_layers_per_block=(1, 1, 1, 1, 1),
+        encoder_qkv_multiscales=((),) * 5,
+        encoder_out_shortcut=False,
+        decoder_block_out_channels=(16, 32, 64, 128, 128),
+        decoder_layers_per_block=(0, 1, 1, 1, 2),
+        decoder_qkv_multiscales=((),) * 5,
+        decoder_in_shortcut=False,
+        scaling_factor=1.0,
+    )
+    # What StableDiffusionXLPipeline asks of the config of its usual AutoencoderKL.
+    autoencoder.register_to_config(block_out_channels=(16, 32, 64, 128, 128), force_upcast=False)
+    return autoencoder
+
+
+def scheduler() -> Any:
+    """Velocity prediction that starts from pure noise, without which plain backgrounds drift towards grey."""
+    return EulerDiscreteScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )

@@ -1,0 +1,127 @@
+"""A training run that stops and resumes at any step: optimiser, running average, rate, checkpoint and log."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.house.architecture import PRESETS, Preset
+
+WARM_UP, COOL_DOWN = 100, 0.3
+_LONGEST_AVERAGE = 0.999
+_LOG_EVERY, _SAVE_EVERY = 25, 100
+SEEDS_APART = 1_000_003
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+class Training(ABC):
+    """The state of one run; subclasses say what the loss is. A step depends on the seed and its number alone."""
+
+    def __init__(self, network: nn.Module, rate: float, seed: int) -> None:
+        self.network, self.rate, self.seed, self.step = network, rate, seed, 0
+        self.average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_follow)
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+
+    @abstractmethod
+    def loss(self, seed: int) -> Tensor:
+        """The loss on the batch of this seed."""
+
+    def advance(self, steps: int) -> float:
+        """Do one step of `steps` in all, which the rate depends on; return the loss."""
+        share = min((self.step + 1) / WARM_UP, (steps - self.step) / (COOL_DOWN * steps), 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * share
+        loss = self.loss(self.seed * SEEDS_APART + self.step)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.network)
+        self.step += 1
+        return loss.item()
+
+    def save(self, path: Path) -> None:
+        """Write everything needed to go on, in one move."""
+        state: dict[str, Any] = {"step": self.step}
+        state |= {name: getattr(self, name).state_dict() for name in ("network", "average", "optimiser")}
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a saved state."""
+        state = torch.load(path, map_location="cpu")
+        self.step = state["step"]
+        for name in ("network", "average", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def load_average(network: nn.Module, checkpoint: Path) -> None:
+    """Give `network` the averaged weights of a checkpoint."""
+    state = torch.load(checkpoint, map_location="cpu")["average"]
+    network.load_state_dict({key.removeprefix("module."): v for key, v in state.items() if key != "n_averaged"})
+
+
+def run(training: Training, steps: int, checkpoint: Path, seconds: float) -> None:
+    """Go on to `steps`, or until `seconds` have passed; log beside the checkpoint, in a file of its name."""
+    if checkpoint.exists():
+        training.load(checkpoint)
+    began, losses = time.monotonic(), list[float]()
+    for _ in range(training.step, steps):
+        losses.append(training.advance(steps))
+        elapsed = time.monotonic() - began
+        if training.step % _LOG_EVERY == 0:
+            loss = sum(losses) / len(losses)
+            with checkpoint.with_suffix(".jsonl").open("a") as log:
+                log.write(json.dumps({"step": training.step, "loss": round(loss, 5), "seconds": round(elapsed)}) + "\n")
+            losses.clear()
+        if training.step % _SAVE_EVERY == 0 or training.step == steps or elapsed > seconds:
+            training.save(checkpoint)
+        if elapsed > seconds:
+            return
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of both trainings."""
+
+    work: Path
+    preset: Preset
+    steps: int | None
+    seconds: float
+    seed: int
+    device: torch.device
+
+    @classmethod
+    def read(cls, description: str | None) -> Options:
+        """Read the command line."""
+        parser = argparse.ArgumentParser(description=description)
+        parser.add_argument("--work", type=Path, default=Path("var/house"), help="checkpoints, sprites and the log")
+        parser.add_argument("--preset", choices=PRESETS, default="cpu")
+        parser.add_argument("--steps", type=int, help="the last step; 0 only prepares the data; default: the preset's")
+        parser.add_argument("--minutes", type=float, default=float("inf"), help="save and stop after so long")
+        parser.add_argument("--seed", type=int, default=7)
+        given = parser.parse_args()
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(given.work, PRESETS[given.preset], given.steps, given.minutes * 60, given.seed, device)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Half precision where it is faster: on a GPU. These CPUs were measured slower with it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def _follow(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
+    """Average over about the last tenth of the run so far, and never over more than the last thousand steps."""
+    keep = min(_LONGEST_AVERAGE, (1 + int(count)) / (10 + int(count)))
+    for mean, now in zip(averaged, current, strict=True):
+        mean.lerp_(now, 1 - keep)
