@@ -12,6 +12,7 @@ from models.house.source import Source
 from models.house.train_unet import UnetTraining
 from models.house.train_vae import DecoderTraining
 from models.house.training import Training
+from services.generator.engines.vae import Decoder
 
 CPU = torch.device("cpu")
 
@@ -100,6 +101,7 @@ class TestExport:
         assert first.shape == (1, 3, 256, 256)
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
+        assert Decoder(pipeline.vae).preview(torch.zeros(latents.CHANNELS, 16, 16)).shape == (16, 16, 3)
         assert floor(pipeline)([]).shape[1:] == (3, 256, 256)
 
     def test_the_shipped_size_stays_under_thirty_megabytes(self, source: Source) -> None:

@@ -62,14 +62,17 @@ class Decoder:
         return images.float()
 
     def _fit_preview(self) -> Tensor:
-        """The (5, 3) matrix that best turns the latents of this VAE, and 1, into colours; fitted, so right for any."""
+        """The matrix (channels + 1, 3) that best turns latents of this VAE, and 1, into colours: fitted, so for any."""
         parameter = next(self._vae.parameters())
         generator = torch.Generator().manual_seed(0)
-        patches = torch.randn((_FITTED_LATENTS, 4, _FITTED_SIZE // 4, _FITTED_SIZE // 4), generator=generator)
+        channels = self._vae.config.latent_channels
+        shape = (_FITTED_LATENTS, channels, _FITTED_SIZE // 4, _FITTED_SIZE // 4)
+        patches = torch.randn(shape, generator=generator)
         latents = torch.nn.functional.interpolate(patches, size=(_FITTED_SIZE, _FITTED_SIZE), mode="nearest")
         images = self._decode(latents.to(parameter.device)).cpu()
         colours = torch.nn.functional.adaptive_avg_pool2d(images, (_FITTED_SIZE, _FITTED_SIZE))
-        features = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1).permute(0, 2, 3, 1).reshape(-1, 5)
+        features = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1)
+        features = features.permute(0, 2, 3, 1).reshape(-1, channels + 1)
         solution = torch.linalg.lstsq(features, colours.permute(0, 2, 3, 1).reshape(-1, 3)).solution
         matrix: Tensor = solution.to(parameter.device)
         return matrix
