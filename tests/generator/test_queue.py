@@ -119,8 +119,10 @@ class TestEnding:
 
     async def test_who_leaves_the_line_makes_room_at_once(self, client: Client, engine: FakeEngine) -> None:
         engine.gate.clear()
-        tasks = [start(client, seed) for seed in range(5)]
-        await busy(client, 5)
+        tasks = []
+        for seed in range(5):  # one after the other: the last is the one that waits
+            tasks.append(start(client, seed))
+            await busy(client, seed + 1)
         tasks[4].cancel()
         await busy(client, 4)
         late = start(client, 7)
