@@ -39,7 +39,11 @@ class FakeSample:
 
 
 class FakeEngine:
-    """`on_step(samples)` may sleep, block or raise; what was done is noted."""
+    """`on_step(samples)` may sleep, block or raise; what was done is noted.
+
+    While `gate` is shut, the step in hand does not end; `stepping` tells that there is one. A test that must see
+    something before it is over shuts the gate: how long a number of steps takes is nobody's promise on a busy machine.
+    """
 
     def __init__(self, *, slots: int = 2, on_step: Callable[[Sequence[Sample]], None] | None = None) -> None:
         self.models = [MODEL]
@@ -52,6 +56,7 @@ class FakeEngine:
         self.recovered = 0
         self.gate = threading.Event()
         self.gate.set()
+        self.stepping = threading.Event()
 
     def warm_up(self) -> int:
         return self.slots
@@ -59,11 +64,17 @@ class FakeEngine:
     def lane(self, request: ImageRequest) -> Hashable:
         return (request.height, request.width)
 
+    def prepare(
+        self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
+    ) -> Sequence[bool]:
+        return [True] * len(waiting)
+
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
         self.opened += [request.seed for request in requests]
         return [FakeSample(request) for request in requests]
 
     def step(self, samples: Sequence[Sample]) -> None:
+        self.stepping.set()
         self.gate.wait(30)
         self.on_step(samples)
         time.sleep(0.001)

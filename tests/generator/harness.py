@@ -1,7 +1,7 @@
 """What the tests of the generator share: engines, requests, a real client of a real server."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,9 @@ class Client:
     batcher: Batcher
     server: Any
 
-    async def generate(self, timeout: float = 60, **fields: Any) -> Reply:
-        reply = Reply()
+    async def generate(self, timeout: float = 60, reply: Reply | None = None, **fields: Any) -> Reply:
+        """Read to the end; a `reply` that is given can be looked into meanwhile."""
+        reply = Reply() if reply is None else reply
         async for response in self.stub.Generate(pb.GenerateRequest(**fields), timeout=timeout):
             reply.responses.append(response)
         return reply
@@ -86,9 +87,17 @@ class Client:
         return await self.stub.GetCapabilities(pb.GetCapabilitiesRequest(), timeout=10)
 
     async def until(self, condition: Any, timeout: float = 30) -> None:
+        """Wait for something that the capabilities show and that stays so until the test goes on."""
         async with asyncio.timeout(timeout):
             while not condition(await self.capabilities()):
                 await asyncio.sleep(0.01)
+
+
+async def eventually(condition: Callable[[], bool], timeout: float = 30) -> None:
+    """Wait for something that stays so until the test goes on."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 class serve:  # reads as a function

@@ -1,6 +1,7 @@
 """Who waits, who is turned away, who is served next, and what ends a request."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 
 import grpc
@@ -9,7 +10,7 @@ from frontispiece.generator.v1 import generator_pb2 as pb
 
 from rpc import errors
 from tests.generator.fake import FakeEngine
-from tests.generator.harness import Client, Reply, serve
+from tests.generator.harness import Client, Reply, eventually, serve
 
 
 @pytest.fixture
@@ -51,15 +52,16 @@ class TestWaiting:
 
     async def test_positions_are_told_and_only_fall(self, client: Client, engine: FakeEngine) -> None:
         engine.gate.clear()
-        tasks = []
-        for seed in range(5):
-            tasks.append(start(client, seed))
+        tasks, replies = [], [Reply() for _ in range(5)]
+        for seed, reply in enumerate(replies):
+            tasks.append(start(client, seed, reply=reply))
             await busy(client, seed + 1)
         load = await client.capabilities()
         assert (load.free_slot_count, load.queue_length, load.queue_capacity) == (0, 3, 3)
-        await asyncio.sleep(0.05)  # lets each reader read its place in the line before it moves
+        await eventually(lambda: all(reply.all("queued") for reply in replies[2:]))  # before the line moves
         engine.gate.set()
-        positions = [[queued.position for queued in (await task).all("queued")] for task in tasks]
+        await asyncio.gather(*tasks)
+        positions = [[queued.position for queued in reply.all("queued")] for reply in replies]
         assert positions[0] == positions[1] == []
         assert [line[0] for line in positions[2:]] == [0, 1, 2]
         assert all(line == sorted(set(line), reverse=True) for line in positions)
@@ -77,38 +79,46 @@ class TestWaiting:
 
 class TestSharing:
     async def test_a_request_joins_those_on_their_way(self, client: Client, engine: FakeEngine) -> None:
-        first = start(client, 1, num_inference_steps=200)
-        await busy(client, 1)
+        engine.gate.clear()
+        first = start(client, 1, num_inference_steps=50)
+        await eventually(engine.stepping.is_set)
         second = start(client, 2, num_inference_steps=3)
-        assert (await second).image.batch_size == 2
-        assert not first.done()
-        assert (await first).image.batch_size == 2
+        await busy(client, 2)
+        engine.gate.set()
+        assert (await second).image.batch_size == (await first).image.batch_size == 2
+        assert engine.stepped[0] == [1]
+        assert engine.stepped.count([1, 2]) == 3
+        assert engine.decoded == [2, 1]
 
     async def test_sizes_take_turns(self, client: Client, engine: FakeEngine) -> None:
         engine.gate.clear()
-        tasks = [start(client, 1, num_inference_steps=50), start(client, 2, width=128, num_inference_steps=50)]
+        tasks = [start(client, 1, num_inference_steps=200)]
+        await eventually(engine.stepping.is_set)  # the wait at the gate is time that the first has had
+        tasks.append(start(client, 2, width=128, num_inference_steps=200))
         await busy(client, 2)
         engine.gate.set()
         await asyncio.gather(*tasks)
-        both = engine.stepped[2:80]
-        share = sum(seeds == [1] for seeds in both) / len(both)
         assert all(len(seeds) == 1 for seeds in engine.stepped)
-        assert 0.25 < share < 0.75
+        turns = sum(one != other for one, other in itertools.pairwise(engine.stepped))
+        assert turns > 10  # one after the other would be one turn; equal shares of time are some hundreds
 
 
 class TestEnding:
     async def test_cancel_ends_the_work_within_one_step_and_never_decodes(
         self, client: Client, engine: FakeEngine
     ) -> None:
-        call = client.stub.Generate(pb.GenerateRequest(prompt="a", seed=1, num_inference_steps=1000), timeout=60)
+        engine.gate.clear()
+        gone = start(client, 1, num_inference_steps=1000)
         mate = start(client, 2, num_inference_steps=300)
-        await anext(aiter(call))
-        call.cancel()
-        await client.until(lambda now: now.free_slot_count == 1)
-        after = len(engine.stepped)
+        await busy(client, 2)
+        await eventually(engine.stepping.is_set)
+        gone.cancel()
+        await eventually(lambda: len(client.server.interceptor.running) == 1)
+        engine.gate.set()
         assert (await mate).image.seed == 2
-        assert all(1 not in seeds for seeds in engine.stepped[after:])
+        assert all(1 not in seeds for seeds in engine.stepped[1:])
         assert engine.decoded == [2]
+        await client.until(lambda now: now.free_slot_count == 2)
 
     async def test_a_deadline_is_a_cancel(self, client: Client, engine: FakeEngine) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
