@@ -1,7 +1,11 @@
-"""The line that requests wait in: first come, first served, bounded; shared by the event loop and the engine thread."""
+"""The line that requests wait in: first come, first served, bounded; shared by the event loop and the engine thread.
+
+One that could not start yet, because its model is still being loaded, keeps its place and lets others pass.
+"""
 
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rpc.errors import ResourceExhausted, Unavailable
@@ -9,14 +13,18 @@ from services.generator.engines.base import Sample
 from services.generator.mailbox import Mailbox
 from services.generator.models import ImageRequest, Load, Queued
 
+Ready = Callable[[Sequence[ImageRequest]], Sequence[bool]]
+"""Tells of requests that wait, in their order, which could start now. Called on the engine thread, without the lock."""
+
 
 @dataclass(eq=False)
 class Job:
-    """One request on its way through the generator."""
+    """One request on its way through the generator; `held` while it waits for its model and not for a slot."""
 
     request: ImageRequest
     mailbox: Mailbox
     cancelled: bool = False
+    held: bool = False
     position: int = -1
     sample: Sample | None = None
     batch_size: int = 0
@@ -35,6 +43,8 @@ class Line:
     _waiting: deque[Job] = field(default_factory=deque)
     _admitted: int = 0
     _stopping: bool = False
+    _changes: int = 0
+    _seen: int = 0
     _wake: threading.Condition = field(default_factory=threading.Condition)
 
     def enter(self, job: Job) -> None:
@@ -51,7 +61,7 @@ class Line:
                 )
             self._waiting.append(job)
             job.position = before - self.slots
-            self._wake.notify()
+            self._changed()
         if job.position >= 0:
             job.mailbox.put(Queued(job.position))
 
@@ -62,32 +72,46 @@ class Line:
                 self._waiting.remove(job)
                 self._renumber()
 
-    def admit(self) -> list[Job]:
-        """The jobs that may start now."""
+    def admit(self, ready: Ready) -> list[Job]:
+        """The jobs that may start now: the first that are ready, as many as there are free slots."""
+        with self._wake:
+            self._seen = self._changes
+            waiting = list(self._waiting) if self._admitted < self.slots else []
+        if not waiting:
+            return []
+        verdicts = ready([job.request for job in waiting])
         admitted = []
         with self._wake:
-            while self._waiting and self._admitted < self.slots:
-                admitted.append(self._waiting.popleft())
-                self._admitted += 1
-            if admitted:
-                self._renumber()
+            # By now some of them may have left.
+            for job, is_ready in zip(waiting, verdicts, strict=True):
+                job.held = not is_ready
+                if is_ready and self._admitted < self.slots and job in self._waiting:
+                    self._waiting.remove(job)
+                    self._admitted += 1
+                    admitted.append(job)
+            self._renumber()
         return admitted
 
     def release(self) -> None:
         """An admitted job is through, one way or another."""
         with self._wake:
             self._admitted -= 1
+            self._changed()
 
     def note_duration(self, seconds: float) -> None:
         """Learn how long an image takes, to tell who is turned away when to come again."""
         self._seconds_per_image += 0.2 * (seconds - self._seconds_per_image)
 
     def wait(self) -> bool:
-        """Sleep until somebody waits; False when it is time to end the thread."""
+        """Sleep until something is other than at the last `admit`; False when it is time to end the thread."""
         with self._wake:
-            while not (self._waiting or self._stopping):
-                self._wake.wait()
+            self._wake.wait_for(lambda: self._changes != self._seen)
             return not self._stopping
+
+    def wake(self) -> None:
+        """Somebody who was not ready may be so now. May be called from any thread."""
+        with self._wake:
+            self._changed()
 
     @property
     def stopping(self) -> bool:
@@ -99,22 +123,28 @@ class Line:
         with self._wake:
             self._stopping = True
             left, self._waiting = list(self._waiting), deque()
-            self._wake.notify()
+            self._changed()
         return left
 
     def load(self) -> Load:
         """How busy the generator is."""
         with self._wake:
-            unfinished = len(self._waiting) + self._admitted
+            held = sum(job.held for job in self._waiting)
+            unfinished = len(self._waiting) - held + self._admitted
         return Load(
             slot_count=self.slots,
             free_slot_count=max(0, self.slots - unfinished),
-            queue_length=max(0, unfinished - self.slots),
+            queue_length=max(0, unfinished - self.slots) + held,
             queue_capacity=self.capacity,
         )
 
+    def _changed(self) -> None:
+        self._changes += 1
+        self._wake.notify()
+
     def _renumber(self) -> None:
         for position, job in enumerate(self._waiting):
-            if position < job.position:
+            told = job.position >= 0
+            if (told and position < job.position) or (not told and job.held):
                 job.position = position
                 job.mailbox.put(Queued(position))

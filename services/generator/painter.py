@@ -14,7 +14,7 @@ from services.generator import encoding
 from services.generator.engines.base import Engine, InvalidImage, Sample
 from services.generator.failures import attempt, image_invalid
 from services.generator.line import Job, Line
-from services.generator.models import Image, ImageSource, Painting, Preview, Progress
+from services.generator.models import Image, ImageRequest, ImageSource, Painting, Preview, Progress
 
 PROGRESS_INTERVAL_SECONDS = 0.1
 
@@ -85,7 +85,7 @@ class Painter:
 
     def _admit(self) -> None:
         arrivals: dict[Hashable, list[Job]] = {}
-        for job in self._line.admit():
+        for job in self._line.admit(self._ready):
             if job.cancelled:
                 self._release(job)
                 continue
@@ -101,6 +101,9 @@ class Painter:
                     joining.append(job)
             if joining:
                 self._lane(key).jobs += joining
+
+    def _ready(self, waiting: Sequence[ImageRequest]) -> Sequence[bool]:
+        return self._engine.prepare(waiting, [job.request for job in self.jobs()], self._line.wake)
 
     def _lane(self, key: Hashable) -> Lane:
         if key not in self._lanes:

@@ -1,6 +1,6 @@
 """What the batching core asks of an engine; the core knows nothing else about images."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from services.generator.models import ImageRequest, ModelInfo
@@ -58,6 +58,15 @@ class Engine(Protocol):
 
     def lane(self, request: ImageRequest) -> Hashable:
         """Requests with equal lanes may share steps."""
+
+    def prepare(
+        self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
+    ) -> Sequence[bool]:
+        """Which of the requests that wait, first come first, could be opened at once, or would fail at once.
+
+        Begins to load in the background what others need; `when_ready` is called on any thread when that is done. What
+        the requests in `painting` need stays in memory.
+        """
 
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
         """Prepare requests of one lane: encode prompts, draw noise."""

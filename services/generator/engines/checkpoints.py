@@ -120,13 +120,19 @@ def find_vae(text: str, models_dir: Path) -> Path | None:
     return _download(source, models_dir)[0]
 
 
-def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None) -> Any:
-    """The pipeline of a checkpoint, on the CPU. Raises CheckpointError."""
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
+def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *, in_background: bool = False) -> Any:
+    """The pipeline of a checkpoint, on the CPU. Raises CheckpointError.
+
+    `in_background` says that other threads compute meanwhile. The libraries set PyTorch's default type, which all
+    threads share, to the type that they load: noise drawn at that moment would come out as bfloat16. So there the
+    weights are read as float32, the default anyway, and converted afterwards.
+    """
+    read_as = torch.float32 if in_background else dtype
+    options: dict[str, Any] = {"dtype": read_as, "use_safetensors": True, "local_files_only": True}
     try:
         if vae is not None:
             loader = AutoencoderKL.from_single_file if vae.is_file() else AutoencoderKL.from_pretrained
-            options["vae"] = loader(str(vae), dtype=dtype)
+            options["vae"] = loader(str(vae), dtype=read_as)
         if checkpoint.path.is_file():
             pipeline = _load_file(checkpoint.path, options)
         else:
@@ -135,6 +141,7 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None) ->
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
+    pipeline.to(dtype)
     if dtype == torch.float16 and pipeline.vae.config.force_upcast:
         # This VAE overflows in float16. Converting it back and forth for each image would cost more than it saves.
         pipeline.vae.to(torch.float32)

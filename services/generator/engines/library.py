@@ -1,9 +1,11 @@
-"""The models: those that requests may name, and those of them that are in memory."""
+"""The models: those that requests may name, those of them that are in memory, and the one being loaded."""
 
 import logging
+import queue
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,10 @@ class LoadedModel:
 
 
 class Library:
-    """Finds all models at the start and keeps in memory the ones used last, within the budget."""
+    """Finds all models at the start and keeps in memory the ones used last, within the budget.
+
+    All methods belong to the engine thread; only the loading itself has a thread of its own.
+    """
 
     def __init__(self, sources: Sequence[Source], options: LibraryOptions) -> None:
         """The first source is the default. Nothing is read yet."""
@@ -64,6 +69,9 @@ class Library:
         self._options = options
         self._entries: dict[str, Entry] = {}
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._loading = ""
+        self._arrivals: queue.SimpleQueue[LoadedModel | Exception] = queue.SimpleQueue()
+        self._failures: dict[str, Exception] = {}
 
     @property
     def models(self) -> list[ModelInfo]:
@@ -80,8 +88,37 @@ class Library:
             self._entries[entry.info.id] = entry
             log.info("model found", extra={"model": entry.info.id, "revision": entry.info.revision})
 
+    def prepare(self, wanted: Sequence[str], in_use: frozenset[str], when_loaded: Callable[[], None]) -> Sequence[bool]:
+        """For each model that a request waits for, in their order, whether `get` would answer, or raise, at once.
+
+        Begins to load the first that is missing; `when_loaded` is called on the loading thread. While it finds no room
+        beside models `in_use`, nobody behind it is let past: those would keep their models in use for ever.
+        """
+        self._take_arrival(block=False)
+        # Each new request has its model tried anew: the file may have been repaired meanwhile.
+        self._failures = {name: error for name, error in self._failures.items() if name in wanted}
+        verdicts: list[bool] = []
+        for name in wanted:
+            at_hand = name in self._loaded or name in self._failures
+            verdicts.append(at_hand)
+            if at_hand:
+                in_use |= {name}
+            elif not self._loading:
+                if not self._make_room(in_use):
+                    break
+                self._begin_loading(name, when_loaded)
+        return verdicts + [False] * (len(wanted) - len(verdicts))
+
     def get(self, name: str, loras: tuple[Lora, ...] = (), in_use: frozenset[str] = frozenset()) -> LoadedModel:
-        """The model in memory with these LoRAs in place, loaded if need be; models `in_use` are not unloaded."""
+        """The model in memory with these LoRAs in place.
+
+        One that was not prepared is loaded while the caller waits, if need be beyond the budget; models `in_use` are
+        not unloaded. Raises CheckpointError, or what loading it raised.
+        """
+        if name == self._loading:
+            self._take_arrival(block=True)
+        if name in self._failures:
+            raise self._failures[name]
         if name not in self._loaded:
             self._make_room(in_use)
             self._loaded[name] = self._load(self._entries[name])
@@ -94,24 +131,53 @@ class Library:
         """Names of the models in memory, the least recently used first."""
         return list(self._loaded)
 
-    def _make_room(self, in_use: frozenset[str]) -> None:
-        """Unload until what remains, plus a model as large as the largest so far, is within the budget."""
+    def _begin_loading(self, name: str, when_loaded: Callable[[], None]) -> None:
+        def load() -> None:
+            try:
+                self._arrivals.put(self._load(self._entries[name], in_background=True))
+            except Exception as error:
+                self._arrivals.put(error)
+            when_loaded()
+
+        self._loading = name
+        threading.Thread(target=load, name=f"load {name}", daemon=True).start()
+
+    def _take_arrival(self, *, block: bool) -> None:
+        try:
+            arrived = self._arrivals.get(block)
+        except queue.Empty:
+            return
+        name, self._loading = self._loading, ""
+        if isinstance(arrived, Exception):
+            self._failures[name] = arrived
+        else:
+            self._loaded[name] = arrived
+
+    def _make_room(self, in_use: frozenset[str]) -> bool:
+        """Unload until what remains, plus a model as large as the largest so far, is within the budget.
+
+        False when models `in_use` leave too little room for that.
+        """
         budget = self._options.memory_budget_bytes
         while budget and self._loaded:
             sizes = [model.size_bytes for model in self._loaded.values()]
+            if sum(sizes) + max(sizes) <= budget:
+                return True
             name = next((name for name in self._loaded if name not in in_use), None)
-            if sum(sizes) + max(sizes) <= budget or name is None:
-                return
+            if name is None:
+                return False
             del self._loaded[name]
             log.info("model unloaded", extra={"model": name})
             if self._options.device == "cuda":
                 torch.cuda.empty_cache()
+        return True
 
-    def _load(self, entry: Entry) -> LoadedModel:
+    def _load(self, entry: Entry, *, in_background: bool = False) -> LoadedModel:
         begin = time.monotonic()
         is_default = entry.info.id == next(iter(self._entries))
         vae = checkpoints.find_vae(self._options.vae, self._options.models_dir) if is_default else None
-        pipeline = checkpoints.load(entry.checkpoint, self._options.dtype, vae).to(self._options.device)
+        pipeline = checkpoints.load(entry.checkpoint, self._options.dtype, vae, in_background=in_background)
+        pipeline.to(self._options.device)
         unet = UnetRunner(pipeline, self._options.unet)
         if self._options.unet.channels_last:
             pipeline.vae.to(memory_format=torch.channels_last)

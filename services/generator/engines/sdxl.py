@@ -8,7 +8,7 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +86,13 @@ class SdxlEngine:
     def lane(self, request: ImageRequest) -> Hashable:
         """Same model and LoRAs, same size."""
         return (request.model, request.loras, request.height, request.width)
+
+    def prepare(
+        self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
+    ) -> Sequence[bool]:
+        """Requests whose model is in memory may start; the others' models are loaded, one after the other."""
+        in_use = frozenset(request.model for request in painting)
+        return self.library.prepare([request.model for request in waiting], in_use, when_ready)
 
     @torch.no_grad()
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
