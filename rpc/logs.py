@@ -19,6 +19,8 @@ def configure(process: str, level: str = "INFO", log_format: LogFormat = "consol
     handler.setFormatter(JsonFormatter(process) if log_format == "json" else ConsoleFormatter(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # Each record would look up what no line shows.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -1,20 +1,21 @@
 """Starting and stopping a gRPC server the way production needs it."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from rpc.interceptors import CallInterceptor
+from rpc.calls import Calls, Registrar
 from rpc.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class RunningServer:
     address: str
     server: grpc.aio.Server
     health: health_aio.HealthServicer
-    interceptor: CallInterceptor
+    calls: Calls
     services: Sequence[Service]
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -68,7 +69,7 @@ class RunningServer:
         await self.health.enter_graceful_shutdown()
         await asyncio.sleep(lame_duck_seconds)
         await self.server.stop(drain_seconds)
-        running = set(self.interceptor.running)
+        running = set(self.calls.running)
         if running:
             _, late = await asyncio.wait(running, timeout=max(1.0, drain_seconds))
             for task in late:
@@ -78,16 +79,16 @@ class RunningServer:
 @asynccontextmanager
 async def running(services: Sequence[Service], settings: ServerSettings) -> AsyncIterator[RunningServer]:
     """A server for as long as the block lasts; leaving the block stops it at once. Raises OSError if it cannot bind."""
-    interceptor = CallInterceptor()
     server = grpc.aio.server(
-        interceptors=[interceptor],
         options=[*_OPTIONS, ("grpc.max_receive_message_length", settings.max_message_bytes)],
         maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
     )
+    calls = Calls()
+    registrar = cast(grpc.aio.Server, Registrar(server, calls))
     for service in services:
-        service.add(server)
+        service.add(registrar)
     health = health_aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, registrar)
     if settings.reflection:
         names = [service.name for service in services]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME, "grpc.health.v1.Health"], server)
@@ -97,7 +98,7 @@ async def running(services: Sequence[Service], settings: ServerSettings) -> Asyn
         raise OSError(f"cannot listen on {settings.listen}: {error}") from error
     await server.start()
     host = settings.listen.rpartition(":")[0]
-    handle = RunningServer(port, f"{host}:{port}", server, health, interceptor, services)
+    handle = RunningServer(port, f"{host}:{port}", server, health, calls, services)
     await health.set("", health_pb2.HealthCheckResponse.SERVING)
     await handle.set_ready(True)
     try:
@@ -124,6 +125,9 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     async with running(services, settings) as server:
         watcher = asyncio.create_task(_watch_readiness(server, is_ready)) if is_ready else None
+        # What is there now stays: looking through it again and again for garbage would hold up calls.
+        gc.collect()
+        gc.freeze()
         log.info("serving", extra={"address": server.address, "pid": os.getpid()})
         await stop.wait()
         log.info("draining")

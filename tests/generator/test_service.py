@@ -114,7 +114,7 @@ class TestAborts:
             await client.until(lambda now: now.free_slot_count == 4)
             gc.collect()
             assert len(engine._alive) == 0
-            assert len(client.server.interceptor.running) == 0
+            assert len(client.server.calls.running) == 0
             assert (await client.generate(prompt="a", num_inference_steps=1)).image.batch_size == 1
 
 

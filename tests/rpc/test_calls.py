@@ -47,7 +47,7 @@ class TestDeadline:
             await echo.unary(timeout=0.2)
         assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await asyncio.wait_for(cancelled.wait(), 5)
-        await eventually(lambda: not echo.server.interceptor.running)
+        await eventually(lambda: not echo.server.calls.running)
 
     async def test_no_deadline_means_none(self) -> None:
         assert context.remaining_seconds() is None
@@ -165,7 +165,7 @@ class TestStreams:
         await call.read()
         call.cancel()
         await asyncio.wait_for(closed.wait(), 5)
-        await eventually(lambda: not echo.server.interceptor.running)
+        await eventually(lambda: not echo.server.calls.running)
 
     async def test_a_stream_of_requests_is_collected(self, echo: Hop) -> None:
         async def collect(requests: Any, _call: Any) -> bytes:
