@@ -5,21 +5,20 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, TypeAlias, TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
-from asyncpg.pool import PoolConnectionProxy
 
 from rpc import errors
+from services.posts.pool import Connection, Pool
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Record = asyncpg.Record
-Connection: TypeAlias = "PoolConnectionProxy[Record]"
 
-ACQUIRE_TIMEOUT_SECONDS = 2.0
 CONNECT_TIMEOUT_SECONDS = 5.0
 _TRIES = 4
 
@@ -50,43 +49,82 @@ def translated() -> Iterator[None]:
     """Turn what PostgreSQL and asyncpg raise when they cannot serve into our errors; integrity errors pass."""
     try:
         yield
-    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
-        raise errors.Aborted(
-            "another change came in between; try again", reason="TRANSACTION_CONFLICT", retry_after_seconds=0.1
-        ) from error
-    except (TimeoutError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as error:
-        raise errors.Unavailable(
-            "the database is too slow now", reason="DATABASE_TIMEOUT", retry_after_seconds=1.0
-        ) from error
-    except asyncpg.ReadOnlySQLTransactionError as error:
-        raise errors.Unavailable(
-            "the database does not accept writes now", reason="DATABASE_READ_ONLY", retry_after_seconds=1.0
-        ) from error
-    except asyncpg.InvalidAuthorizationSpecificationError as error:
-        raise errors.Unavailable(
-            "the database refuses our user or password", reason="DATABASE_REFUSED", retry_after_seconds=5.0
-        ) from error
-    except _LOST as error:
-        if isinstance(error, ValueError):  # asyncpg's own DataError: an argument of ours is wrong
+    except Exception as error:
+        public = _translation(error)
+        if public is None:
             raise
+        raise public from error
+
+
+def _translation(error: BaseException) -> errors.RpcError | None:
+    if isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
+        return errors.Aborted(
+            "another change came in between; try again", reason="TRANSACTION_CONFLICT", retry_after_seconds=0.1
+        )
+    if isinstance(error, TimeoutError | asyncpg.QueryCanceledError | asyncpg.LockNotAvailableError):
+        return _unavailable("the database is too slow now", "DATABASE_TIMEOUT")
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return _unavailable("the database does not accept writes now", "DATABASE_READ_ONLY")
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return _unavailable("the database refuses our user or password", "DATABASE_REFUSED", 5.0)
+    # asyncpg's own DataError is a ValueError: an argument of ours is wrong.
+    if isinstance(error, _LOST) and not isinstance(error, ValueError):
         log.debug("database lost", exc_info=error)
-        raise errors.Unavailable(
-            "the database does not answer", reason="DATABASE_UNAVAILABLE", retry_after_seconds=1.0
-        ) from error
+        return _unavailable("the database does not answer", "DATABASE_UNAVAILABLE")
+    return None
+
+
+def _unavailable(message: str, reason: str, retry_after_seconds: float = 1.0) -> errors.Unavailable:
+    return errors.Unavailable(message, reason=reason, retry_after_seconds=retry_after_seconds)
+
+
+class _Loan:
+    """One use of a connection; what goes wrong meanwhile is translated."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self._connection = await self._pool.take()
+        except Exception as error:
+            raise _translation(error) or error from error
+        return self._connection
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._pool.give_back(self._connection)
+            return
+        # One that was interrupted, or is lost, is not lent again.
+        is_good = isinstance(error, Exception) and not isinstance(error, _LOST)
+        self._pool.give_back(self._connection, is_good=is_good)
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            leave_demoted(self._pool)
+        public = _translation(error)
+        if public is not None:
+            raise public from error
+
+
+def leave_demoted(pool: Pool) -> None:
+    """The primary was demoted under us: let every connection look for the new one."""
+    log.warning("the database is read-only; connections expire")
+    pool.expire()
 
 
 class Database:
-    """The pool. Every method raises Unavailable when the database cannot serve, Aborted after repeated conflicts."""
+    """The record. Every method raises Unavailable when PostgreSQL cannot serve, Aborted after repeated conflicts."""
 
-    def __init__(self, pool: "asyncpg.Pool[Record]") -> None:
-        """Use an open pool."""
+    def __init__(self, pool: Pool) -> None:
+        """Use a pool."""
         self._pool = pool
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` in a transaction, again when the database found a conflict: `work` must bear repetition."""
         for number in range(1, _TRIES + 1):
             try:
-                async with self._connection() as connection:
+                async with _Loan(self._pool) as connection:
                     async with connection.transaction():
                         return await work(connection)
             except errors.Aborted as error:
@@ -97,22 +135,22 @@ class Database:
 
     async def fetch(self, sql: str, *arguments: Any) -> list[Record]:
         """All rows of one statement."""
-        async with self._connection() as connection:
+        async with _Loan(self._pool) as connection:
             return await connection.fetch(sql, *arguments)
 
     async def fetchrow(self, sql: str, *arguments: Any) -> Record | None:
         """The first row of one statement."""
-        async with self._connection() as connection:
+        async with _Loan(self._pool) as connection:
             return await connection.fetchrow(sql, *arguments)
 
     async def fetchval(self, sql: str, *arguments: Any) -> Any:
         """The first value of the first row of one statement."""
-        async with self._connection() as connection:
+        async with _Loan(self._pool) as connection:
             return await connection.fetchval(sql, *arguments)
 
     async def execute(self, sql: str, *arguments: Any) -> int:
         """How many rows one statement changed."""
-        async with self._connection() as connection:
+        async with _Loan(self._pool) as connection:
             status = await connection.execute(sql, *arguments)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
@@ -120,25 +158,9 @@ class Database:
     async def check(self) -> bool:
         """Whether the database answers and takes writes. Raises Unavailable when it does not answer."""
         if await self.fetchval(IS_READ_ONLY):
-            await self._leave_demoted()
+            leave_demoted(self._pool)
             return False
         return True
-
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        try:
-            with translated():
-                async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as connection:
-                    yield connection
-        except errors.Unavailable as error:
-            if error.reason == "DATABASE_READ_ONLY":
-                await self._leave_demoted()
-            raise
-
-    async def _leave_demoted(self) -> None:
-        """The primary was demoted under us: let every connection look for the new one."""
-        log.warning("the database is read-only; connections expire")
-        await self._pool.expire_connections()
 
 
 @contextlib.asynccontextmanager
@@ -147,36 +169,23 @@ async def connected(url: str, name: str, *, size: int, wait_seconds: float) -> A
 
     `name` appears in pg_stat_activity. Raises Unavailable when no database answers within `wait_seconds`.
     """
-    pool = await patiently(lambda: _open_pool(url, name, size), wait_seconds)
+    pool = Pool(lambda: _connect(url, name), size)
+    database = Database(pool)
     try:
-        yield Database(pool)
+        await patiently(lambda: database.fetchval("SELECT 1"), wait_seconds)
+        yield database
     finally:
-        try:
-            async with asyncio.timeout(5):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
+        await pool.close()
 
 
-async def _open_pool(url: str, name: str, size: int) -> "asyncpg.Pool[Record]":
-    with translated():
-        return await asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=size,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            command_timeout=10.0,
-            reset=_as_it_is,
-            target_session_attrs=SessionAttribute.read_write,
-            server_settings={**_SERVER_SETTINGS, "application_name": name},
-        )
-
-
-async def _as_it_is(connection: "asyncpg.Connection[Record]") -> None:
-    """Reset nothing when a connection comes back: asyncpg's way costs a round trip, and a third of a read's latency.
-
-    Nobody here sets, listens or locks for the length of a session; open transactions are rolled back all the same.
-    """
+async def _connect(url: str, name: str) -> Connection:
+    return await asyncpg.connect(
+        url,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        command_timeout=10.0,
+        target_session_attrs=SessionAttribute.read_write,
+        server_settings={**_SERVER_SETTINGS, "application_name": name},
+    )
 
 
 async def connect(url: str, name: str) -> "asyncpg.Connection[Record]":

@@ -4,8 +4,8 @@ import uuid
 
 from rpc import errors
 from services.posts import rows, search
-from services.posts.database import Connection
 from services.posts.models import Draft, FeaturedImage, Post, PostState
+from services.posts.pool import Connection
 from services.posts.slugs import numbered, slugify
 
 GET = "SELECT * FROM post_records WHERE id = $1"

@@ -1,6 +1,6 @@
 """Models as protobuf messages."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -21,6 +21,8 @@ from services.posts.models import (
     TaskImage,
     TaskState,
 )
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _TASK_STATES: dict[TaskState, tasks_pb2.TaskState] = {
     TaskState.QUEUED: tasks_pb2.TASK_STATE_QUEUED,
@@ -43,10 +45,9 @@ POST_STATES: dict[int, PostState] = {int(number): state for state, number in _PO
 
 
 def timestamp(time: datetime) -> Timestamp:
-    """A time with a zone."""
-    message = Timestamp()
-    message.FromDatetime(time)
-    return message
+    """A time with a zone. Timestamp.FromDatetime takes three times as long, and a page has sixty of them."""
+    since = time - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def task(model: Task) -> tasks_pb2.Task:

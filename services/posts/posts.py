@@ -7,7 +7,7 @@ import asyncpg
 
 from rpc import errors
 from services.posts import idempotency, paging, rows, search
-from services.posts.database import Connection, Database
+from services.posts.database import Database
 from services.posts.drafts import (
     GET,
     find_author,
@@ -20,6 +20,7 @@ from services.posts.drafts import (
     slug_taken,
 )
 from services.posts.models import Draft, FeaturedImage, Post, PostState
+from services.posts.pool import Connection
 
 UNTAG_POST = "DELETE FROM post_tags WHERE post_id = $1"
 

@@ -29,7 +29,9 @@ WITH next AS (
     INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state)
     SELECT id, last_sequence, 'state', attempt_count, updated_by, state FROM changed
 )
-SELECT changed.*, NULL::bigint AS queue_position FROM changed
+SELECT t.*, NULL::bigint AS queue_position,
+    (SELECT json_agg(i ORDER BY i.index) FROM task_images i WHERE i.task_id = t.id) AS images
+FROM changed t
 """
 
 BEAT = """
@@ -147,10 +149,7 @@ class Queue:
         """The task that has waited longest, now GENERATING and ours; None when no task is due."""
         token = uuid.uuid4()
         row = await self._database.fetchrow(CLAIM, token, self._lease, DISPATCHER)
-        if row is None:
-            return None
-        images = await self._database.fetch(rows.IMAGES_OF_TASKS, [row["id"]])
-        return Claim(rows.task(row, images), token)
+        return Claim(rows.task(row), token) if row else None
 
     async def beat(self, claim: Claim) -> bool:
         """Extend the lease."""

@@ -6,9 +6,10 @@ from dataclasses import astuple, replace
 
 from rpc import errors
 from services.posts import idempotency, paging, rows
-from services.posts.database import Connection, Database
+from services.posts.database import Database, Record
 from services.posts.drafts import insert_post
 from services.posts.models import Draft, FeaturedImage, Parameters, Post, Task, TaskImage, TaskState
+from services.posts.pool import Connection
 from services.posts.validation import MAX_ALT_TEXT
 
 CREATE = """
@@ -109,15 +110,14 @@ class Tasks:
 
     async def get(self, task_id: uuid.UUID) -> Task:
         """Read one task. Raises NotFound."""
-        return await self._database.transaction(lambda connection: _get(connection, task_id))
+        return _found(await self._database.fetchrow(GET, task_id), task_id)
 
     async def list(self, state: TaskState | None, page_size: int, page_token: str) -> paging.Page[Task]:
         """Tasks, newest first. Raises InvalidArgument for a bad token."""
         at = paging.cursor(page_size, page_token, "tasks", state)
         found = await self._database.fetch(LIST, state, at.time, at.id, at.size + 1)
-        images = await self._database.fetch(rows.IMAGES_OF_TASKS, [row["id"] for row in found])
         return paging.page(
-            rows.tasks(found, images), at, lambda task: (paging.microseconds(task.create_time), str(task.id))
+            [rows.task(row) for row in found], at, lambda task: (paging.microseconds(task.create_time), str(task.id))
         )
 
     async def cancel(self, principal: str, task_id: uuid.UUID) -> Task:
@@ -173,10 +173,13 @@ class Tasks:
 
 
 async def _get(connection: Connection, task_id: uuid.UUID) -> Task:
-    row = await connection.fetchrow(GET, task_id)
+    return _found(await connection.fetchrow(GET, task_id), task_id)
+
+
+def _found(row: Record | None, task_id: uuid.UUID) -> Task:
     if row is None:
         raise errors.NotFound(f"there is no task {task_id}", reason="TASK_NOT_FOUND")
-    return rows.task(row, await connection.fetch(rows.IMAGES_OF_TASKS, [task_id]))
+    return rows.task(row)
 
 
 async def _decide(

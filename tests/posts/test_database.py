@@ -9,8 +9,9 @@ import grpc
 import pytest
 
 from rpc import errors
-from services.posts import database as module
-from services.posts.database import Connection, Database, connected
+from services.posts import pool
+from services.posts.database import Database, connected
+from services.posts.pool import Connection
 from tests.posts.conftest import Client, StartPosts, reason
 
 
@@ -23,7 +24,7 @@ async def database(record_url: str) -> AsyncIterator[Database]:
 async def test_a_pool_without_a_free_connection_is_unavailable(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ACQUIRE_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "WAIT_SECONDS", 0.1)
     holders = [asyncio.create_task(database.fetchval("SELECT pg_sleep(1)")) for _ in range(4)]
     await asyncio.sleep(0.3)
     with pytest.raises(errors.Unavailable) as raised:
