@@ -151,7 +151,7 @@ def _log_call(method: str, code: grpc.StatusCode, detail: str, begin: float) -> 
     if not log.isEnabledFor(level):
         return
     # Not log.log(): it looks for the calling line, which is this one, and takes as long as all the rest.
-    record = logging.LogRecord(log.name, level, __file__, 0, method, None, None)
+    record = logging.LogRecord(log.name, level, "", 0, method, None, None)
     record.code, record.ms = code.name, round((time.perf_counter() - begin) * 1e3, 1)
     if detail:
         record.detail = detail

@@ -23,6 +23,22 @@ def configure(process: str, level: str = "INFO", log_format: LogFormat = "consol
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
+class _Clock:
+    """The time of day of a record; the part that changes once a second is made once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def text(self, created: float) -> str:
+        """`12:00:01.234` for Unix seconds."""
+        second = int(created)
+        if second != self._second:
+            self._text = datetime.fromtimestamp(second).strftime("%H:%M:%S")
+            self._second = second
+        return f"{self._text}.{int((created - second) * 1000):03d}"
+
+
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     """What the caller passed as `extra`, and the request id."""
     fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
@@ -38,11 +54,11 @@ class ConsoleFormatter(logging.Formatter):
         """`process` names the process in each line."""
         super().__init__()
         self._process = process
+        self._clock = _Clock()
 
     def format(self, record: logging.LogRecord) -> str:
         """One line; a traceback follows it where there is one."""
-        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
-        line = f"{time} {record.levelname:<7} {self._process:<9} {record.getMessage()}"
+        line = f"{self._clock.text(record.created)} {record.levelname:<7} {self._process:<9} {record.getMessage()}"
         for key, value in _fields(record).items():
             line += f" {key}={value}"
         if record.exc_info:

@@ -1,10 +1,11 @@
 """Models as protobuf messages."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.posts.models import (
     Event,
@@ -44,10 +45,10 @@ POST_STATES: dict[int, PostState] = {int(number): state for state, number in _PO
 """The states by their number on the wire; UNSPECIFIED is not among them."""
 
 
-def timestamp(time: datetime) -> Timestamp:
-    """A time with a zone. Timestamp.FromDatetime takes three times as long, and a page has sixty of them."""
+def _time(time: datetime) -> dict[str, int]:
+    """The fields of a Timestamp. Its FromDatetime takes three times as long, and a page of posts has sixty of them."""
     since = time - _EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
+    return {"seconds": since.days * 86_400 + since.seconds, "nanos": since.microseconds * 1000}
 
 
 def task(model: Task) -> tasks_pb2.Task:
@@ -65,8 +66,8 @@ def task(model: Task) -> tasks_pb2.Task:
         last_sequence=model.last_sequence,
         created_by=model.created_by,
         updated_by=model.updated_by,
-        create_time=timestamp(model.create_time),
-        update_time=timestamp(model.update_time),
+        create_time=_time(model.create_time),
+        update_time=_time(model.update_time),
     )
 
 
@@ -100,7 +101,7 @@ def error(model: TaskError) -> tasks_pb2.TaskError:
 def event(model: Event) -> tasks_pb2.TaskEvent:
     """Something that happened to a task."""
     message = tasks_pb2.TaskEvent(
-        task_id=str(model.task_id), sequence=model.sequence, time=timestamp(model.time), terminal=model.terminal
+        task_id=str(model.task_id), sequence=model.sequence, time=_time(model.time), terminal=model.terminal
     )
     kind = model.kind
     if isinstance(kind, StateChange):
@@ -139,34 +140,48 @@ def _progress(kind: Progress) -> tasks_pb2.TaskProgress:
 
 def post(model: Post) -> posts_pb2.Post:
     """A post."""
-    return posts_pb2.Post(
-        id=str(model.id),
-        slug=model.slug,
-        state=_POST_STATES[model.state],
-        title=model.title,
-        content=model.content,
-        featured_image=posts_pb2.FeaturedImage(**vars(model.featured_image)),
-        author=author(model.author),
-        category=category(model.category),
-        tags=model.tags,
-        task_id=str(model.task_id or ""),
-        created_by=model.created_by,
-        updated_by=model.updated_by,
-        create_time=timestamp(model.create_time),
-        update_time=timestamp(model.update_time),
-        publish_time=timestamp(model.publish_time) if model.publish_time else None,
-        etag=model.etag,
-    )
+    return posts_pb2.Post(**_post(model))
+
+
+def posts(models: Sequence[Post], next_page_token: str) -> posts_pb2.ListPostsResponse:
+    """A page of posts."""
+    return posts_pb2.ListPostsResponse(posts=map(_post, models), next_page_token=next_page_token)
+
+
+def _post(model: Post) -> dict[str, Any]:
+    """The fields of a post. A message inside a message is copied, a mapping is not: that is half of the time."""
+    return {
+        "id": str(model.id),
+        "slug": model.slug,
+        "state": _POST_STATES[model.state],
+        "title": model.title,
+        "content": model.content,
+        "featured_image": vars(model.featured_image),
+        "author": _person(model.author),
+        "category": _person(model.category),
+        "tags": model.tags,
+        "task_id": str(model.task_id or ""),
+        "created_by": model.created_by,
+        "updated_by": model.updated_by,
+        "create_time": _time(model.create_time),
+        "update_time": _time(model.update_time),
+        "publish_time": _time(model.publish_time) if model.publish_time else None,
+        "etag": model.etag,
+    }
+
+
+def _person(model: Person) -> dict[str, str]:
+    return {"id": str(model.id), "slug": model.slug, "name": model.name}
 
 
 def author(model: Person) -> posts_pb2.Author:
     """An author."""
-    return posts_pb2.Author(id=str(model.id), slug=model.slug, name=model.name)
+    return posts_pb2.Author(**_person(model))
 
 
 def category(model: Person) -> posts_pb2.Category:
     """A category."""
-    return posts_pb2.Category(id=str(model.id), slug=model.slug, name=model.name)
+    return posts_pb2.Category(**_person(model))
 
 
 def tag(model: Tag) -> posts_pb2.Tag:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from rpc import errors
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
@@ -24,6 +25,10 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     next_page_token: str
+
+    def map(self, convert: Callable[[T], U]) -> "Page[U]":
+        """The page with each item converted."""
+        return Page(tuple(map(convert, self.items)), self.next_page_token)
 
 
 @dataclass(frozen=True)

@@ -145,10 +145,8 @@ class Posts:
             at.id,
             at.size + 1,
         )
-        times = {row["id"]: row["sort_time"] for row in found}
-        return paging.page(
-            [rows.post(row) for row in found], at, lambda post: (paging.microseconds(times[post.id]), str(post.id))
-        )
+        page = paging.page(found, at, lambda row: (paging.microseconds(row["sort_time"]), str(row["id"])))
+        return page.map(rows.post)
 
     async def update(self, principal: str, post_id: uuid.UUID, etag: str, change: Change) -> Post:
         """Change a post and keep what it was as a revision.

@@ -105,9 +105,7 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
     async def ListPosts(self, request: p.ListPostsRequest, call: Call) -> p.ListPostsResponse:
         """List posts, newest first."""
         page = await self._posts.list(requests.post_filter(request), request.page_size, request.page_token)
-        return p.ListPostsResponse(
-            posts=[messages.post(post) for post in page.items], next_page_token=page.next_page_token
-        )
+        return messages.posts(page.items, page.next_page_token)
 
     async def UpdatePost(self, request: p.UpdatePostRequest, call: Call) -> p.UpdatePostResponse:
         """Change a post."""

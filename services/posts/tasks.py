@@ -116,9 +116,8 @@ class Tasks:
         """Tasks, newest first. Raises InvalidArgument for a bad token."""
         at = paging.cursor(page_size, page_token, "tasks", state)
         found = await self._database.fetch(LIST, state, at.time, at.id, at.size + 1)
-        return paging.page(
-            [rows.task(row) for row in found], at, lambda task: (paging.microseconds(task.create_time), str(task.id))
-        )
+        page = paging.page(found, at, lambda row: (paging.microseconds(row["create_time"]), str(row["id"])))
+        return page.map(rows.task)
 
     async def cancel(self, principal: str, task_id: uuid.UUID) -> Task:
         """Stop a task that is QUEUED or GENERATING. Raises NotFound, FailedPrecondition."""
