@@ -1,6 +1,6 @@
 """What a call carries from hop to hop: its deadline, its request id and the principal on whose behalf it is made.
 
-Each is a context variable, set by the server interceptor and read by the channel: a handler that calls another service
+Each is a context variable, set by the server (rpc.calls) and read by the channel: a handler that calls another service
 passes them on without knowing. gRPC for Python does not do this by itself.
 """
 

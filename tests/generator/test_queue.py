@@ -113,7 +113,7 @@ class TestEnding:
         await busy(client, 2)
         await eventually(engine.stepping.is_set)
         gone.cancel()
-        await eventually(lambda: len(client.server.interceptor.running) == 1)
+        await eventually(lambda: len(client.server.calls.running) == 1)
         engine.gate.set()
         assert (await mate).image.seed == 2
         assert all(1 not in seeds for seeds in engine.stepped[1:])
