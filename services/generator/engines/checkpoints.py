@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ _FORBIDDEN_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickl
 _HUB_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
 _HUB_TOP_FILES = ("model_index.json", "frontispiece.json", "config.json", "diffusion_pytorch_model.safetensors")
 _EDGE_BYTES = 1024 * 1024
+# While accelerate builds a model without memory for it, it changes torch.nn.Module itself, and puts back what it found:
+# two loads that overlap would leave it changed for good.
+_ONE_LOAD = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -130,15 +134,8 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
     read_as = torch.float32 if in_background else dtype
     options: dict[str, Any] = {"dtype": read_as, "use_safetensors": True, "local_files_only": True}
     try:
-        if vae is not None:
-            loader = AutoencoderKL.from_single_file if vae.is_file() else AutoencoderKL.from_pretrained
-            options["vae"] = loader(str(vae), dtype=read_as)
-        if checkpoint.path.is_file():
-            pipeline = _load_file(checkpoint.path, options)
-        else:
-            pipeline = StableDiffusionXLPipeline.from_pretrained(
-                checkpoint.path, add_watermarker=False, trust_remote_code=False, **options
-            )
+        with _ONE_LOAD:
+            pipeline = _read(checkpoint.path, vae, options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
     pipeline.to(dtype)
@@ -150,6 +147,15 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
         if module is not None:
             module.requires_grad_(False).eval()
     return pipeline
+
+
+def _read(path: Path, vae: Path | None, options: dict[str, Any]) -> Any:
+    if vae is not None:
+        loader = AutoencoderKL.from_single_file if vae.is_file() else AutoencoderKL.from_pretrained
+        options["vae"] = loader(str(vae), dtype=options["dtype"])
+    if path.is_file():
+        return _load_file(path, options)
+    return StableDiffusionXLPipeline.from_pretrained(path, add_watermarker=False, trust_remote_code=False, **options)
 
 
 def _load_file(path: Path, options: dict[str, Any]) -> Any:
