@@ -26,6 +26,7 @@ def _model(message: generator_pb2.Model) -> schemas.Model:
             min=guidance.min, max=guidance.max, step=guidance.step, default=guidance.default
         ),
         previews=message.previews,
+        loras=list(message.loras),
     )
 
 

@@ -22,7 +22,7 @@ STATE_NUMBERS: dict[schemas.TaskState, Any] = {name: number for number, name in 
 # States in which nothing more happens until somebody acts.
 RESTING = frozenset({"awaiting_approval", "approved", "rejected", "cancelled", "failed"})
 
-_OPTIONAL = ("width", "height", "num_inference_steps", "guidance_scale", "seed")
+_OPTIONAL = ("width", "height", "num_inference_steps", "guidance_scale", "seed", "guidance_end")
 
 
 def create_request(body: schemas.NewTask, request_id: str) -> tasks_pb2.CreateTaskRequest:
@@ -34,6 +34,7 @@ def create_request(body: schemas.NewTask, request_id: str) -> tasks_pb2.CreateTa
         model=body.model,
         use_generation=body.use_generation,
         candidate_count=body.candidate_count,
+        loras=[tasks_pb2.Lora(name=lora.name, weight=lora.weight) for lora in body.loras],
     )
     for name in _OPTIONAL:
         value = getattr(body, name)
@@ -51,6 +52,7 @@ def _parameters(message: tasks_pb2.GenerationParameters) -> schemas.Parameters:
         scheduler=message.scheduler,
         model=message.model,
         candidate_count=max(1, message.candidate_count),
+        loras=[schemas.Lora(name=lora.name, weight=lora.weight) for lora in message.loras],
         **optional,
     )
 

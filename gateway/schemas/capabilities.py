@@ -38,6 +38,7 @@ class Model(Output):
     num_inference_steps: IntegerRange
     guidance_scale: FloatRange
     previews: bool
+    loras: list[str] = Field(description="Names that a task's `loras` may use.")
 
 
 class Capabilities(Output):

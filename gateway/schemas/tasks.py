@@ -15,10 +15,18 @@ MAX_STEPS = 80
 MAX_GUIDANCE = 30.0
 MAX_SEED = 2**53 - 1
 MAX_CANDIDATES = 4
+MAX_LORAS = 4
 
 TaskState = Literal["queued", "generating", "awaiting_approval", "approved", "rejected", "cancelled", "failed"]
 
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=8)]
+
+
+class Lora(Input):
+    """A LoRA and its strength."""
+
+    name: Annotated[Line, Field(min_length=1, max_length=200)] = Field(description="One of the model's `loras`.")
+    weight: float = Field(1.0, ge=-4, le=4, allow_inf_nan=False, description="How strongly it is felt.")
 
 
 class NewTask(Input):
@@ -50,6 +58,17 @@ class NewTask(Input):
         "", description="Model; empty: the default one."
     )
     candidate_count: int = Field(1, ge=1, le=MAX_CANDIDATES, description="Images to choose from.")
+    loras: list[Lora] = Field(default_factory=list, max_length=MAX_LORAS, description="LoRAs to add, each once.")
+    guidance_end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        None, description="The share of the steps that are guided, from the first on; steps after it cost half."
+    )
+
+    @field_validator("loras")
+    @classmethod
+    def _each_once(cls, loras: list[Lora]) -> list[Lora]:
+        if len({lora.name for lora in loras}) < len(loras):
+            raise PydanticCustomError("loras", "must each be named once")
+        return loras
 
     @field_validator("height")
     @classmethod
@@ -74,6 +93,8 @@ class Parameters(Output):
     scheduler: str
     model: str
     candidate_count: int
+    loras: list[Lora]
+    guidance_end: float | None
 
 
 class TaskImage(Output):

@@ -132,6 +132,8 @@ class GeneratorClient:
             model=wanted.model,
             source=source,
             preview_interval=preview_interval,
+            loras=[generator_pb2.Lora(name=lora.name, weight=lora.weight) for lora in wanted.loras],
+            guidance_end=wanted.guidance_end,
         )
         call = self._stub.Generate(request, timeout=timeout_seconds)
         try:

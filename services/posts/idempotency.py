@@ -18,11 +18,17 @@ RETURNING result_id
 FIND = "SELECT request_hash, result_id FROM idempotency_keys WHERE principal = $1 AND operation = $2 AND key = $3"
 
 
+_LATER: dict[str, object] = {"loras": (), "guidance_end": None}
+
+
 def digest(*parts: object) -> bytes:
     """SHA-256 over dataclasses, tuples and plain values: equal requests have equal digests."""
 
     def plain(value: object) -> Any:
-        return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+        if not is_dataclass(value) or isinstance(value, type):
+            return str(value)
+        # Fields that came later count only when they are given: a key from before an update is still good after it.
+        return {name: part for name, part in asdict(value).items() if name not in _LATER or part != _LATER[name]}
 
     return hashlib.sha256(json.dumps(parts, default=plain, sort_keys=True).encode()).digest()
 

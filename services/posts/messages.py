@@ -85,6 +85,8 @@ def parameters(model: Parameters) -> tasks_pb2.GenerationParameters:
         model=model.model,
         use_generation=model.use_generation,
         candidate_count=model.candidate_count,
+        loras=[tasks_pb2.Lora(name=lora.name, weight=lora.weight) for lora in model.loras],
+        guidance_end=model.guidance_end,
     )
 
 

@@ -33,6 +33,14 @@ class PostState(enum.StrEnum):
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A LoRA by name, and how strongly it is felt."""
+
+    name: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class Parameters:
     """What to make; None and "" stand for the generator's default. `seed` is None only before a task is made."""
 
@@ -47,6 +55,8 @@ class Parameters:
     model: str = ""
     use_generation: bool = True
     candidate_count: int = 1
+    guidance_end: float | None = None
+    loras: tuple[Lora, ...] = ()
 
 
 @dataclass(frozen=True)

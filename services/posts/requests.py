@@ -1,12 +1,13 @@
 """Protobuf requests as models, every field checked against its limit; all wrong ones are named at once."""
 
 import uuid
+from collections.abc import Sequence
 
 from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 
 from rpc import errors
 from services.posts import messages, validation
-from services.posts.models import Draft, Parameters, PostState, TaskState
+from services.posts.models import Draft, Lora, Parameters, PostState, TaskState
 from services.posts.posts import Change, Filter
 from services.posts.validation import Fields
 
@@ -61,6 +62,7 @@ def _parameters(fields: Fields, given: tasks_pb2.GenerationParameters) -> Parame
     if width and height and width * height > validation.MAX_PIXELS:
         fields.wrong(at + "width", f"width × height must be at most {validation.MAX_PIXELS}, is {width * height}")
     count = fields.integer(at + "candidate_count", given.candidate_count or 1, 1, validation.MAX_CANDIDATES) or 1
+    end = given.guidance_end if given.HasField("guidance_end") else None
     guidance = given.guidance_scale if given.HasField("guidance_scale") else None
     return Parameters(
         prompt=fields.text(at + "prompt", given.prompt, least=1, most=validation.MAX_PROMPT),
@@ -77,7 +79,24 @@ def _parameters(fields: Fields, given: tasks_pb2.GenerationParameters) -> Parame
         model=fields.text(at + "model", given.model, most=200),
         use_generation=given.use_generation,
         candidate_count=count,
+        guidance_end=fields.real(at + "guidance_end", end, 0.0, 1.0),
+        loras=_loras(fields, at + "loras", given.loras),
     )
+
+
+def _loras(fields: Fields, at: str, given: Sequence[tasks_pb2.Lora]) -> tuple[Lora, ...]:
+    if len(given) > validation.MAX_LORAS:
+        fields.wrong(at, f"must be at most {validation.MAX_LORAS}, are {len(given)}")
+        return ()
+    limit = validation.MAX_LORA_WEIGHT
+    found = []
+    for i, lora in enumerate(given):
+        name = fields.text(f"{at}[{i}].name", lora.name, least=1, most=validation.MAX_LORA_NAME)
+        weight = fields.real(f"{at}[{i}].weight", lora.weight if lora.HasField("weight") else 1.0, -limit, limit)
+        found.append(Lora(name, 1.0 if weight is None else weight))
+    if len({lora.name for lora in found}) < len(found):
+        fields.wrong(at, "must each be named once")
+    return tuple(found)
 
 
 def task_state(number: int) -> TaskState | None:

@@ -1,7 +1,7 @@
 """Rows of the database as models."""
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from services.posts.database import Record
@@ -9,6 +9,7 @@ from services.posts.models import (
     RESTING,
     Event,
     FeaturedImage,
+    Lora,
     Parameters,
     Person,
     Post,
@@ -32,7 +33,7 @@ def task(row: Record) -> Task:
     return Task(
         id=row["id"],
         state=_TASK_STATES[row["state"]],
-        parameters=Parameters(*[row[name] for name in _PARAMETERS]),
+        parameters=_parameters(row),
         images=tuple(map(image, json.loads(row["images"]))) if row["images"] else (),
         attempt_count=row["attempt_count"],
         max_attempts=row["max_attempts"],
@@ -45,6 +46,17 @@ def task(row: Record) -> Task:
         create_time=row["create_time"],
         update_time=row["update_time"],
     )
+
+
+def columns(parameters: Parameters) -> list[Any]:
+    """The columns of a task that hold what to make, in the order of the fields."""
+    loras = json.dumps([asdict(lora) for lora in parameters.loras])
+    return [loras if name == "loras" else getattr(parameters, name) for name in _PARAMETERS]
+
+
+def _parameters(row: Record) -> Parameters:
+    loras: Any = tuple(Lora(**lora) for lora in json.loads(row["loras"]))
+    return Parameters(*[loras if name == "loras" else row[name] for name in _PARAMETERS])
 
 
 def image(row: Record | dict[str, Any]) -> TaskImage:

@@ -2,7 +2,7 @@
 
 import secrets
 import uuid
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 from rpc import errors
 from services.posts import idempotency, paging, rows
@@ -16,8 +16,8 @@ CREATE = """
 WITH made AS (
     INSERT INTO content_tasks (id, request_hash, max_attempts, created_by, updated_by, last_sequence,
         prompt, negative_prompt, width, height, num_inference_steps, guidance_scale, seed, scheduler, model,
-        use_generation, candidate_count)
-    VALUES ($1, $2, $3, $4, $4, 1, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        use_generation, candidate_count, guidance_end, loras)
+    VALUES ($1, $2, $3, $4, $4, 1, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
     ON CONFLICT (id) DO NOTHING
     RETURNING *
 )
@@ -100,7 +100,7 @@ class Tasks:
                 if earlier:
                     return await _get(connection, earlier)
             made = await connection.fetchval(
-                CREATE, new_id, request_hash, self._max_attempts, principal, *astuple(chosen)
+                CREATE, new_id, request_hash, self._max_attempts, principal, *rows.columns(chosen)
             )
             if made is None and await connection.fetchval(REQUEST_HASH, new_id) != request_hash:
                 raise idempotency.mismatch("task_id")

@@ -24,6 +24,9 @@ MIN_SIDE, MAX_SIDE, SIDE_STEP, MAX_PIXELS = 256, 1536, 8, 1_600_000
 MAX_STEPS = 80
 MAX_GUIDANCE = 30.0
 MAX_CANDIDATES = 4
+MAX_LORAS = 4
+MAX_LORA_NAME = 200
+MAX_LORA_WEIGHT = 4.0
 
 _SLUG = re.compile(r"[a-z0-9-]{1,100}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")

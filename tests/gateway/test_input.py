@@ -31,6 +31,9 @@ ACCEPTED = [
     {"seed": MAX_SEED - 3},
     {"scheduler": ""},
     {"model": ""},
+    {"guidance_end": 0.0},
+    {"guidance_end": 1.0},
+    {"loras": [{"name": "été", "weight": -4.0}, {"name": "b", "weight": 4.0}]},
 ]
 
 REFUSED = [
@@ -81,6 +84,13 @@ REFUSED = [
     ({"scheduler": "a b"}, "scheduler"),
     ({"model": "x" * 201}, "model"),
     ({"model": "é"}, "model"),
+    ({"guidance_end": 1.01}, "guidance_end"),
+    ({"guidance_end": -0.01}, "guidance_end"),
+    ({"loras": [{"name": c} for c in "abcde"]}, "loras"),
+    ({"loras": [{"name": "a"}, {"name": "a"}]}, "loras"),
+    ({"loras": [{"name": ""}]}, "loras[0].name"),
+    ({"loras": [{"name": "a"}, {"name": "b", "weight": 4.1}]}, "loras[1].weight"),
+    ({"loras": [{"name": "a", "wait": 1}]}, "loras[0].wait"),
     ({"wdith": 512}, "wdith"),
     ({"state": "approved"}, "state"),
 ]

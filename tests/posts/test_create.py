@@ -1,13 +1,18 @@
 """CreateTask: one task a request, however often it is sent."""
 
 import asyncio
+import hashlib
+import json
 import uuid
+from dataclasses import asdict, replace
 from typing import Any
 
 import grpc
 import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 
+from services.posts import idempotency
+from services.posts.models import Lora, Parameters
 from tests.posts.conftest import Client, reason
 
 
@@ -18,7 +23,15 @@ def request(request_id: str = "", task_id: str = "", **parameters: Any) -> t.Cre
 
 async def test_a_task_keeps_what_was_asked_for_and_chooses_a_seed(idle: Client) -> None:
     answer = await idle.tasks.CreateTask(
-        request(width=512, num_inference_steps=7, guidance_scale=0.0, negative_prompt="rain", candidate_count=2),
+        request(
+            width=512,
+            num_inference_steps=7,
+            guidance_scale=0.0,
+            negative_prompt="rain",
+            candidate_count=2,
+            loras=[t.Lora(name="ink", weight=0.5), t.Lora(name="été")],
+            guidance_end=0.5,
+        ),
         metadata=[("x-principal", "ada")],
     )
     task = answer.task
@@ -29,6 +42,8 @@ async def test_a_task_keeps_what_was_asked_for_and_chooses_a_seed(idle: Client) 
     assert not wanted.HasField("height")
     assert wanted.HasField("guidance_scale")
     assert wanted.HasField("seed")
+    assert [(lora.name, lora.weight) for lora in wanted.loras] == [("ink", 0.5), ("été", 1.0)]
+    assert wanted.guidance_end == 0.5
     assert (task.attempt_count, task.last_sequence, task.queue_position) == (0, 1, 0)
     assert task == await idle.get(task.id)
 
@@ -57,6 +72,15 @@ async def test_another_body_under_the_same_name_is_refused(idle: Client, name: s
     assert raised.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert reason(raised.value) == "IDEMPOTENCY_MISMATCH"
     assert await sql.fetchval("SELECT count(*) FROM content_tasks") == 1
+
+
+def test_a_body_without_the_newer_fields_is_what_it_was_before_them() -> None:
+    """A request sent again after an update must find the task that it made before."""
+    parameters = Parameters("a boat", seed=7)
+    before = {name: value for name, value in asdict(parameters).items() if name not in ("loras", "guidance_end")}
+    assert idempotency.digest(parameters) == hashlib.sha256(json.dumps([before], sort_keys=True).encode()).digest()
+    assert idempotency.digest(replace(parameters, loras=(Lora("ink"),))) != idempotency.digest(parameters)
+    assert idempotency.digest(replace(parameters, guidance_end=0.0)) != idempotency.digest(parameters)
 
 
 async def test_a_request_id_belongs_to_its_principal(idle: Client) -> None:

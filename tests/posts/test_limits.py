@@ -26,6 +26,12 @@ PARAMETERS: list[tuple[str, list[Any], list[Any]]] = [
     ("scheduler", ["", "x" * 64], ["x" * 65, "a\nb"]),
     ("model", ["", "x" * 200], ["x" * 201, "a\x00b"]),
     ("candidate_count", [0, 1, 4], [5, 2**32 - 1]),
+    ("guidance_end", [0.0, 1.0, 0.4], [-0.1, 1.1, math.nan, math.inf]),
+    (
+        "loras",
+        [[], [t.Lora(name="x" * 200, weight=-4)], [t.Lora(name=name, weight=4) for name in "abcd"]],
+        [[t.Lora(name=name) for name in "abcde"], [t.Lora(name="a"), t.Lora(name="a", weight=2)]],
+    ),
 ]
 
 
@@ -43,6 +49,23 @@ async def test_parameters_of_a_task(idle: Client, name: str, fine: list[Any], ba
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert wrong_fields(raised.value) == {f"parameters.{name}"}, value
     assert await sql.fetchval("SELECT count(*) FROM content_tasks") == len(fine)
+
+
+@pytest.mark.parametrize(
+    ("lora", "field"),
+    [
+        (t.Lora(name=""), "name"),
+        (t.Lora(name="x" * 201), "name"),
+        (t.Lora(name="a\nb"), "name"),
+        (t.Lora(name="a", weight=4.1), "weight"),
+        (t.Lora(name="a", weight=math.nan), "weight"),
+    ],
+    ids=["empty", "long", "broken", "strong", "nan"],
+)
+async def test_a_lora_is_refused_by_number_and_field(idle: Client, lora: t.Lora, field: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await idle.create(loras=[t.Lora(name="fine"), lora])
+    assert wrong_fields(raised.value) == {f"parameters.loras[1].{field}"}
 
 
 @pytest.mark.parametrize(("width", "height", "fine"), [(1536, 1040, True), (1536, 1048, False), (1264, 1264, True)])

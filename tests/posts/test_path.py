@@ -7,13 +7,13 @@ from frontispiece.posts.v1 import tasks_pb2 as t
 from frontispiece.storage.v1 import images_pb2
 
 from tests.posts.conftest import Client
-from tests.posts.leaves import ScriptedStorage
+from tests.posts.leaves import ScriptedGenerator, ScriptedStorage
 
 
 async def test_a_prompt_becomes_the_picture_of_a_published_post(
-    posts: Client, storage: ScriptedStorage, sql: Any
+    posts: Client, generator: ScriptedGenerator, storage: ScriptedStorage, sql: Any
 ) -> None:
-    task = await posts.create("a lighthouse at dusk", seed=7)
+    task = await posts.create("a lighthouse at dusk", seed=7, loras=[t.Lora(name="ink", weight=0.5)], guidance_end=0.4)
     assert task.state == t.TASK_STATE_QUEUED
     events = await posts.events(task.id)
     stored = [event for event in events if event.sequence]
@@ -25,6 +25,9 @@ async def test_a_prompt_becomes_the_picture_of_a_published_post(
     task = await posts.get(task.id)
     assert task.state == t.TASK_STATE_AWAITING_APPROVAL
     (image,) = task.images
+    (asked,) = generator.requests
+    assert [(lora.name, lora.weight) for lora in asked.loras] == [("ink", 0.5)]
+    assert (asked.seed, asked.guidance_end) == (7, 0.4)
     assert (image.seed, image.image_source, image.width) == (7, "sdxl-local", 64)
 
     answer = await posts.approve(task.id, "The Lighthouse", content="It stands.\nStill.", tags=["sea", "light"])

@@ -32,7 +32,7 @@ TASK_STATE_CANCELLED: TaskState
 TASK_STATE_FAILED: TaskState
 
 class GenerationParameters(_message.Message):
-    __slots__ = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "use_generation", "candidate_count")
+    __slots__ = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "use_generation", "candidate_count", "loras", "guidance_end")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,8 @@ class GenerationParameters(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     USE_GENERATION_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LORAS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     negative_prompt: str
     width: int
@@ -55,7 +57,17 @@ class GenerationParameters(_message.Message):
     model: str
     use_generation: bool
     candidate_count: int
-    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., use_generation: _Optional[bool] = ..., candidate_count: _Optional[int] = ...) -> None: ...
+    loras: _containers.RepeatedCompositeFieldContainer[Lora]
+    guidance_end: float
+    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., use_generation: _Optional[bool] = ..., candidate_count: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ...) -> None: ...
+
+class Lora(_message.Message):
+    __slots__ = ("name", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("id", "state", "parameters", "images", "attempt_count", "max_attempts", "error", "queue_position", "post_id", "last_sequence", "created_by", "updated_by", "create_time", "update_time")
