@@ -34,6 +34,7 @@ def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
     violations += _check_loras(draft, model)
     if draft.guidance_end is not None and not 0 <= draft.guidance_end <= 1:
         violations.append(FieldViolation("guidance_end", "must be a number from 0 to 1"))
+    violations += _check_denoising_end(draft, model)
     if violations:
         raise InvalidArgument.fields(violations)
     steps, guidance = draft.num_inference_steps, draft.guidance_scale
@@ -51,6 +52,8 @@ def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
         # In one order, so that the same LoRAs named in another order still share steps.
         loras=tuple(sorted(draft.loras, key=lambda lora: lora.name)),
         guidance_end=1.0 if draft.guidance_end is None else draft.guidance_end,
+        refiner="" if draft.denoising_end is None else model.refiner,
+        denoising_end=draft.denoising_end,
     )
 
 
@@ -85,6 +88,16 @@ def _check_loras(draft: Draft, model: ModelInfo) -> list[FieldViolation]:
                 FieldViolation(f"loras[{i}].weight", f"must be from {-MAX_LORA_WEIGHT:g} to {MAX_LORA_WEIGHT:g}")
             )
     return violations
+
+
+def _check_denoising_end(draft: Draft, model: ModelInfo) -> list[FieldViolation]:
+    if draft.denoising_end is None:
+        return []
+    if not model.refiner:
+        return [FieldViolation("denoising_end", f"must not be set: {model.id} has no refiner")]
+    if not 0 < draft.denoising_end < 1:
+        return [FieldViolation("denoising_end", "must be a number greater than 0 and less than 1")]
+    return []
 
 
 def _check_integer(field: str, value: int | None, limits: IntegerRange) -> list[FieldViolation]:

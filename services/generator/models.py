@@ -50,6 +50,8 @@ class ModelInfo:
     guidance_scale: FloatRange
     previews: bool = True
     loras: tuple[str, ...] = ()
+    refiner: str = ""
+    refiner_revision: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Draft:
     preview_interval: int = 0
     loras: tuple[Lora, ...] = ()
     guidance_end: float | None = None
+    denoising_end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,13 @@ class ImageRequest:
     preview_interval: int = 0
     loras: tuple[Lora, ...] = ()
     guidance_end: float = 1.0
+    refiner: str = ""
+    denoising_end: float | None = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it needs in memory."""
+        return (self.model, self.refiner) if self.refiner else (self.model,)
 
 
 @dataclass(frozen=True)
@@ -146,6 +156,9 @@ class Painting:
     batch_size: int
     loras: tuple[Lora, ...] = ()
     guidance_end: float = 1.0
+    refiner: str = ""
+    refiner_revision: str = ""
+    denoising_end: float | None = None
 
 
 @dataclass(frozen=True)

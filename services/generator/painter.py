@@ -62,7 +62,7 @@ class Painter:
         self._admit()
         if self._lanes:
             key, lane = min(self._lanes.items(), key=lambda item: item[1].served_seconds)
-            self._step(lane)
+            self._step(key, lane)
             if not lane.jobs:
                 del self._lanes[key]
         if self._finished:
@@ -90,17 +90,14 @@ class Painter:
                 self._release(job)
                 continue
             arrivals.setdefault(self._engine.lane(job.request), []).append(job)
-        for key, jobs in arrivals.items():
+        for jobs in arrivals.values():
             opened = self._watched(lambda some: self._engine.open([job.request for job in some]), jobs)
-            joining = []
             for job, sample in zip(jobs, opened, strict=True):
                 if isinstance(sample, Exception):
                     self._fail(job, sample)
                 else:
                     job.sample, job.started = sample, time.monotonic()
-                    joining.append(job)
-            if joining:
-                self._lane(key).jobs += joining
+                    self._lane(sample.lane).jobs.append(job)
 
     def _ready(self, waiting: Sequence[ImageRequest]) -> Sequence[bool]:
         return self._engine.prepare(waiting, [job.request for job in self.jobs()], self._line.wake)
@@ -112,7 +109,7 @@ class Painter:
             self._lanes[key] = Lane(served_seconds=least)
         return self._lanes[key]
 
-    def _step(self, lane: Lane) -> None:
+    def _step(self, key: Hashable, lane: Lane) -> None:
         jobs = lane.jobs
         begin = time.monotonic()
 
@@ -130,7 +127,10 @@ class Painter:
                 continue
             job.batch_size = max(job.batch_size, len(jobs))
             finished = _sample(job).steps_done >= _sample(job).total_steps
-            (self._finished if finished else lane.jobs).append(job)
+            if finished:
+                self._finished.append(job)
+            else:  # another model may take over now
+                (lane if _sample(job).lane == key else self._lane(_sample(job).lane)).jobs.append(job)
             self._tell(job, now, finished)
 
     def _tell(self, job: Job, now: float, finished: bool) -> None:
@@ -148,8 +148,8 @@ class Painter:
 
     def _decode(self) -> None:
         """Decode some of the finished images of one lane: little enough not to hold up the steps of the others."""
-        lane = self._engine.lane(self._finished[0].request)
-        same = [job for job in self._finished if self._engine.lane(job.request) == lane]
+        lane = _sample(self._finished[0]).lane
+        same = [job for job in self._finished if _sample(job).lane == lane]
         jobs = same[: self._decode_chunk]
         results = self._watched(lambda some: self._engine.decode([_sample(job) for job in some]), jobs)
         for job, pixels in zip(jobs, results, strict=True):
@@ -176,17 +176,20 @@ class Painter:
 
     def _painting(self, job: Job) -> Painting:
         request = job.request
-        revision = next(model.revision for model in self._engine.models if model.id == request.model)
+        model = next(model for model in self._engine.models if model.id == request.model)
         return Painting(
             seed=request.seed,
             model=request.model,
-            model_revision=revision,
+            model_revision=model.revision,
             scheduler=request.scheduler,
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
             batch_size=job.batch_size,
             loras=request.loras,
             guidance_end=request.guidance_end,
+            refiner=request.refiner,
+            refiner_revision=model.refiner_revision if request.refiner else "",
+            denoising_end=request.denoising_end,
         )
 
 

@@ -93,6 +93,7 @@ def _decode_draft(request: pb.GenerateRequest) -> Draft:
         preview_interval=request.preview_interval,
         loras=tuple(Lora(lora.name, lora.weight if lora.HasField("weight") else 1.0) for lora in request.loras),
         guidance_end=given("guidance_end", request.guidance_end),
+        denoising_end=given("denoising_end", request.denoising_end),
     )
 
 
@@ -135,6 +136,9 @@ def _encode_image(image: Image) -> list[pb.GenerateResponse]:
         metadata.batch_size = painting.batch_size
         metadata.loras.extend(pb.Lora(name=lora.name, weight=lora.weight) for lora in painting.loras)
         metadata.guidance_end = painting.guidance_end
+        metadata.refiner, metadata.refiner_revision = painting.refiner, painting.refiner_revision
+        if painting.denoising_end is not None:
+            metadata.denoising_end = painting.denoising_end
     if (credit := image.attribution) is not None:
         metadata.attribution.CopyFrom(
             pb.Attribution(
@@ -173,6 +177,7 @@ def _encode_model(model: ModelInfo) -> pb.Model:
         guidance_scale=_encode_floats(model.guidance_scale),
         previews=model.previews,
         loras=model.loras,
+        refiner=model.refiner,
     )
 
 

@@ -30,6 +30,10 @@ class GeneratorSettings(ServerSettings):
     )
     models_dir: Path = Field(Path("var/models"), description="Where models are made and hub models are kept.")
     vae: str = Field("", description="Another VAE for the default model: a folder, file or hub id.")
+    refiner: str = Field(
+        "",
+        description="Refiner that may end what an SDXL model begins: a folder, file or hub id. Empty: none.",
+    )
     loras_dir: Path | None = Field(None, description="Folder of LoRAs as .safetensors; requests name them by stem.")
     memory_budget_gib: float = Field(
         0.0,

@@ -34,6 +34,10 @@ class FakeSample:
     steps_done: int = 0
 
     @property
+    def lane(self) -> Hashable:
+        return (self.request.height, self.request.width)
+
+    @property
     def total_steps(self) -> int:
         return self.request.num_inference_steps
 

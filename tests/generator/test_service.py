@@ -84,6 +84,7 @@ class TestBadRequests:
             ("loras[0].name", {"loras": [pb.Lora(name="../../etc/passwd")]}),
             ("guidance_end", {"guidance_end": 1.1}),
             ("guidance_end", {"guidance_end": float("nan")}),
+            ("denoising_end", {"denoising_end": 0.8}),  # it has no refiner
         ],
     )
     async def test_the_wrong_field_is_named(self, client: Client, field: str, fields: dict[str, object]) -> None:

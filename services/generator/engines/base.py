@@ -34,6 +34,10 @@ class Sample(Protocol):
         """What is painted."""
 
     @property
+    def lane(self) -> Hashable:
+        """Samples with equal lanes may share the next step, or be decoded together; it may change with a step."""
+
+    @property
     def steps_done(self) -> int:
         """Denoising steps done."""
 
@@ -57,7 +61,7 @@ class Engine(Protocol):
         """Load what is needed to start, run it once, and answer how many images may share a step."""
 
     def lane(self, request: ImageRequest) -> Hashable:
-        """Requests with equal lanes may share steps."""
+        """Requests with equal lanes may be opened together."""
 
     def prepare(
         self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]

@@ -30,16 +30,18 @@ class Kind:
     scheduler_config: dict[str, Any] = field(default_factory=dict)
 
 
+_FULL = "Stable Diffusion XL"
 _TRAILING = {"timestep_spacing": "trailing"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint, what it can do, and what to change in its scheduler's config."""
+    """A checkpoint, what it can do, what to change in its scheduler's config, and the name of its kind."""
 
     checkpoint: Checkpoint
     info: ModelInfo
     scheduler_config: dict[str, Any]
+    family: str
 
 
 def describe(checkpoint: Checkpoint, loras_dir: Path | None) -> Entry:
@@ -71,7 +73,17 @@ def describe(checkpoint: Checkpoint, loras_dir: Path | None) -> Entry:
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path}/frontispiece.json: {error}") from error
-    return Entry(checkpoint, info, kind.scheduler_config)
+    return Entry(checkpoint, info, kind.scheduler_config, kind.name)
+
+
+def can_refine(refiner: Entry, entry: Entry) -> bool:
+    """Whether the refiner can go on from what the model leaves: the same kind of latents, removed in many steps."""
+    return entry.family == _FULL and _latents(refiner.checkpoint) == _latents(entry.checkpoint)
+
+
+def _latents(checkpoint: Checkpoint) -> tuple[Any, ...]:
+    vae = _component(checkpoint, "vae/config.json")
+    return vae.get("latent_channels", 4), vae.get("scaling_factor", 0.13025), len(vae.get("block_out_channels", "1234"))
 
 
 def recognise(checkpoint: Checkpoint, unet: dict[str, Any], scheduler: dict[str, Any]) -> Kind:
@@ -92,7 +104,7 @@ def recognise(checkpoint: Checkpoint, unet: dict[str, Any], scheduler: dict[str,
         return Kind("Hyper-SDXL", _few(count, 0.0, "ddim"), _TRAILING)
     if "turbo" in name:
         return Kind("SDXL-Turbo", {**_few(count, 0.0, "euler_ancestral"), "width": 512, "height": 512}, _TRAILING)
-    return Kind("Stable Diffusion XL", {"num_inference_steps": 30, "guidance_scale": 5.0})
+    return Kind(_FULL, {"num_inference_steps": 30, "guidance_scale": 5.0})
 
 
 def _few(steps: int, guidance: float, scheduler: str) -> dict[str, Any]:
@@ -100,8 +112,8 @@ def _few(steps: int, guidance: float, scheduler: str) -> dict[str, Any]:
 
 
 def _component(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    """A component's configuration; empty for a single file, which is taken for SDXL as it was published."""
-    return read_json(checkpoint.path / name) if checkpoint.path.is_dir() else {}
+    """A component's configuration; empty for a single file alone, which is taken for SDXL as it was published."""
+    return read_json(checkpoint.configuration / name) if checkpoint.configuration is not None else {}
 
 
 def _pixels(low: Any, high: Any, default: Any) -> IntegerRange:

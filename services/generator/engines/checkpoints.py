@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
 from services.generator.engines.base import CheckpointError
@@ -54,42 +55,57 @@ class Checkpoint:
     path: Path
     revision: str
     about: dict[str, Any]
+    is_refiner: bool = False
+
+    @property
+    def configuration(self) -> Path | None:
+        """The folder of its JSON files: its own, or, of a single file, the one beside it that is named like it."""
+        folder = self.path if self.path.is_dir() else self.path.with_suffix("")
+        return folder if folder.is_dir() else None
 
 
-def find(source: Source, models_dir: Path) -> Checkpoint:
+def find(source: Source, models_dir: Path, *, is_refiner: bool = False) -> Checkpoint:
     """Bring a checkpoint to this machine and check it. Raises CheckpointError."""
     path = Path(source.location)
     if path.is_dir():
-        check_folder(path)
-        return Checkpoint(source.name, path, fingerprint(path), _read_about(path))
+        check_folder(path, is_refiner=is_refiner)
+        return Checkpoint(source.name, path, fingerprint(path), _read_about(path), is_refiner)
     if path.is_file():
         if path.suffix != ".safetensors":
             raise CheckpointError(f"{path}: single files must be .safetensors")
-        return Checkpoint(source.name, path, fingerprint(path), {})
+        beside = path.with_suffix("")
+        if beside.is_dir():
+            _check_index(beside, is_refiner)
+        return Checkpoint(source.name, path, fingerprint(path), _read_about(beside), is_refiner)
     if not _is_hub_id(source.location):
         raise CheckpointError(f"{source.location}: no such folder or file")
     folder, commit = _download(source, models_dir)
-    check_folder(folder)
-    return Checkpoint(source.name, folder, commit, _read_about(folder))
+    check_folder(folder, is_refiner=is_refiner)
+    return Checkpoint(source.name, folder, commit, _read_about(folder), is_refiner)
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse anything but a plain SDXL pipeline in safetensors. Raises CheckpointError."""
-    index = read_json(folder / "model_index.json")
-    kind = index.get("_class_name")
-    if kind != "StableDiffusionXLPipeline":
-        raise CheckpointError(f"{folder}: a StableDiffusionXLPipeline is needed, not {kind!r}")
-    for component, declared in index.items():
-        if component.startswith("_") or not isinstance(declared, list):
-            continue
-        if declared[0] is not None and declared[0] not in _LIBRARIES:
-            raise CheckpointError(f"{folder}: {component} comes from {declared[0]!r}, which is not loaded")
+def check_folder(folder: Path, *, is_refiner: bool = False) -> None:
+    """Refuse anything but a plain SDXL pipeline, or refiner, in safetensors. Raises CheckpointError."""
+    _check_index(folder, is_refiner)
     for file in sorted(folder.rglob("*")):
         if file.suffix in _FORBIDDEN_SUFFIXES:
             raise CheckpointError(f"{folder}: holds {file.relative_to(folder)}; only safetensors are loaded")
     for component in ("unet", "vae"):
         if not list((folder / component).glob("*.safetensors")):
             raise CheckpointError(f"{folder}: {component} has no safetensors")
+
+
+def _check_index(folder: Path, is_refiner: bool) -> None:
+    """Which classes it names, and from which libraries: those are imported by name."""
+    index = read_json(folder / "model_index.json")
+    kind, wanted = index.get("_class_name"), _pipeline_class(is_refiner).__name__
+    if kind != wanted:
+        raise CheckpointError(f"{folder}: a {wanted} is needed, not {kind!r}")
+    for component, declared in index.items():
+        if component.startswith("_") or not isinstance(declared, list):
+            continue
+        if declared[0] is not None and declared[0] not in _LIBRARIES:
+            raise CheckpointError(f"{folder}: {component} comes from {declared[0]!r}, which is not loaded")
 
 
 def fingerprint(path: Path) -> str:
@@ -135,8 +151,8 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
     options: dict[str, Any] = {"dtype": read_as, "use_safetensors": True, "local_files_only": True}
     try:
         with _ONE_LOAD:
-            pipeline = _read(checkpoint.path, vae, options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            pipeline = _read(checkpoint, vae, options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError) as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
     pipeline.to(dtype)
     if dtype == torch.float16 and pipeline.vae.config.force_upcast:
@@ -149,22 +165,26 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
     return pipeline
 
 
-def _read(path: Path, vae: Path | None, options: dict[str, Any]) -> Any:
+def _pipeline_class(is_refiner: bool) -> Any:
+    return StableDiffusionXLImg2ImgPipeline if is_refiner else StableDiffusionXLPipeline
+
+
+def _read(checkpoint: Checkpoint, vae: Path | None, options: dict[str, Any]) -> Any:
+    path, pipeline_class = checkpoint.path, _pipeline_class(checkpoint.is_refiner)
     if vae is not None:
         loader = AutoencoderKL.from_single_file if vae.is_file() else AutoencoderKL.from_pretrained
         options["vae"] = loader(str(vae), dtype=options["dtype"])
     if path.is_file():
-        return _load_file(path, options)
-    return StableDiffusionXLPipeline.from_pretrained(path, add_watermarker=False, trust_remote_code=False, **options)
+        return _load_file(path, checkpoint.configuration, pipeline_class, options)
+    return pipeline_class.from_pretrained(path, add_watermarker=False, trust_remote_code=False, **options)
 
 
-def _load_file(path: Path, options: dict[str, Any]) -> Any:
+def _load_file(path: Path, configuration: Path | None, pipeline_class: Any, options: dict[str, Any]) -> Any:
     """Weights alone say nothing of the tokenizers: a folder beside the file, named like it, does; else the hub."""
-    beside = path.with_suffix("")
-    if beside.is_dir():
-        options["config"] = str(beside)
-    options["local_files_only"] = beside.is_dir()
-    return StableDiffusionXLPipeline.from_single_file(str(path), add_watermarker=False, **options)
+    if configuration is not None:
+        options["config"] = str(configuration)
+    options["local_files_only"] = configuration is not None
+    return pipeline_class.from_single_file(str(path), add_watermarker=False, **options)
 
 
 def _usual_name(location: str) -> str:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class LibraryOptions:
     device: str
     dtype: torch.dtype
     vae: str = ""
+    refiner: str = ""
     loras_dir: Path | None = None
     memory_budget_bytes: int = 0
     prompt_cache: int = 256
@@ -76,7 +77,7 @@ class Library:
     @property
     def models(self) -> list[ModelInfo]:
         """What requests may name, the default first; empty before `find`."""
-        return [entry.info for entry in self._entries.values()]
+        return [entry.info for entry in self._entries.values() if not entry.checkpoint.is_refiner]
 
     def find(self) -> None:
         """Bring all models to this machine and check them. Raises CheckpointError."""
@@ -87,26 +88,50 @@ class Library:
                 raise CheckpointError(f"two models are called {entry.info.id!r}; give them names")
             self._entries[entry.info.id] = entry
             log.info("model found", extra={"model": entry.info.id, "revision": entry.info.revision})
+        if self._options.refiner:
+            self._find_refiner(Source.parse("", self._options.refiner))
 
-    def prepare(self, wanted: Sequence[str], in_use: frozenset[str], when_loaded: Callable[[], None]) -> Sequence[bool]:
-        """For each model that a request waits for, in their order, whether `get` would answer, or raise, at once.
+    def _find_refiner(self, source: Source) -> None:
+        """Offer the refiner to every model whose latents are like its own. Raises CheckpointError."""
+        checkpoint = checkpoints.find(source, self._options.models_dir, is_refiner=True)
+        refiner = catalogue.describe(checkpoint, None)
+        name, revision = refiner.info.id, refiner.info.revision
+        if name in self._entries:
+            raise CheckpointError(f"the refiner and a model are both called {name!r}; rename its folder")
+        fitting = [key for key, entry in self._entries.items() if catalogue.can_refine(refiner, entry)]
+        if not fitting:
+            raise CheckpointError(f"{checkpoint.path}: the refiner suits none of the models")
+        for key in fitting:
+            entry = self._entries[key]
+            self._entries[key] = replace(entry, info=replace(entry.info, refiner=name, refiner_revision=revision))
+        self._entries[name] = refiner
+        log.info("refiner found", extra={"model": name, "revision": revision, "refines": fitting})
 
-        Begins to load the first that is missing; `when_loaded` is called on the loading thread. While it finds no room
-        beside models `in_use`, nobody behind it is let past: those would keep their models in use for ever.
+    def prepare(
+        self, wanted: Sequence[tuple[str, ...]], in_use: frozenset[str], when_loaded: Callable[[], None]
+    ) -> Sequence[bool]:
+        """For each request that waits, by the models it needs, whether `get` would answer, or raise, at once.
+
+        Begins to load the first model that is missing; `when_loaded` is called on the loading thread. While it finds no
+        room beside models `in_use`, nobody behind is let past: those would keep their models in use for ever.
         """
         self._take_arrival(block=False)
         # Each new request has its model tried anew: the file may have been repaired meanwhile.
-        self._failures = {name: error for name, error in self._failures.items() if name in wanted}
+        still_wanted = {name for names in wanted for name in names}
+        self._failures = {name: error for name, error in self._failures.items() if name in still_wanted}
         verdicts: list[bool] = []
-        for name in wanted:
-            at_hand = name in self._loaded or name in self._failures
-            verdicts.append(at_hand)
-            if at_hand:
-                in_use |= {name}
-            elif not self._loading:
-                if not self._make_room(in_use):
+        for names in wanted:
+            missing = [name for name in names if name not in self._loaded]
+            hopeless = not self._failures.keys().isdisjoint(names)
+            verdicts.append(hopeless or not missing)
+            if missing and not hopeless and not self._loading:
+                # What this request needs besides must stay; if that alone leaves no room, the budget is too small.
+                has_room = self._make_room(in_use.union(names))
+                if not has_room and in_use:
                     break
-                self._begin_loading(name, when_loaded)
+                self._begin_loading(missing[0], when_loaded)
+            if not hopeless:
+                in_use = in_use.union(names)
         return verdicts + [False] * (len(wanted) - len(verdicts))
 
     def get(self, name: str, loras: tuple[Lora, ...] = (), in_use: frozenset[str] = frozenset()) -> LoadedModel:

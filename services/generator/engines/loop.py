@@ -31,7 +31,7 @@ class Batch:
     def __init__(self, samples: Sequence[SdxlSample], rung: int, pipeline: Any) -> None:
         """`rung` is the number of UNet rows, at least `unet_rows(samples)`. The samples' latents move in here."""
         self.signature = signature(samples)
-        self._dtype = samples[0].positive.tokens.dtype
+        self._dtype = samples[0].stage.positive.text.tokens.dtype
         self._device = samples[0].latents.device
         self.latents = torch.stack([sample.latents for sample in samples])
         self.clean = torch.stack([sample.clean for sample in samples])
@@ -44,13 +44,12 @@ class Batch:
         self._guidance_scale = self._tensor(
             [sample.request.guidance_scale if sample.guided else 1.0 for sample in samples]
         ).view(-1, 1, 1, 1)
-        embeddings = [sample.positive for sample in samples] + [samples[i].negative for i in guided]
-        embeddings += embeddings[:1] * padding
-        self._tokens = torch.stack([embedding.tokens for embedding in embeddings if embedding is not None])
-        self._pooled = torch.stack([embedding.pooled for embedding in embeddings if embedding is not None])
-        request = samples[0].request
-        sizes = [request.height, request.width, 0, 0, request.height, request.width]
-        self._time_ids = torch.tensor([sizes] * rung, dtype=self._dtype, device=self._device)
+        given = [sample.stage.positive for sample in samples] + [samples[i].stage.negative for i in guided]
+        conditions = [condition for condition in [*given, *given[:1] * padding] if condition is not None]
+        self._tokens = torch.stack([condition.text.tokens for condition in conditions])
+        self._pooled = torch.stack([condition.text.pooled for condition in conditions])
+        time_ids = [condition.time_ids for condition in conditions]
+        self._time_ids = torch.tensor(time_ids, dtype=self._dtype, device=self._device)
         self._guidance = self._embed_guidance(samples, rung, pipeline)
 
     def step(self, samples: Sequence[SdxlSample], unet: Unet) -> None:
@@ -64,7 +63,7 @@ class Batch:
             noise = sample.draw_noise()
             if noise is not None:
                 after[i] += s[i] * noise[0].to(self._device, non_blocking=True)
-            elif sample.table is None:
+            elif sample.stage.table is None:
                 after[i] = _own_step(sample, out[i], self.latents[i])
         self.latents.copy_(after)
         self.clean.copy_(clean)
@@ -106,9 +105,9 @@ class Batch:
         return torch.tensor(values, device=self._device)
 
 
-def signature(samples: Sequence[SdxlSample]) -> tuple[tuple[int, bool], ...]:
+def signature(samples: Sequence[SdxlSample]) -> tuple[tuple[int, int, bool], ...]:
     """What a batch is packed for."""
-    return tuple((sample.serial, sample.guided) for sample in samples)
+    return tuple((sample.serial, sample.stage_number, sample.guided) for sample in samples)
 
 
 def unet_rows(samples: Sequence[SdxlSample]) -> int:
@@ -117,11 +116,11 @@ def unet_rows(samples: Sequence[SdxlSample]) -> int:
 
 
 def _numbers(sample: SdxlSample) -> Tensor:
-    if sample.table is not None:
-        return sample.table.rows[sample.steps_done]
-    timestep = sample.scheduler.timesteps[sample.steps_done]
-    row = torch.zeros(samplers.COLUMNS)
-    row[samplers.SCALE] = float(sample.scheduler.scale_model_input(torch.ones(1), timestep))
+    stage, timestep = sample.stage, sample.stage.timesteps[sample.step]
+    if stage.table is not None:
+        return stage.table.rows[sample.step]
+    row = torch.zeros(samplers.COLUMNS, dtype=torch.float32)
+    row[samplers.SCALE] = float(stage.scheduler.scale_model_input(torch.ones(1), timestep))
     row[samplers.TIMESTEP] = float(timestep)
     # Only previews look at the clean image of such a sample; its noisy one has to do.
     row[samplers.P] = row[samplers.SCALE]
@@ -129,7 +128,7 @@ def _numbers(sample: SdxlSample) -> Tensor:
 
 
 def _own_step(sample: SdxlSample, out: Tensor, latents: Tensor) -> Tensor:
-    timestep = sample.scheduler.timesteps[sample.steps_done]
+    timestep, scheduler = sample.stage.timesteps[sample.step], sample.stage.scheduler
     # Copies: these schedulers remember what they are given, and the batch's tensors change under them.
-    stepped: Tensor = sample.scheduler.step(out[None].clone(), timestep, latents[None].clone(), return_dict=False)[0]
+    stepped: Tensor = scheduler.step(out[None].clone(), timestep, latents[None].clone(), return_dict=False)[0]
     return stepped[0]

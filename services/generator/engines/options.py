@@ -20,6 +20,7 @@ class SdxlOptions:
     max_batch: int = 0
     prompt_cache: int = 256
     vae: str = ""
+    refiner: str = ""
     loras_dir: Path | None = None
     memory_budget_gib: float = 0.0
     compile_mode: str = ""
@@ -41,6 +42,7 @@ class SdxlOptions:
             max_batch=settings.max_batch,
             prompt_cache=settings.prompt_cache,
             vae=settings.vae,
+            refiner=settings.refiner,
             loras_dir=settings.loras_dir,
             memory_budget_gib=settings.memory_budget_gib,
             compile_mode="" if settings.compile == "off" else settings.compile,

@@ -9,7 +9,9 @@ and the UNet is given `scale·x` at `timestep`: eight numbers a step. The noise 
 scheduler, so every spacing, Karras option and prediction type means here what it means there.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,15 +40,19 @@ class Table:
 
 
 Row = tuple[float, float, float, float, float, float, float, float]
+Built = tuple[list[Row], list[bool]] | None
 
 
-def tabulate(scheduler: Any) -> Table | None:
-    """The table of a diffusers scheduler whose timesteps are set; None when it is not of the form above."""
-    builders = {
+def tabulate(scheduler: Any, begin: int = 0, end: int | None = None) -> Table | None:
+    """The table of a diffusers scheduler whose timesteps are set; None when it is not of the form above.
+
+    Of its steps, only those from `begin` up to `end` are done, and nothing is known then of the one before `begin`.
+    """
+    builders: dict[str, Callable[[Any], Built]] = {
         "EulerDiscreteScheduler": _euler,
         "EulerAncestralDiscreteScheduler": _euler_ancestral,
         "DDIMScheduler": _ddim,
-        "DPMSolverMultistepScheduler": _dpm_solver,
+        "DPMSolverMultistepScheduler": functools.partial(_dpm_solver, begin=begin),
         "LCMScheduler": _lcm,
     }
     builder = builders.get(type(scheduler).__name__)
@@ -59,10 +65,8 @@ def tabulate(scheduler: Any) -> Table | None:
     if made is None:
         return None
     rows, draws = made
-    return Table(torch.tensor(rows, dtype=torch.float32), tuple(draws), float(scheduler.init_noise_sigma))
-
-
-Built = tuple[list[Row], list[bool]] | None
+    table = torch.tensor(rows[begin:end], dtype=torch.float32).view(-1, COLUMNS)
+    return Table(table, tuple(draws[begin:end]), float(scheduler.init_noise_sigma))
 
 
 def _euler(scheduler: Any) -> Built:
@@ -137,7 +141,7 @@ def _lcm(scheduler: Any) -> Built:
     return rows, draws
 
 
-def _dpm_solver(scheduler: Any) -> Built:
+def _dpm_solver(scheduler: Any, begin: int) -> Built:
     config = scheduler.config
     if config.algorithm_type not in ("dpmsolver++", "sde-dpmsolver++") or config.solver_order > 2:
         return None
@@ -150,7 +154,7 @@ def _dpm_solver(scheduler: Any) -> Built:
     for i, timestep in enumerate(timesteps):
         last = i == len(timesteps) - 1
         first_order = (
-            i == 0
+            i <= begin
             or config.solver_order == 1
             or (
                 last

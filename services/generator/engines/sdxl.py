@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import logging
-import math
 import os
 import time
 import weakref
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.generator.engines import samplers, schedulers
+from services.generator.engines import opening
 from services.generator.engines.base import CheckpointError, DeviceLost, InvalidImage, OutOfMemory, Sample
 from services.generator.engines.checkpoints import Source
 from services.generator.engines.library import Library, LibraryOptions, LoadedModel
@@ -25,7 +24,7 @@ from services.generator.engines.options import SdxlOptions
 from services.generator.engines.sample import SdxlSample
 from services.generator.engines.vae import stack_latents
 from services.generator.engines.warming import measure_batch
-from services.generator.models import ImageRequest, ModelInfo
+from services.generator.models import ImageRequest, Lora, ModelInfo
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +48,7 @@ class SdxlEngine:
                 device=self._device,
                 dtype=self._dtype,
                 vae=options.vae,
+                refiner=options.refiner,
                 loras_dir=options.loras_dir,
                 memory_budget_bytes=int(options.memory_budget_gib * 2**30),
                 prompt_cache=options.prompt_cache,
@@ -84,29 +84,30 @@ class SdxlEngine:
         return self._options.max_batch or measure_batch(self, self.trial_request)
 
     def lane(self, request: ImageRequest) -> Hashable:
-        """Same model and LoRAs, same size."""
+        """Same model and LoRAs, same size; with the refiner or without."""
         return (request.model, request.loras, request.height, request.width)
 
     def prepare(
         self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
     ) -> Sequence[bool]:
         """Requests whose model is in memory may start; the others' models are loaded, one after the other."""
-        in_use = frozenset(request.model for request in painting)
-        return self.library.prepare([request.model for request in waiting], in_use, when_ready)
+        in_use = frozenset(name for request in painting for name in request.models)
+        return self.library.prepare([request.models for request in waiting], in_use, when_ready)
 
     @torch.no_grad()
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
         """Encode the prompts together and draw the noise of each."""
+        refined = [request for request in requests if request.refiner]
+        refiner: LoadedModel | None = None
+        refiner_texts: dict[ImageRequest, opening.Texts] = {}
         with _translated():
-            model = self._model(requests[0])
-            loras = requests[0].loras
-            positives = model.prompts.encode([request.prompt for request in requests], loras)
-            negatives = model.prompts.encode_negative(
-                [request.negative_prompt for request in requests], positives, loras
-            )
+            model = self._model(requests[0].model, requests[0].loras)
+            if refined:
+                refiner = self._model(refined[0].refiner)
+                refiner_texts = dict(zip(refined, opening.encode(refiner, refined, ()), strict=True))
             samples = [
-                self._open(model, request, positive, negative)
-                for request, positive, negative in zip(requests, positives, negatives, strict=True)
+                opening.open_sample(request, model, texts, refiner, refiner_texts.get(request))
+                for request, texts in zip(requests, opening.encode(model, requests, requests[0].loras), strict=True)
             ]
         self._alive.update(samples)
         return samples
@@ -116,7 +117,7 @@ class SdxlEngine:
         """One denoising step of samples of one lane."""
         mine = [_own(sample) for sample in samples]
         with _translated(), self._pace:
-            model = self._model(mine[0].request)
+            model = self._model_of(mine[0])
             unet = _in_halves(model.unet) if self._short_of_memory and len(mine) == 1 else model.unet
             _batch(model, mine).step(mine, unet)
         self._short_of_memory = False
@@ -125,7 +126,7 @@ class SdxlEngine:
         """The images of finished samples of one lane."""
         mine = [_own(sample) for sample in samples]
         with _translated():
-            decoder = self._model(mine[0].request).decoder
+            decoder = self._model_of(mine[0]).decoder
             in_tiles = self._short_of_memory and len(mine) == 1
             images = decoder.decode(stack_latents([sample.latents for sample in mine]), in_tiles=in_tiles)
         self._short_of_memory = False
@@ -135,7 +136,7 @@ class SdxlEngine:
         """What the model believes the image to be, one pixel for eight."""
         mine = _own(sample)
         with _translated():
-            return self._model(mine.request).decoder.preview(mine.clean)
+            return self._model_of(mine).decoder.preview(mine.clean)
 
     def recover(self) -> None:
         """Give the allocator's cache back; one image that is tried next, alone, is computed piece by piece."""
@@ -159,33 +160,12 @@ class SdxlEngine:
             scheduler=info.schedulers[0],
         )
 
-    def _model(self, request: ImageRequest) -> LoadedModel:
-        in_use = frozenset(sample.request.model for sample in self._alive)
-        return self.library.get(request.model, request.loras, in_use)
+    def _model(self, name: str, loras: tuple[Lora, ...] = ()) -> LoadedModel:
+        in_use = frozenset(name for sample in self._alive for name in sample.request.models)
+        return self.library.get(name, loras, in_use)
 
-    def _open(self, model: LoadedModel, request: ImageRequest, positive: Any, negative: Any) -> SdxlSample:
-        scheduler = schedulers.make_scheduler(request.scheduler, model.scheduler_config)
-        scheduler.set_timesteps(request.num_inference_steps)
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(0)
-        distilled = model.pipeline.unet.config.time_cond_proj_dim is not None
-        guided = request.guidance_scale > 1 and not distilled
-        generator = torch.Generator().manual_seed(request.seed)
-        # Always drawn on the CPU: the same seed gives the same noise on every device.
-        noise = torch.randn((1, *model.latent_shape(request.height, request.width)), generator=generator)
-        latents = (noise * float(scheduler.init_noise_sigma))[0].to(self._device)
-        return SdxlSample(
-            request=request,
-            positive=positive,
-            negative=negative if guided else None,
-            generator=generator,
-            scheduler=scheduler,
-            timesteps=[float(timestep) for timestep in scheduler.timesteps],
-            table=samplers.tabulate(scheduler),
-            latents=latents,
-            clean=torch.zeros_like(latents),
-            guided_steps=math.ceil(request.guidance_end * len(scheduler.timesteps)),
-        )
+    def _model_of(self, sample: SdxlSample) -> LoadedModel:
+        return self._model(sample.stage.model, sample.stage.loras)
 
     def _paint_once(self) -> None:
         samples = self.open([self.trial_request(0)])
@@ -197,7 +177,7 @@ class SdxlEngine:
 
     def _warm_unet(self) -> None:
         request = self.trial_request(0)
-        model = self._model(request)
+        model = self._model(request.model)
         shape = model.latent_shape(request.height, request.width)
         unguided = replace(request, guidance_scale=0.0)
         samples = [_own(sample) for sample in self.open([unguided])]

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -68,15 +74,39 @@ def build_pipeline(
             tokenizer=tokenizer,
             tokenizer_2=tokenizer,
             unet=_unet(size, channels, guidance_embedding),
-            scheduler=EulerDiscreteScheduler(
-                beta_start=0.00085,
-                beta_end=0.012,
-                beta_schedule="scaled_linear",
-                timestep_spacing="leading",
-                steps_offset=1,
-            ),
+            scheduler=_scheduler(),
             add_watermarker=False,
         )
+
+
+def build_refiner(*, size: int, channels: tuple[int, int], seed: int = SEED + 1) -> Any:
+    """A refiner for that pipeline: only the second text encoder, and a score in place of the target size."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer, vocabulary_size = _tokenizer()
+        width = _TEXT_WIDTHS[1]
+        return StableDiffusionXLImg2ImgPipeline(
+            vae=_vae(size),
+            text_encoder=None,
+            text_encoder_2=CLIPTextModelWithProjection(_text_config(vocabulary_size, width=width, activation="gelu")),
+            tokenizer=None,
+            tokenizer_2=tokenizer,
+            unet=_unet(size, channels, None, text_width=width, numbers=5),
+            scheduler=_scheduler(),
+            requires_aesthetics_score=True,
+            force_zeros_for_empty_prompt=False,
+            add_watermarker=False,
+        )
+
+
+def _scheduler() -> Any:
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        timestep_spacing="leading",
+        steps_offset=1,
+    )
 
 
 def _tokenizer() -> tuple[Any, int]:
@@ -103,7 +133,13 @@ def _text_config(vocabulary_size: int, *, width: int, activation: str) -> Any:
     )
 
 
-def _unet(size: int, channels: tuple[int, int], guidance_embedding: int | None) -> Any:
+def _unet(
+    size: int,
+    channels: tuple[int, int],
+    guidance_embedding: int | None,
+    text_width: int = sum(_TEXT_WIDTHS),
+    numbers: int = 6,
+) -> Any:
     return UNet2DConditionModel(
         sample_size=size // 8,
         in_channels=4,
@@ -115,11 +151,11 @@ def _unet(size: int, channels: tuple[int, int], guidance_embedding: int | None) 
         transformer_layers_per_block=(1, 2),
         attention_head_dim=(2, 4),
         use_linear_projection=True,
-        cross_attention_dim=sum(_TEXT_WIDTHS),
+        cross_attention_dim=text_width,
         addition_embed_type="text_time",
         addition_time_embed_dim=_TIME_EMBEDDING,
-        # Pooled text and six numbers: original size, crop corner, target size.
-        projection_class_embeddings_input_dim=_TEXT_WIDTHS[1] + 6 * _TIME_EMBEDDING,
+        # Pooled text and some numbers, usually six: original size, crop corner, target size.
+        projection_class_embeddings_input_dim=_TEXT_WIDTHS[1] + numbers * _TIME_EMBEDDING,
         time_cond_proj_dim=guidance_embedding,
     )
 
