@@ -21,20 +21,20 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=8.5, help="parts that would begin later are skipped")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of what is compared side by side")
     parser.add_argument("--dry", action="store_true", help="the GPU rows on a tiny model, to show that they run")
-    parser.add_argument("--only", default="", help="comma-separated rows, such as G1,G3")
+    parser.add_argument("--only", default="", help="comma-separated rows, such as C3 or G1,G3")
     arguments = parser.parse_args()
 
     from bench.generator.cpu import CpuRun
     from bench.generator.report import Report, describe_machine
 
+    only = {name.strip() for name in arguments.only.split(",") if name.strip()}
     report = Report(arguments.json, describe_machine(arguments.device), 60 * arguments.minutes)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.device == "cpu" and not arguments.dry:
-            CpuRun(report, Path(folder), arguments.rounds).run()
+            CpuRun(report, Path(folder), arguments.rounds, only).run()
         else:
             from bench.generator.gpu import GpuRun
 
-            only = {name.strip() for name in arguments.only.split(",") if name.strip()}
             GpuRun(report, Path(folder), arguments.device, dry=arguments.dry, only=only).run()
     report.write()
     return 0

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,8 +44,9 @@ class Cost:
 class CpuRun:
     """All C rows over one tiny checkpoint of 64×64 pixels."""
 
-    def __init__(self, report: Report, folder: Path, rounds: int) -> None:
-        """`rounds` repetitions of what is compared side by side."""
+    def __init__(self, report: Report, folder: Path, rounds: int, only: Collection[str] = ()) -> None:
+        """`rounds` repetitions of what is compared side by side; `only` these rows, or all."""
+        self.only = only
         self.report = report
         self.rounds = rounds
         self.folder = folder / "tiny-64"
@@ -65,7 +67,8 @@ class CpuRun:
             ("C8", lambda: asyncio.run(self.c8())),
             ("C9", lambda: asyncio.run(self.c9())),
         ):
-            self.report.section(name, measure)
+            if not self.only or name in self.only:
+                self.report.section(name, measure)
 
     async def c1(self) -> None:
         """Service against a raw pipe() loop, in turns, so that both meet the same neighbours."""

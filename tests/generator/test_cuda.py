@@ -1,0 +1,112 @@
+"""What holds on a GPU too: equality with the stock pipeline, cancellation, memory, no compilation after the start."""
+
+import asyncio
+import gc
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from frontispiece.generator.v1 import generator_pb2 as pb
+
+from services.generator.engines import schedulers
+from services.generator.engines.checkpoints import Source
+from services.generator.engines.options import SdxlOptions
+from services.generator.engines.sdxl import SdxlEngine
+from services.generator.models import ImageRequest
+from tests.generator.harness import Client, Reply, eventually, request, serve
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device"),
+    pytest.mark.timeout(600),  # compiling takes minutes
+]
+
+# Kernels for another batch size add up in another order, and TF32 has ten bits.
+TOLERANCE = 5e-3
+MIB = 2**20
+
+
+def cuda(checkpoint: Path, **options: Any) -> SdxlEngine:
+    wanted = {"max_batch": 4, "dtype": "float32", "cuda_graphs": False, **options}
+    return SdxlEngine([Source.parse("", str(checkpoint))], SdxlOptions(checkpoint.parent, device="cuda", **wanted))
+
+
+def paint(engine: SdxlEngine, *requests: ImageRequest) -> list[torch.Tensor]:
+    samples = engine.open(requests)
+    while going := [sample for sample in samples if sample.steps_done < sample.total_steps]:
+        engine.step(going)
+    return [sample.latents.clone() for sample in samples]  # type: ignore[attr-defined]  # ours
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_batch_of_all_kinds_equals_the_stock_pipeline(checkpoint: Path, graphs: bool) -> None:
+    engine = cuda(checkpoint, cuda_graphs=graphs)
+    engine.warm_up()
+    stock = diffusers.StableDiffusionXLPipeline.from_pretrained(checkpoint, use_safetensors=True).to("cuda")
+    stock.set_progress_bar_config(disable=True)
+    config = stock.scheduler.config
+    requests = [
+        request(scheduler=name, seed=i, num_inference_steps=4 + i % 3, guidance_scale=(0.0, 5.0)[i % 2])
+        for i, name in enumerate(("euler", "dpmpp_2m_karras", "ddim", "euler_ancestral", "heun"))
+    ]
+    for wanted, ours in zip(requests, paint(engine, *requests), strict=True):
+        stock.scheduler = schedulers.make_scheduler(wanted.scheduler, config)
+        theirs = stock(
+            wanted.prompt,
+            height=64,
+            width=64,
+            num_inference_steps=wanted.num_inference_steps,
+            guidance_scale=wanted.guidance_scale,
+            generator=torch.Generator().manual_seed(wanted.seed),  # on the CPU, as ours
+            output_type="latent",
+        ).images[0]
+        assert float((ours - theirs).abs().max() / theirs.abs().max()) <= TOLERANCE, wanted
+
+
+async def test_a_cancel_frees_the_slot_and_mates_end(checkpoint: Path) -> None:
+    async with serve(cuda(checkpoint, cuda_graphs=True)) as client:
+        going, gone = Reply(), Reply()
+        mate = asyncio.create_task(client.generate(prompt="a", seed=2, num_inference_steps=80, reply=going))
+        task = asyncio.create_task(client.generate(prompt="b", seed=1, num_inference_steps=80, reply=gone))
+        await eventually(lambda: bool(gone.responses) or task.done())
+        task.cancel()
+        assert (await mate).image.seed == 2
+        await client.until(lambda now: now.free_slot_count == now.slot_count)
+
+
+async def _abort_many(client: Client, count: int) -> None:
+    for number in range(count):
+        wanted = pb.GenerateRequest(prompt=f"{number % 3}", seed=number, num_inference_steps=80)
+        call = client.stub.Generate(wanted, timeout=60)
+        if number % 2:
+            await anext(aiter(call))
+        call.cancel()
+    await client.until(lambda now: now.free_slot_count == now.slot_count)
+
+
+async def test_two_hundred_aborts_leave_memory_where_it_was(checkpoint: Path) -> None:
+    async with serve(cuda(checkpoint)) as client:
+        await _abort_many(client, 20)  # until every batch size has been met
+        gc.collect()
+        before = torch.cuda.memory_allocated()
+        await _abort_many(client, 200)
+        gc.collect()
+        assert torch.cuda.memory_allocated() - before <= MIB
+        assert (await client.generate(prompt="a", num_inference_steps=1)).image.batch_size == 1
+
+
+def test_nothing_is_compiled_or_captured_after_the_start(checkpoint: Path) -> None:
+    engine = cuda(checkpoint, compile_mode="default", cuda_graphs=True, ladder=(1, 2, 4, 8))
+    engine.warm_up()
+    runner = engine.library.get("tiny").unet
+    captured = set(runner._graphs)
+    assert captured, "warm-up captured nothing: see the log"
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for count in (1, 2, 3, 4):
+            requests = [
+                request(seed=i, guidance_scale=(5.0, 0.0)[i % 2], num_inference_steps=3 + i) for i in range(count)
+            ]
+            assert all(torch.isfinite(latents).all() for latents in paint(engine, *requests))
+    assert set(runner._graphs) == captured
