@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 from fast_thumbhash import rgba_to_thumb_hash
@@ -12,7 +13,7 @@ from services.storage.formats.base import refused
 from services.storage.models import ImageInfo
 
 _FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
-_THUMBNAIL_SIDE = 100  # the most that ThumbHash takes
+_THUMBNAIL_SIDE = 64  # ThumbHash takes 100, for more than twice the time, and keeps seven waves a side of either
 
 
 class Decoder:
@@ -50,10 +51,10 @@ def thumbhash(data: bytes, info: ImageInfo) -> str:
 
 
 def _thumbnail(image: Image.Image) -> Image.Image:
-    """At most 100 pixels a side, RGBA. Palettes are resolved first: their indices cannot be averaged."""
+    """At most _THUMBNAIL_SIDE pixels a side, RGBA. Palettes are resolved first: their indices cannot be averaged."""
     if image.mode.startswith("I"):
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     elif image.mode not in ("L", "RGB", "RGBA", "CMYK", "YCbCr"):
         image = image.convert("RGBA")
-    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), reducing_gap=2.0)
-    return image.convert("RGBA")
+    # Means over squares of pixels: a filter would take longer and show no difference in so small a picture.
+    return image.reduce(math.ceil(max(image.size) / _THUMBNAIL_SIDE)).convert("RGBA")

@@ -165,9 +165,10 @@ async def _chunks(requests: AsyncIterator[images_pb2.StoreImageRequest]) -> Asyn
     async for request in requests:
         if request.WhichOneof("part") != "chunk":
             raise InvalidArgument.field("chunk", "every message after the first must be a chunk")
-        if len(request.chunk) > MAX_CHUNK_BYTES:
-            raise InvalidArgument.field("chunk", f"has {len(request.chunk)} bytes; at most {MAX_CHUNK_BYTES}")
-        yield request.chunk
+        chunk = request.chunk  # each look at the field copies it
+        if len(chunk) > MAX_CHUNK_BYTES:
+            raise InvalidArgument.field("chunk", f"has {len(chunk)} bytes; at most {MAX_CHUNK_BYTES}")
+        yield chunk
 
 
 def _upload_header(header: images_pb2.StoreImageHeader) -> UploadHeader:

@@ -1,6 +1,7 @@
 """Checking an upload while it arrives: size, kind, structure, checksum; each at the first byte that shows it wrong."""
 
 import hashlib
+import io
 
 from rpc.errors import InvalidArgument
 from services.storage.formats import jpeg, png, webp
@@ -22,34 +23,36 @@ class Inspection:
         """`size_bytes`: as declared, 1 to MAX_IMAGE_BYTES; `sha256`: as declared, lower-case hex, or empty."""
         self._size = size_bytes
         self._wanted_sha256 = sha256
-        self._buffer = bytearray()
+        # As large as all will be: a buffer that grows is copied many times, and of this one getvalue() is no copy.
+        self._buffer = io.BytesIO(bytes(size_bytes))
+        self._received = 0
         self._hash = hashlib.sha256()
         self._reader: FormatReader | None = None
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes. Raises InvalidArgument as soon as the image cannot be a good one any more."""
-        if len(self._buffer) + len(chunk) > self._size:
+        if self._received + len(chunk) > self._size:
             raise refused(f"there are more bytes than the {self._size} that the header says", reason="SIZE_MISMATCH")
-        self._buffer += chunk
+        self._buffer.write(chunk)
+        self._received += len(chunk)
         self._hash.update(chunk)
-        if self._reader is None:
-            self._reader = _sniff(self._buffer, self._size)
-        if self._reader is not None:
-            self._reader.advance(self._buffer)
+        with self._buffer.getbuffer() as whole, whole[: self._received] as received:
+            if self._reader is None:
+                self._reader = _sniff(received, self._size)
+            if self._reader is not None:
+                self._reader.advance(received)
 
     def finish(self) -> tuple[bytes, str, ImageInfo]:
         """The bytes, their SHA-256 and what they are. Raises InvalidArgument when something is missing or wrong."""
-        if len(self._buffer) != self._size:
-            raise refused(f"the upload ended after {len(self._buffer)} of {self._size} bytes", reason="SIZE_MISMATCH")
+        if self._received != self._size:
+            raise refused(f"the upload ended after {self._received} of {self._size} bytes", reason="SIZE_MISMATCH")
         if self._reader is None:
             raise refused("this is no PNG, JPEG or WebP image")
         info = self._reader.finish()
         sha256 = self._hash.hexdigest()
         if self._wanted_sha256 not in ("", sha256):
             raise InvalidArgument.field("header.sha256", f"the bytes received have {sha256}", reason="SHA256_MISMATCH")
-        data = bytes(self._buffer)
-        self._buffer = bytearray()
-        return data, sha256, info
+        return self._buffer.getvalue(), sha256, info
 
 
 def check_size(size_bytes: int) -> None:
@@ -60,7 +63,7 @@ def check_size(size_bytes: int) -> None:
         )
 
 
-def _sniff(buffer: bytearray, size_bytes: int) -> FormatReader | None:
+def _sniff(buffer: memoryview, size_bytes: int) -> FormatReader | None:
     """The reader for what begins so; None while that is open. Raises InvalidArgument for anything else."""
     begin = bytes(buffer[:_SNIFF_BYTES])
     if begin.startswith(png.SIGNATURE):

@@ -13,10 +13,11 @@ MAX_PIXELS = 33_000_000
 class FormatReader(Protocol):
     """Follows the structure of one image format while its bytes arrive; decodes nothing.
 
-    `buffer` grows between calls and never shrinks; a reader remembers how far it has come.
+    `buffer` holds what has come so far, more from call to call, and is gone after the call; a reader remembers how far
+    it has come.
     """
 
-    def advance(self, buffer: bytearray) -> None:
+    def advance(self, buffer: memoryview) -> None:
         """Check all that is complete by now. Raises InvalidArgument at the first byte that cannot be right."""
 
     def finish(self) -> ImageInfo:

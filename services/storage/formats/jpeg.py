@@ -29,7 +29,7 @@ class JpegReader:
         self._scans = 0
         self._in_scan = self._ended = False
 
-    def advance(self, buffer: bytearray) -> None:
+    def advance(self, buffer: memoryview) -> None:
         """Check the segments that are complete."""
         while not self._ended and (self._skip_scan(buffer) if self._in_scan else self._read_segment(buffer)):
             pass
@@ -42,7 +42,7 @@ class JpegReader:
             raise refused("the JPEG is truncated")
         return ImageInfo("image/jpeg", self._width, self._height)
 
-    def _skip_scan(self, buffer: bytearray) -> bool:
+    def _skip_scan(self, buffer: memoryview) -> bool:
         found = _SCAN_END.search(buffer, self._position)
         if found is None:
             self._position = max(self._position, len(buffer) - 1)  # the last byte may be the FF of the marker
@@ -50,7 +50,7 @@ class JpegReader:
         self._position, self._in_scan = found.start(), False
         return True
 
-    def _read_segment(self, buffer: bytearray) -> bool:
+    def _read_segment(self, buffer: memoryview) -> bool:
         """Check one segment and move past it; False: more bytes are needed."""
         start = self._position
         if len(buffer) < start + 2:
@@ -70,7 +70,7 @@ class JpegReader:
             return False
         return self._read_content(buffer, marker, start + 2 + struct.unpack_from(">H", buffer, start + 2)[0])
 
-    def _read_content(self, buffer: bytearray, marker: int, end: int) -> bool:
+    def _read_content(self, buffer: memoryview, marker: int, end: int) -> bool:
         if end < self._position + 4 or end > self._size:
             raise refused("a JPEG segment reaches past the end")
         if len(buffer) < end:

@@ -31,7 +31,7 @@ class PngReader:
         self._crc = 0
         self._crc_position = 0  # how far the CRC of the open chunk goes; 0: its head was not checked yet
 
-    def advance(self, buffer: bytearray) -> None:
+    def advance(self, buffer: memoryview) -> None:
         """Check the chunks that are complete, and the head and CRC of the one that is arriving."""
         while not self._ended and len(buffer) >= self._position + 8:
             length, kind = struct.unpack_from(">I4s", buffer, self._position)
@@ -44,7 +44,7 @@ class PngReader:
                 return
             if self._crc != struct.unpack_from(">I", buffer, end - 4)[0]:
                 raise refused(f"the checksum of PNG chunk {kind.decode('latin-1')!r} is wrong")
-            self._check_content(kind, memoryview(buffer)[self._position + 8 : end - 4])
+            self._check_content(kind, buffer[self._position + 8 : end - 4])
             self._position, self._crc_position = end, 0
         if self._ended and len(buffer) > self._position:
             raise refused("there are bytes after the end of the PNG")
@@ -55,10 +55,9 @@ class PngReader:
             raise refused("the PNG is truncated")
         return ImageInfo("image/png", self._width, self._height)
 
-    def _add_to_crc(self, buffer: bytearray, end: int) -> None:
+    def _add_to_crc(self, buffer: memoryview, end: int) -> None:
         stop = min(len(buffer), end)
-        with memoryview(buffer) as view:
-            self._crc = zlib.crc32(view[self._crc_position : stop], self._crc)
+        self._crc = zlib.crc32(buffer[self._crc_position : stop], self._crc)
         self._crc_position = stop
 
     def _check_head(self, kind: bytes, length: int, end: int) -> None:

@@ -21,7 +21,7 @@ class WebpReader:
         self._canvas: tuple[int, int] | None = None
         self._picture: tuple[int, int] | None = None
 
-    def advance(self, buffer: bytearray) -> None:
+    def advance(self, buffer: memoryview) -> None:
         """Check the container and the chunks whose heads have arrived."""
         if not self._position:
             if len(buffer) < 12:
@@ -38,7 +38,7 @@ class WebpReader:
             raise refused("the WebP is truncated")
         return ImageInfo("image/webp", *self._picture)
 
-    def _read_chunk(self, buffer: bytearray) -> bool:
+    def _read_chunk(self, buffer: memoryview) -> bool:
         """Check one chunk and move past it; False: more bytes are needed."""
         start = self._position
         if len(buffer) < start + 8:
