@@ -52,7 +52,10 @@ async def main(chosen: argparse.Namespace) -> int:
             values = await preparation.prepare(ours.hosts)
             await preparation.record(calls, ours.hosts, values, scratch / "recording.json")
             noop = await exits.enter_async_context(stack.noop(scratch / "recording.json"))
-            session = Session(tools, ours, noop, values, scratch / "api.binpb", scratch, chosen.rounds, _say)
+            kept = scratch / "kept"
+            kept.mkdir()
+            floor = await exits.enter_async_context(stack.noop(scratch / "recording.json", kept))
+            session = Session(tools, ours, noop, floor, values, scratch / "api.binpb", scratch, chosen.rounds, _say)
             results = {profile: await _measure(session, calls, profile) for profile in chosen.profiles}
     broken = 0
     heading = report.circumstances(tools.program)
@@ -74,9 +77,11 @@ async def _ours(given: Sequence[str], scratch: Path, exits: AsyncExitStack) -> s
 
 async def _measure(session: Session, calls: Sequence[str], profile: str) -> list[Row]:
     if profile == "soak":  # ten minutes each: all at once, as in life
-        found = await asyncio.gather(*(session.measure(call, profile) for call in calls))
+        knees = [await session.knees(call, profile) for call in calls]
+        pairs = zip(calls, knees, strict=True)
+        found = await asyncio.gather(*(session.measure(call, profile, knee) for call, knee in pairs))
     else:
-        found = [await session.measure(call, profile) for call in calls]
+        found = [await session.measure(call, profile, await session.knees(call, profile)) for call in calls]
     return [row for rows in found for row in rows]
 
 

@@ -1,14 +1,20 @@
-"""`python -m bench.load.noop RECORDING`: a gRPC server that does nothing but answer what the real one answered once.
+"""`python -m bench.load.noop RECORDING [FOLDER]`: a gRPC server that only answers what the real one answered once.
 
 It parses each request and sends ready responses: what is left is the cost of grpc.aio, protobuf and the wire. A call's
 latency or CPU time divided by this server's is the cost of our own code, whatever the machine is doing meanwhile.
+
+With FOLDER it keeps what is uploaded: hashed, written and fsynced, nothing else. That is the floor of a call whose
+answer means that bytes are safe.
 """
 
 import asyncio
 import base64
+import hashlib
 import json
+import os
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +28,26 @@ from bench.load.contracts import Method, method
 Handler = Any  # grpc's own class takes type arguments for type checkers only
 
 
-def handler(rpc: Method, responses: list[message.Message]) -> Handler:
-    """Answers one method with `responses`, or the only one of them."""
+def keep(chunks: list[bytes], folder: Path) -> None:
+    """Make bytes durable under a new name that holds their SHA-256."""
+    digest = hashlib.sha256()
+    path = folder / uuid.uuid4().hex
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        for chunk in chunks:
+            digest.update(chunk)
+            os.write(descriptor, chunk)
+        os.fsync(descriptor)
+        path.rename(folder / f"{path.name}-{digest.hexdigest()}")
+        os.fsync(directory)
+    finally:
+        os.close(descriptor)
+        os.close(directory)
+
+
+def handler(rpc: Method, responses: list[message.Message], folder: Path | None) -> Handler:
+    """Answers one method with `responses`, or the only one of them; uploads are kept in `folder`."""
 
     async def unary_unary(request: message.Message, _: Any) -> message.Message:
         return responses[0]
@@ -32,9 +56,12 @@ def handler(rpc: Method, responses: list[message.Message]) -> Handler:
         for response in responses:
             yield response
 
-    async def stream_unary(requests: AsyncIterator[message.Message], _: Any) -> message.Message:
-        async for _request in requests:
-            pass
+    async def stream_unary(requests: AsyncIterator[Any], _: Any) -> message.Message:
+        if folder:
+            await asyncio.to_thread(keep, [request.chunk async for request in requests], folder)
+        else:
+            async for _request in requests:
+                pass
         return responses[0]
 
     codec: dict[str, Any] = {
@@ -51,23 +78,23 @@ def handler(rpc: Method, responses: list[message.Message]) -> Handler:
 class Recording(grpc.GenericRpcHandler):
     """Answers every recorded method."""
 
-    def __init__(self, recorded: dict[str, list[str]]) -> None:
+    def __init__(self, recorded: dict[str, list[str]], folder: Path | None) -> None:
         """`recorded`: the responses by call ("package.Service/Method"), serialized, base64."""
         self._handlers: dict[str, Handler] = {}
         for call, encoded in recorded.items():
             rpc = method(call)
             responses = [rpc.response.FromString(base64.b64decode(text)) for text in encoded]
-            self._handlers[rpc.path] = handler(rpc, responses)
+            self._handlers[rpc.path] = handler(rpc, responses, folder)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """The handler of a method."""
         return self._handlers.get(str(handler_call_details.method))
 
 
-async def main(recording: Path) -> None:
+async def main(recording: Path, folder: Path | None = None) -> None:
     """Serve on a free port, printed, until SIGTERM."""
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Recording(json.loads(recording.read_text())),))
+    server.add_generic_rpc_handlers((Recording(json.loads(recording.read_text()), folder),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(port, flush=True)
@@ -78,4 +105,4 @@ async def main(recording: Path) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Path(sys.argv[1])))
+    uvloop.run(main(*map(Path, sys.argv[1:])))

@@ -114,6 +114,13 @@ def table(profile: str, rows: Sequence[Row]) -> str:
         if row.steps:
             lines += ["", f"{row.call}, step by step:", ""]
             lines += _markdown(tuple(row.steps[0]), [[str(value) for value in step.values()] for step in row.steps])
+        if row.floor_knee and row.noop_knee and row.typical_knee:
+            of_noop, of_floor = row.floor_knee / row.noop_knee, row.typical_knee / row.floor_knee
+            lines += [
+                "",
+                f"{row.call}: a server that hashes, writes and fsyncs, no more, takes {row.floor_knee:.0f} a second, "
+                f"{of_noop:.0%} of the no-op; ours takes {of_floor:.0%} of that.",
+            ]
         if profile == "soak" and row.memory_mib:
             lines += ["", f"{row.call}: memory {row.memory_mib[0]:.0f} → {row.memory_mib[1]:.0f} MiB"]
     return "\n".join(lines)
@@ -131,7 +138,7 @@ def _cells(profile: str, row: Row) -> list[str]:
     ours, noop = row.ours, row.noop
     wanted = f" ({ours.wanted_rps:.0f})" if ours.wanted_rps else ""
     cpu = f"{row.cpu_ms:.2f} ({row.noop_cpu_ms:.2f})" if row.cpu_ms is not None and row.noop_cpu_ms is not None else ""
-    knee = f"{row.knee:.0f} ({row.knee_share:.0%})" if row.knee and row.knee_share else ""
+    knee = f"{row.typical_knee:.0f} ({row.knee_share:.0%})" if row.typical_knee and row.knee_share else ""
     return [
         row.call,
         row.phase,

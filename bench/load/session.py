@@ -15,8 +15,11 @@ from grpc_health.v1 import health_pb2
 
 from bench.load import configs
 from bench.load.configs import Phase
+from bench.load.contracts import method
 from bench.load.ghz import Ghz, Measurement
 from bench.load.stack import Targets
+
+KNEE_ROUNDS = 3
 
 NOT_MEASURED = Measurement(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {})
 
@@ -31,6 +34,8 @@ class Row:
     noop: Measurement
     knee: float | None = None
     noop_knee: float | None = None
+    floor_knee: float | None = None
+    typical_knee: float | None = None
     cpu_ms: float | None = None
     noop_cpu_ms: float | None = None
     memory_mib: tuple[float, float] | None = None
@@ -49,7 +54,17 @@ class Row:
     @property
     def knee_share(self) -> float | None:
         """How many calls a second we answer at most, as a share of the no-op."""
-        return round(self.knee / self.noop_knee, 3) if self.knee and self.noop_knee else None
+        return round(self.typical_knee / self.noop_knee, 3) if self.typical_knee and self.noop_knee else None
+
+
+@dataclass(frozen=True)
+class Knees:
+    """Most calls a second: the lowest of ours and their median, and the medians of the no-op and the floor."""
+
+    ours: float | None = None
+    typical: float | None = None
+    noop: float | None = None
+    floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,28 +74,39 @@ class Session:
     ghz: Ghz
     ours: Targets
     noop: Targets
+    floor: Targets
     values: Mapping[str, Any]
     protoset: Path
     scratch: Path
     rounds: int
     say: Callable[[str], None]
 
-    async def measure(self, call: str, profile: str) -> list[Row]:
+    async def measure(self, call: str, profile: str, knees: Knees) -> list[Row]:
         """Every phase of a profile for a call. Raises GhzError."""
-        knee = noop_knee = None
-        if self._needs_knee(call, profile):
-            (phase,) = configs.phases(call, configs.KNEE, self.values)
-            # The lower of two: 70 % of a knee that was measured while the neighbours slept is past it when they wake.
-            knee = min([(await self._run(phase, self.ours)).rps for _ in range(2)])
-            noop_knee = (await self._run(phase, self.noop)).rps
-            self.say(f"{call}: knee at {knee:.0f}/s, the no-op's at {noop_knee:.0f}/s")
         rows = []
-        for phase in configs.phases(call, profile, self.values, knee):
+        for phase in configs.phases(call, profile, self.values, knees.ours):
             row = await self._compare(phase, self.rounds if profile == "latency" else 1)
-            row.knee, row.noop_knee = knee, noop_knee
+            row.knee, row.typical_knee = knees.ours, knees.typical
+            row.noop_knee, row.floor_knee = knees.noop, knees.floor
             self.say(f"{call} {phase.name}: p50 {row.ours.p50} ms, no-op {row.noop.p50 or None} ms")
             rows.append(row)
         return rows
+
+    async def knees(self, call: str, profile: str) -> Knees:
+        """The knees of a call, where the profile is given in shares of them. Raises GhzError."""
+        if not self._needs_knee(call, profile):
+            return Knees()
+        (phase,) = configs.phases(call, configs.KNEE, self.values)
+        targets = [self.ours, self.noop]
+        if method(phase.rpc).client_streaming:  # its answer means that bytes are safe
+            targets.append(self.floor)
+        rounds = [[(await self._run(phase, target)).rps for target in targets] for _ in range(KNEE_ROUNDS)]
+        ours, noop, *floor = [statistics.median(found) for found in zip(*rounds, strict=True)]
+        # Calls are sent at a share of the lowest: 70 % of a knee that was measured while the neighbours slept is past
+        # it when they wake.
+        lowest = min(found[0] for found in rounds)
+        self.say(f"{call}: knee at {ours:.0f}/s (lowest {lowest:.0f}), the no-op's at {noop:.0f}/s")
+        return Knees(lowest, ours, noop, floor[0] if floor else None)
 
     def _needs_knee(self, call: str, profile: str) -> bool:
         try:

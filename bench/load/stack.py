@@ -87,13 +87,14 @@ async def _ready(process: subprocess.Popen[bytes], url: str, output: Path) -> No
 
 
 @contextlib.asynccontextmanager
-async def noop(recording: Path) -> AsyncIterator[Targets]:
-    """The no-op server, as a process of its own with the environment that ours have."""
+async def noop(recording: Path, folder: Path | None = None) -> AsyncIterator[Targets]:
+    """The no-op server, as a process of its own with the environment that ours have; it keeps uploads in `folder`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "bench.load.noop",
         str(recording),
+        *([str(folder)] if folder else []),
         stdout=asyncio.subprocess.PIPE,
         env={**TUNING, **os.environ},
     )

@@ -1,6 +1,7 @@
 """The load tests themselves: configs, verdicts, reports, and a no-op that answers what was recorded."""
 
 import base64
+import hashlib
 import io
 import json
 import uuid
@@ -130,7 +131,16 @@ class TestVerdicts:
         assert ("; ".join(limits.broken_by(row)) or "ok") == expected
 
     def test_a_knee_and_memory_have_limits_too(self) -> None:
-        row = Row("StoreImage", "soak", measurement(), measurement(), knee=20, noop_knee=100, memory_mib=(50, 200))
+        row = Row(
+            "StoreImage",
+            "soak",
+            measurement(),
+            measurement(),
+            knee=18,
+            typical_knee=20,
+            noop_knee=100,
+            memory_mib=(50, 200),
+        )
         limits = report.Limits(min_knee_share=0.6, max_growth_mib=100)
         assert limits.broken_by(row) == ["knee 20% < 60%", "grew by 150 MiB"]
 
@@ -174,6 +184,21 @@ async def test_the_noop_answers_what_was_recorded(tmp_path: Path) -> None:
             await posts.ListPosts(posts_pb2.ListPostsRequest(), timeout=10)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
         assert (targets.cpu_seconds("posts") or 0) > 0
+
+
+async def test_the_floor_keeps_what_is_uploaded(tmp_path: Path) -> None:
+    stored = images_pb2.StoreImageResponse(image=images_pb2.Image(key="k"))
+    recording, folder = tmp_path / "recording.json", tmp_path / "kept"
+    folder.mkdir()
+    answer = base64.b64encode(stored.SerializeToString()).decode()
+    recording.write_text(json.dumps({"frontispiece.storage.v1.ImageService/StoreImage": [answer]}))
+    async with stack.noop(recording, folder) as targets, grpc.aio.insecure_channel(targets.hosts["storage"]) as channel:
+        images: Any = images_pb2_grpc.ImageServiceStub(channel)
+        parts = iter([images_pb2.StoreImageRequest(chunk=b"x" * 1000)] * 3)
+        assert await images.StoreImage(parts, timeout=10) == stored
+    (kept,) = folder.iterdir()
+    assert kept.read_bytes() == b"x" * 3000
+    assert kept.name.endswith(hashlib.sha256(b"x" * 3000).hexdigest())
 
 
 def test_a_method_is_found_by_its_name() -> None:

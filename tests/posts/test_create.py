@@ -104,6 +104,17 @@ async def test_queue_positions_count_those_before(idle: Client) -> None:
     assert not (await idle.get(ids[0])).HasField("queue_position")
 
 
+async def test_queue_positions_are_counted_up_to_a_thousand(idle: Client, sql: Any) -> None:
+    await idle.create()
+    columns = "max_attempts, created_by, updated_by, last_sequence, prompt, negative_prompt, seed, scheduler, model, "
+    columns += "use_generation, candidate_count, request_hash"
+    await sql.execute(
+        f"INSERT INTO content_tasks (id, {columns}) "
+        f"SELECT gen_random_uuid(), {columns} FROM content_tasks, generate_series(1, 1100)"
+    )
+    assert (await idle.create()).queue_position == 1000
+
+
 async def test_unknown_ids_are_not_found(idle: Client) -> None:
     for task_id in (str(uuid.uuid4()), "", "nonsense", "\u0000", "x" * 5000):
         calls = [
