@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import boto3
+import grpc
 import pytest
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 from moto import mock_aws
 
+from rpc import errors
 from rpc.channel import open_channel
 from rpc.server import running
 from services.storage.__main__ import assembled
@@ -176,3 +178,16 @@ def image() -> bytes:
 def fresh_image() -> bytes:
     """A picture nobody has stored before."""
     return picture(seed=uuid.uuid4().int, width=32 + uuid.uuid4().int % 64)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where `local` keeps its images."""
+    return tmp_path / "media"
+
+
+async def refusal(call: Any) -> errors.RpcError:
+    """The error that a call must end with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return errors.from_call(caught.value)

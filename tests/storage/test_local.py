@@ -39,11 +39,6 @@ def image_of(data: bytes, key: str = KEY) -> StoredImage:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "media"
-
-
-@pytest.fixture
 async def backend(root: Path) -> AsyncIterator[LocalBackend]:
     backend = LocalBackend(root)
     yield backend

@@ -11,13 +11,12 @@ import grpc
 import pytest
 from frontispiece.storage.v1 import images_pb2
 
-from rpc import errors
 from services.storage.__main__ import assembled
 from services.storage.backends import spool as spool_module
 from services.storage.backends.base import BackendRefused
 from services.storage.backends.breaker import FAILURES, Breaker
 from tests.s3_server import SeaweedFS
-from tests.storage.conftest import BUCKET, Client, Start, local_settings, s3_settings, storage
+from tests.storage.conftest import BUCKET, Client, Start, local_settings, refusal, s3_settings, storage
 from tests.storage.faults import Fault, FaultyProxy
 from tests.storage.folders import files_below
 from tests.storage.samples import padded_to, picture
@@ -49,12 +48,6 @@ async def drained(client: Client, count: int = 0) -> None:
     async with asyncio.timeout(40):
         while (await client.status()).spool_count != count:
             await asyncio.sleep(0.05)
-
-
-async def refusal(call: Any) -> errors.RpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return errors.from_call(caught.value)
 
 
 class TestOutage:
