@@ -19,7 +19,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
     parser.add_argument("profiles", nargs="*", metavar="profile", help=f"of {', '.join(configs.profiles())}")
     parser.add_argument("--call", action="append", choices=configs.calls(), help="only this call; may be repeated")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of the latency profile, ours and no-op in turn")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of light and latency, ours and no-op in turn")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the tables")
     parser.add_argument(
         "--target",

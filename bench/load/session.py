@@ -21,6 +21,9 @@ from bench.load.stack import Targets
 
 KNEE_ROUNDS = 3
 
+ROUNDS = ("light", "latency")
+"""The profiles that are measured several times."""
+
 NOT_MEASURED = Measurement(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {})
 
 
@@ -85,7 +88,7 @@ class Session:
         """Every phase of a profile for a call. Raises GhzError."""
         rows = []
         for phase in configs.phases(call, profile, self.values, knees.ours):
-            row = await self._compare(phase, self.rounds if profile == "latency" else 1)
+            row = await self._compare(phase, self.rounds if profile in ROUNDS else 1)
             row.knee, row.typical_knee = knees.ours, knees.typical
             row.noop_knee, row.floor_knee = knees.noop, knees.floor
             self.say(f"{call} {phase.name}: p50 {row.ours.p50} ms, no-op {row.noop.p50 or None} ms")
