@@ -103,3 +103,9 @@ async def test_the_service_refuses_a_database_that_was_not_migrated(database_url
     _, output = await asyncio.to_thread(process.communicate)
     assert process.returncode == 1
     assert "services.posts.migrate" in output
+
+
+def test_migrations_are_numbered_without_gaps_or_twins() -> None:
+    """Two branches may each add the next number: git sees no conflict in that."""
+    found = [migration.version for migration in migrations()]
+    assert found == list(range(1, len(found) + 1))
