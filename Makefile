@@ -57,6 +57,7 @@ HOUSE_WORK ?= var/house
 
 train-house: $(VENV)/.dev ## Train the house model (PRESET=cpu or gpu); resumes where it stopped
 	@$(BIN)/python -m models.house.train_vae --work $(HOUSE_WORK) --preset $(PRESET)
+	@$(BIN)/python -m models.house.train_text --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.train_unet --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.export --work $(HOUSE_WORK) --preset $(PRESET) --out $(HOUSE_WORK)/weights
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from diffusers import AutoencoderDC, EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -19,11 +20,16 @@ _TIME_WIDTH = 32
 
 @dataclass(frozen=True)
 class Preset:
-    """What is learned, how large the UNet is, and both trainings: steps, images a step, the highest learning rate."""
+    """What is learned, how wide the UNet is at 16, 8, 4 and 2 cells, and three trainings.
+
+    Of each training: its steps, images a step and highest learning rate; the UNet's is Muon's.
+    """
 
     repertoire: Repertoire
-    unet_channels: tuple[int, ...]
-    unet_layers: int
+    unet_channels: tuple[int, int, int, int]
+    text_steps: int
+    text_batch: int
+    text_rate: float
     unet_steps: int
     unet_batch: int
     unet_rate: float
@@ -33,23 +39,23 @@ class Preset:
 
 
 PRESETS = {
-    "cpu": Preset(SMALL, (80, 128, 160), 1, 8_000, 16, 8e-4, 3_000, 4, 2.5e-4),
-    "gpu": Preset(FULL, (80, 128, 160), 1, 30_000, 256, 1e-3, 10_000, 32, 4e-4),
+    "cpu": Preset(SMALL, (64, 96, 144, 192), 500, 128, 1e-3, 6_000, 32, 0.02, 2_000, 4, 2.5e-4),
+    "gpu": Preset(FULL, (64, 96, 144, 192), 2_000, 512, 1e-3, 20_000, 256, 0.02, 10_000, 32, 4e-4),
 }
 
 
 def unet(preset: Preset) -> Any:
-    """The denoiser: 16×16 latents, attention to the words at 8×8 and 4×4."""
+    """The denoiser: latents of 16×16 down to 2×2, where every cell knows its corner; attends to the words at 4×4."""
     return UNet2DConditionModel(
         sample_size=IMAGE_PX // CELL_PX,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
         block_out_channels=preset.unet_channels,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=preset.unet_layers,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
         cross_attention_dim=2 * TEXT_WIDTH,
-        attention_head_dim=tuple(max(1, width // 64) for width in preset.unet_channels),
+        attention_head_dim=tuple(max(1, width // 48) for width in preset.unet_channels),
         addition_embed_type="text_time",
         addition_time_embed_dim=_TIME_WIDTH,
         projection_class_embeddings_input_dim=TEXT_WIDTH + _TIME_IDS * _TIME_WIDTH,
@@ -66,7 +72,7 @@ def text_encoders(tokenizer: Any) -> tuple[Any, Any]:
         hidden_size=TEXT_WIDTH,
         intermediate_size=3 * TEXT_WIDTH,
         projection_dim=TEXT_WIDTH,
-        num_hidden_layers=3,
+        num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=TOKENS,
         hidden_act="gelu",
@@ -74,7 +80,20 @@ def text_encoders(tokenizer: Any) -> tuple[Any, Any]:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return CLIPTextModel(config), CLIPTextModelWithProjection(config)
+    encoders = CLIPTextModel(config), CLIPTextModelWithProjection(config)
+    for encoder in encoders:
+        _tell_words_apart(encoder, config.bos_token_id)
+    return encoders
+
+
+@torch.no_grad()
+def _tell_words_apart(encoder: Any, marks_from: int) -> None:
+    """Start with words far apart and the marks of start and end near zero, so that a sentence begins as its words."""
+    module = encoder.text_model if hasattr(encoder, "text_model") else encoder
+    words, places = module.embeddings.token_embedding.weight, module.embeddings.position_embedding.weight
+    words.normal_(std=1.0)
+    places.normal_(std=0.1)
+    words[marks_from:] *= 0.02
 
 
 def vae() -> Any:

@@ -46,7 +46,7 @@ _ABOUT: dict[str, Any] = {
 
 def assemble(work: Path, preset: Preset, source: Source) -> Any:
     """The pipeline of the checkpoints in `work`, with averaged weights in half precision."""
-    painter = Painter(preset, source.words)
+    painter = Painter(preset, architecture.text_encoders(source.words))
     load_average(painter, work / train_unet.CHECKPOINT)
     pipeline: Any = StableDiffusionXLPipeline(
         vae=train_vae.trained(work / train_vae.CHECKPOINT, source),

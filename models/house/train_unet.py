@@ -1,4 +1,4 @@
-"""Train the UNet and both text encoders together."""
+"""Train the UNet, for text encoders that can read already."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from models.house import architecture, training
+from models.house import architecture, muon, train_text, training
 from models.house.architecture import Preset
+from models.house.muon import Muon
 from models.house.scenes import IMAGE_PX
 from models.house.source import Batch, Source, prepare
-from models.house.training import Training, autocast
+from models.house.training import Training, adam, autocast
 
 CHECKPOINT = "unet.pt"
+ADAM_RATE = 5e-4
 SNR_CAP = 5.0
+NOISIEST_SHARE, NOISIEST_STEPS = 0.4, 100
+"""Of each batch this share is drawn from so many steps at the noisy end, where the words alone must make a picture.
+Uniform steps learn that ten times slower: 28,000 pictures left an error of 0.70 there, 3,000 drawn so left 0.67."""
 
 
 class Painter(nn.Module):
-    """The three networks that learn together, called the way `StableDiffusionXLPipeline` calls them."""
+    """The UNet and its readers, called the way `StableDiffusionXLPipeline` calls them; only the UNet learns."""
 
-    def __init__(self, preset: Preset, words: Any) -> None:
+    def __init__(self, preset: Preset, readers: tuple[Any, Any]) -> None:
         super().__init__()
         self.unet = architecture.unet(preset)
-        self.text_encoder, self.text_encoder_2 = architecture.text_encoders(words)
+        self.text_encoder, self.text_encoder_2 = readers
 
     def forward(self, noisy: Tensor, steps: Tensor, token_ids: Tensor) -> Tensor:
         """The velocity predicted for noisy latents (batch, 16, 16, 16)."""
@@ -41,7 +46,7 @@ def loss_of(painter: nn.Module, batch: Batch, noising: Any, generator: torch.Gen
     """Velocity error; nearly clean steps count less (min-SNR), the noisiest, which choose the colours, count fully."""
     device = batch.clean.device
     noise = torch.randn(batch.clean.shape, generator=generator).to(device)
-    steps = torch.randint(0, noising.config.num_train_timesteps, (len(noise),), generator=generator).to(device)
+    steps = draw_steps(len(noise), noising.config.num_train_timesteps, generator).to(device)
     noisy = noising.add_noise(batch.clean, noise, steps)
     target = noising.get_velocity(batch.clean, noise, steps)
     kept = noising.alphas_cumprod.to(device)[steps]
@@ -52,12 +57,23 @@ def loss_of(painter: nn.Module, batch: Batch, noising: Any, generator: torch.Gen
     return loss
 
 
+def draw_steps(count: int, most: int, generator: torch.Generator) -> Tensor:
+    """Which of `most` steps to learn at, the noisiest more often."""
+    anywhere = torch.randint(0, most, (count,), generator=generator)
+    noisiest = torch.randint(most - NOISIEST_STEPS, most, (count,), generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < NOISIEST_SHARE, noisiest, anywhere)
+
+
 class UnetTraining(Training):
     """Velocity prediction on painted scenes."""
 
-    def __init__(self, preset: Preset, source: Source, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, preset: Preset, source: Source, seed: int, device: torch.device, readers: tuple[Any, Any]
+    ) -> None:
         torch.manual_seed(seed)
-        super().__init__(Painter(preset, source.words).to(device), preset.unet_rate, seed)
+        painter = Painter(preset, readers).to(device)
+        hidden, others = muon.split(painter)
+        super().__init__(painter, [Muon(hidden, preset.unet_rate), adam(others, ADAM_RATE)], seed)
         self.source, self.size, self.device = source, preset.unet_batch, device
         self.noising: Any = DDPMScheduler.from_config({**architecture.scheduler().config, "clip_sample": False})
 
@@ -74,7 +90,8 @@ def main() -> None:
     preset = options.preset
     source = prepare(options.work, preset.repertoire, options.seed, options.device)
     steps = preset.unet_steps if options.steps is None else options.steps
-    run = UnetTraining(preset, source, options.seed, options.device)
+    readers = train_text.trained(options.work / train_text.CHECKPOINT, source.words)
+    run = UnetTraining(preset, source, options.seed, options.device, readers)
     training.run(run, steps, options.work / CHECKPOINT, options.seconds)
 
 

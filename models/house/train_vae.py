@@ -14,7 +14,7 @@ from models.house import architecture, latents, scenes, training
 from models.house.architecture import Preset
 from models.house.latents import CELL_PX
 from models.house.source import Source, prepare
-from models.house.training import Training, autocast, load_average
+from models.house.training import Training, adam, autocast, load_average
 
 CHECKPOINT = "vae.pt"
 CROP_PX = 96
@@ -52,7 +52,8 @@ class DecoderTraining(Training):
 
     def __init__(self, preset: Preset, source: Source, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
-        super().__init__(_fresh(source).decoder.to(device), preset.vae_rate, seed)
+        decoder = _fresh(source).decoder.to(device)
+        super().__init__(decoder, [adam(decoder.parameters(), preset.vae_rate)], seed)
         self.source, self.size, self.device = source, preset.vae_batch, device
 
     def loss(self, seed: int) -> Tensor:

@@ -6,9 +6,9 @@ import argparse
 import json
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,11 @@ _Tensors = tuple[Tensor, ...] | list[Tensor]
 class Training(ABC):
     """The state of one run; subclasses say what the loss is. A step depends on the seed and its number alone."""
 
-    def __init__(self, network: nn.Module, rate: float, seed: int) -> None:
-        self.network, self.rate, self.seed, self.step = network, rate, seed, 0
+    def __init__(self, network: nn.Module, optimisers: Sequence[torch.optim.Optimizer], seed: int) -> None:
+        """Each optimiser's rate is its highest, after the warm-up and before the cool-down."""
+        self.network, self.optimisers, self.seed, self.step = network, optimisers, seed, 0
+        self.rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
         self.average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=_follow)
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
 
     @abstractmethod
     def loss(self, seed: int) -> Tensor:
@@ -39,21 +39,26 @@ class Training(ABC):
     def advance(self, steps: int) -> float:
         """Do one step of `steps` in all, which the rate depends on; return the loss."""
         share = min((self.step + 1) / WARM_UP, (steps - self.step) / (COOL_DOWN * steps), 1.0)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * share
+        for optimiser, rate in zip(self.optimisers, self.rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * share
         loss = self.loss(self.seed * SEEDS_APART + self.step)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         self.average.update_parameters(self.network)
         self.step += 1
         return loss.item()
 
     def save(self, path: Path) -> None:
         """Write everything needed to go on, in one move."""
-        state: dict[str, Any] = {"step": self.step}
-        state |= {name: getattr(self, name).state_dict() for name in ("network", "average", "optimiser")}
+        state = {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
 
@@ -61,8 +66,15 @@ class Training(ABC):
         """Go on from a saved state."""
         state = torch.load(path, map_location="cpu")
         self.step = state["step"]
-        for name in ("network", "average", "optimiser"):
-            getattr(self, name).load_state_dict(state[name])
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(stored)
+
+
+def adam(parameters: Iterable[Tensor], rate: float) -> torch.optim.Optimizer:
+    """Adam as all trainings use it."""
+    return torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
 
 
 def load_average(network: nn.Module, checkpoint: Path) -> None:
@@ -92,7 +104,7 @@ def run(training: Training, steps: int, checkpoint: Path, seconds: float) -> Non
 
 @dataclass(frozen=True)
 class Options:
-    """The command line of both trainings."""
+    """The command line of all trainings."""
 
     work: Path
     preset: Preset
@@ -110,7 +122,10 @@ class Options:
         parser.add_argument("--steps", type=int, help="the last step; 0 only prepares the data; default: the preset's")
         parser.add_argument("--minutes", type=float, default=float("inf"), help="save and stop after so long")
         parser.add_argument("--seed", type=int, default=7)
+        parser.add_argument("--threads", type=int, help="CPU threads; default: all cores")
         given = parser.parse_args()
+        if given.threads:
+            torch.set_num_threads(given.threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(given.work, PRESETS[given.preset], given.steps, given.minutes * 60, given.seed, device)
 

@@ -5,11 +5,13 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from models.house import architecture, export, latents, training
+from models.house import architecture, export, latents, train_text, training
 from models.house.architecture import Preset
 from models.house.evaluate import floor, generate
+from models.house.muon import orthogonal
 from models.house.source import Source
-from models.house.train_unet import UnetTraining
+from models.house.train_text import TextTraining
+from models.house.train_unet import UnetTraining, draw_steps
 from models.house.train_vae import DecoderTraining
 from models.house.training import Training
 from services.generator.engines.vae import Decoder
@@ -17,10 +19,14 @@ from services.generator.engines.vae import Decoder
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[UnetTraining, DecoderTraining])
-def kind(request: pytest.FixtureRequest) -> type[Any]:
-    chosen: type[Any] = request.param
-    return chosen
+def unet_training(preset: Preset, source: Source, seed: int, device: torch.device) -> UnetTraining:
+    torch.manual_seed(0)
+    return UnetTraining(preset, source, seed, device, architecture.text_encoders(source.words))
+
+
+@pytest.fixture(params=[TextTraining, unet_training, DecoderTraining])
+def kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 class TestLatents:
@@ -51,7 +57,7 @@ class TestLatents:
 
 class TestResuming:
     def test_a_stopped_run_ends_as_one_that_went_through(
-        self, kind: type[Any], source: Source, preset: Preset, tmp_path: Path
+        self, kind: Any, source: Source, preset: Preset, tmp_path: Path
     ) -> None:
         through: Training = kind(preset, source, 3, CPU)
         losses = [through.advance(4) for _ in range(4)]
@@ -76,7 +82,7 @@ class TestResuming:
         assert torch.load(tmp_path / "vae.pt")["step"] == 1
 
     def test_a_step_of_the_unet_goes_downhill(self, source: Source, preset: Preset) -> None:
-        run = UnetTraining(preset, source, 3, CPU)
+        run = unet_training(preset, source, 3, CPU)
         before = run.loss(3 * training.SEEDS_APART).item()
 
         run.advance(1000)
@@ -84,9 +90,48 @@ class TestResuming:
         assert run.loss(3 * training.SEEDS_APART).item() < before
 
 
+class TestMuon:
+    def test_a_move_keeps_its_directions_and_makes_them_equally_long(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        matrices = torch.randn(3, 24, 60, generator=generator) * torch.logspace(0, 1, 24)[:, None]
+
+        moved = orthogonal(matrices)
+
+        lengths = torch.linalg.svdvals(moved)
+        assert lengths.max() < 1.3
+        assert lengths.min() > 0.5
+        left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+        along = (left.mT @ moved @ right.mT).diagonal(dim1=-2, dim2=-1)
+        assert along.min() > 0.5
+        assert torch.equal(orthogonal(matrices.mT), moved.mT)
+
+    def test_only_the_unet_learns_once_the_readers_can_read(
+        self, source: Source, preset: Preset, tmp_path: Path
+    ) -> None:
+        run = TextTraining(preset, source, 3, CPU)
+        run.save(tmp_path / "text.pt")
+        readers = train_text.trained(tmp_path / "text.pt", source.words)
+        painter = UnetTraining(preset, source, 3, CPU, readers)
+        before = {name: value.clone() for name, value in painter.network.state_dict().items()}
+
+        painter.advance(10)
+
+        moved = {name for name, value in painter.network.state_dict().items() if not torch.equal(value, before[name])}
+        assert moved
+        assert all(name.startswith("unet.") for name in moved)
+
+
+class TestSteps:
+    def test_the_noisiest_are_drawn_most(self) -> None:
+        steps = draw_steps(10_000, 1000, torch.Generator().manual_seed(0))
+        assert steps.min() >= 0
+        assert steps.max() == 999
+        assert 0.44 < (steps >= 900).float().mean() < 0.48
+
+
 class TestExport:
     def test_the_stock_pipeline_loads_it_and_paints(self, source: Source, preset: Preset, tmp_path: Path) -> None:
-        for name, kind in (("unet.pt", UnetTraining), ("vae.pt", DecoderTraining)):
+        for name, kind in (("unet.pt", unet_training), ("vae.pt", DecoderTraining)):
             run = kind(preset, source, 3, CPU)
             run.advance(10)
             run.save(tmp_path / name)
