@@ -10,7 +10,7 @@ from diffusers import AutoencoderDC, EulerDiscreteScheduler, UNet2DConditionMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from models.house.latents import CELL_PX, CHANNELS
-from models.house.scenes import FULL, IMAGE_PX, SMALL, Repertoire
+from models.house.scenes import ALONE, FULL, IMAGE_PX, Repertoire
 from models.house.tokenizer import TOKENS
 
 TEXT_WIDTH = 128
@@ -39,7 +39,7 @@ class Preset:
 
 
 PRESETS = {
-    "cpu": Preset(SMALL, (64, 96, 144, 192), 500, 128, 1e-3, 6_000, 32, 0.02, 3_000, 4, 2.5e-4),
+    "cpu": Preset(ALONE, (64, 96, 144, 192), 700, 128, 1e-3, 2_400, 32, 0.02, 3_000, 4, 2.5e-4),
     "gpu": Preset(FULL, (64, 96, 144, 192), 2_000, 512, 1e-3, 20_000, 256, 0.02, 10_000, 32, 4e-4),
 }
 

@@ -14,7 +14,7 @@ from models.house import scenes
 from models.house.scenes import Place, Repertoire, Scene
 from models.house.vocabulary import COLOURS, GROUNDS, SUBJECTS
 
-_STEPS, _BATCH, _RATE = 400, 32, 2e-3
+_STEPS, _BATCH, _RATE = 1_000, 32, 2e-3
 _SEED = 90_001
 HELD_OUT_RENDERS = 512
 LEAST_ACCURACY = 0.95

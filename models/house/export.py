@@ -17,6 +17,7 @@ from models.house.scenes import IMAGE_PX
 from models.house.source import Source, prepare
 from models.house.train_unet import Painter
 from models.house.training import load_average
+from models.house.vocabulary import SUBJECTS
 
 DEFAULTS: dict[str, Any] = {
     "width": IMAGE_PX,
@@ -27,9 +28,10 @@ DEFAULTS: dict[str, Any] = {
 }
 _ABOUT: dict[str, Any] = {
     "description": (
-        "The house model: a small SDXL, trained from scratch on open emoji art. It paints one simple subject "
-        "on a plain colour or in one of five places, and knows nothing else. "
-        "For real pictures choose SDXL base, Turbo or Lightning, and a GPU."
+        "The small house model: an SDXL trained from scratch on open emoji art, for a start without a download. "
+        f"It paints one of {len(SUBJECTS)} simple subjects on a plain colour, at night, in a meadow, at sea, at sunset or "
+        "in the snow, and knows nothing else. For real pictures set GENERATOR_MODEL to SDXL base, Turbo or Lightning "
+        "on a machine with a GPU."
     ),
     "example_prompts": [
         "a red apple on a blue background",

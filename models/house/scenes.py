@@ -57,19 +57,8 @@ class Repertoire:
     paired: float = 0.0
 
 
-def repertoire_of(names: Sequence[str]) -> tuple[int, ...]:
-    """The numbers of the subjects with these first names."""
-    known = [subject.names[0] for subject in SUBJECTS]
-    return tuple(known.index(name) for name in names)
-
-
 FULL = Repertoire(tuple(range(len(SUBJECTS))), (0.55, 0.68), 0.03, sized=0.08, sided=0.04, empty=0.02, paired=0.1)
-_SMALL_NAMES = (
-    *("apple", "banana", "strawberry", "watermelon", "pizza", "cat", "fox", "panda", "frog", "penguin", "whale"),
-    *("butterfly", "sailboat", "car", "rocket", "house", "castle", "pine tree", "sunflower", "moon", "star"),
-    *("rainbow", "heart", "umbrella"),
-)
-SMALL = Repertoire(repertoire_of(_SMALL_NAMES), (0.61, 0.65), 0.008)
+ALONE = Repertoire(FULL.subjects, (0.61, 0.65), 0.008)
 
 
 def draw(rng: random.Random, repertoire: Repertoire) -> Scene:

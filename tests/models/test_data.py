@@ -6,7 +6,7 @@ from torch import Tensor
 from models.house import scenes
 from models.house.captions import caption
 from models.house.evaluate import background_colours, held_prompts, pair_prompts
-from models.house.scenes import FULL, SMALL
+from models.house.scenes import ALONE, FULL
 from models.house.source import Source
 from models.house.vocabulary import COLOURS, GROUNDS, SUBJECTS, colour_names, held_out
 
@@ -38,14 +38,14 @@ class TestDrawing:
                 assert not any(held_out(place.subject, scene.colour) for place in scene.places)
 
     def test_held_prompts_are_only_pairs_that_training_never_sees(self) -> None:
-        prompts = held_prompts(SMALL)
+        prompts = held_prompts(ALONE)
 
         assert len(prompts) == 200
         assert all(held_out(scene.places[0].subject, scene.colour) for scene, _ in prompts)
-        assert {scene.places[0].subject for scene, _ in prompts} == set(SMALL.subjects)
+        assert {scene.places[0].subject for scene, _ in prompts} == set(ALONE.subjects)
 
     def test_pairs_are_judged_only_where_they_are_learned(self) -> None:
-        assert pair_prompts(SMALL) == []
+        assert pair_prompts(ALONE) == []
         assert all(len(scene.places) == 2 for scene, _ in pair_prompts(FULL))
 
 
