@@ -30,8 +30,8 @@ _ABOUT: dict[str, Any] = {
     "description": (
         "The small house model: an SDXL trained from scratch on open emoji art, for a start without a download. "
         f"It paints one of {len(SUBJECTS)} simple subjects on a plain colour, at night, in a meadow, at sea, at sunset "
-        "or in the snow, and knows nothing else. For real pictures set GENERATOR_MODEL to SDXL base, Turbo or Lightning "
-        "on a machine with a GPU."
+        "or in the snow, and knows nothing else. For real pictures set GENERATOR_MODEL to SDXL base, Turbo or "
+        "Lightning on a machine with a GPU."
     ),
     "example_prompts": [
         "a red apple on a blue background",
