@@ -108,9 +108,7 @@ COPY protos/frontispiece/generator frontispiece/generator
 COPY rpc rpc
 COPY services/__init__.py services/
 COPY services/generator services/generator
-# The house model, where the checkout has its weights.
-RUN --mount=type=bind,source=.,target=/context \
-    if [ -d /context/models/house/weights ]; then mkdir -p models/house && cp -r /context/models/house/weights models/house/; fi
+COPY models/house/weights models/house/weights
 COPY --from=metadata /app ./
 RUN python -m compileall -q .
 ENV GENERATOR_LISTEN=0.0.0.0:50051 GENERATOR_MODELS_DIR=/var/lib/frontispiece/models

@@ -61,14 +61,14 @@ def make_engine(settings: GeneratorSettings) -> "SdxlEngine":
     from services.generator.engines.sdxl import SdxlEngine
     from services.generator.engines.tiny import make_checkpoint
 
-    if settings.model:
-        default = Source.parse("", settings.model)
-    elif (HOUSE_MODEL / "model_index.json").is_file():
+    if settings.model == "house":
         default = Source("house", str(HOUSE_MODEL))
-    else:
+    elif settings.model == "tiny":
         folder = settings.models_dir / "tiny"
         make_checkpoint(folder)
         default = Source("tiny", str(folder))
+    else:
+        default = Source.parse("", settings.model)
     further = [Source.parse(name, text) for name, text in settings.further_models.items()]
     return SdxlEngine([default, *further], SdxlOptions.from_settings(settings))
 

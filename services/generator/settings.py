@@ -20,9 +20,9 @@ class GeneratorSettings(ServerSettings):
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long images in work may take at shutdown.")
 
     model: str = Field(
-        "",
+        "house",
         description="The default model: a diffusers folder, a .safetensors file or a hub id, optionally `@commit`. "
-        "Empty: the house model if it is there, else a small one with random weights, made on the first start.",
+        "`house`: the small one that comes along. `tiny`: random weights, made on the first start, for load tests.",
     )
     models: str = Field(
         "",

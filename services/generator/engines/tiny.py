@@ -1,4 +1,4 @@
-"""The small checkpoint of last resort: a complete SDXL pipeline with random weights, so that everything runs offline.
+"""The checkpoint for tests and load tests: a complete SDXL pipeline with random weights, made on the spot.
 
 Its pictures are noise. It is a normal diffusers folder: `StableDiffusionXLPipeline.from_pretrained` loads it unchanged.
 """
@@ -22,7 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 SEED = 20_240_229
 
-_DESCRIPTION = "A tiny SDXL with random weights: its pictures are noise. It shows that everything works."
+_DESCRIPTION = "A tiny SDXL with random weights, for load tests: its pictures are noise."
 _TIME_EMBEDDING = 32
 _TEXT_WIDTHS = (32, 64)
 
