@@ -54,6 +54,7 @@ compose-test: $(VENV)/.dev ## Build, use, kill and restart the compose deploymen
 
 PRESET ?= cpu
 HOUSE_WORK ?= var/house
+HOUSE_MODEL ?= models/house/weights
 
 train-house: $(VENV)/.dev ## Train the house model (PRESET=cpu or gpu); resumes where it stopped
 	@$(BIN)/python -m models.house.train_vae --work $(HOUSE_WORK) --preset $(PRESET)
@@ -61,8 +62,8 @@ train-house: $(VENV)/.dev ## Train the house model (PRESET=cpu or gpu); resumes 
 	@$(BIN)/python -m models.house.train_unet --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.export --work $(HOUSE_WORK) --preset $(PRESET) --out $(HOUSE_WORK)/weights
 
-evaluate-house: $(VENV)/.dev ## Judge the model in var/house and draw its contact sheet
-	@$(BIN)/python -m models.house.evaluate --work $(HOUSE_WORK) --preset $(PRESET) --model $(HOUSE_WORK)/weights \
+evaluate-house: $(VENV)/.dev ## Judge the house model (HOUSE_MODEL=folder) and draw its contact sheet
+	@$(BIN)/python -m models.house.evaluate --work $(HOUSE_WORK) --preset $(PRESET) --model $(HOUSE_MODEL) \
 		--sheet $(HOUSE_WORK)/sheet.png
 
 clean: ## Remove the virtual environment and caches; keeps var/, where tasks, posts and images are

@@ -23,7 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "width": IMAGE_PX,
     "height": IMAGE_PX,
     "num_inference_steps": 20,
-    "guidance_scale": 3.0,
+    "guidance_scale": 1.5,
     "scheduler": "dpmpp_2m",
 }
 _ABOUT: dict[str, Any] = {
