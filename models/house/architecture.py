@@ -82,7 +82,7 @@ def text_encoders(tokenizer: Any) -> tuple[Any, Any]:
     )
     encoders = CLIPTextModel(config), CLIPTextModelWithProjection(config)
     for encoder in encoders:
-        _tell_words_apart(encoder, config.bos_token_id)
+        _tell_words_apart(encoder, tokenizer.bos_token_id)
     return encoders
 
 

@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrices: Tensor) -> Tensor:
     """Matrices (count, rows, columns) with all singular values brought near one, by a Newton-Schulz iteration."""
     first, third, fifth = _QUINTIC
-    moved = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    moved: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = moved.shape[-2] > moved.shape[-1]
     moved = moved.mT if tall else moved
     for _ in range(_ITERATIONS):
