@@ -103,6 +103,8 @@ def _check_denoising_end(draft: Draft, model: ModelInfo) -> list[FieldViolation]
 def _check_integer(field: str, value: int | None, limits: IntegerRange) -> list[FieldViolation]:
     if value is None or (limits.min <= value <= limits.max and (value - limits.min) % limits.step == 0):
         return []
+    if limits.min == limits.max:
+        return [FieldViolation(field, f"must be {limits.min}: the model paints nothing else")]
     multiple = f" in steps of {limits.step}" if limits.step > 1 else ""
     return [FieldViolation(field, f"must be from {limits.min} to {limits.max}{multiple}")]
 

@@ -23,15 +23,20 @@ DONE = tasks_pb2.TASK_STATE_AWAITING_APPROVAL
 
 class TestWaiting:
     async def test_the_picture_is_in_the_answer(self, editor: httpx2.AsyncClient) -> None:
-        body = await paint(editor, seed=5, candidate_count=2, width=264)
+        body = await paint(editor, seed=5, candidate_count=2, num_inference_steps=7)
         assert body["state"] == "awaiting_approval"
-        assert (body["width"], body["height"], body["seed"]) == (264, 256, 5)
+        assert (body["width"], body["height"], body["seed"]) == (256, 256, 5)
         assert body["image_source"] == "sdxl-local"
-        assert [image["seed"] for image in body["images"]] == [5, 6]
+        assert [(image["seed"], image["num_inference_steps"]) for image in body["images"]] == [(5, 7), (6, 7)]
         assert body["image_url"] == body["images"][0]["url"]
         assert body["queue_position"] is None
         read = (await editor.get(f"/api/tasks/{body['task_id']}")).json()
         assert read["images"] == body["images"]
+
+    async def test_a_size_that_the_house_model_cannot_paint(self, editor: httpx2.AsyncClient) -> None:
+        response = await editor.post(PATH, json={**SMALL, "width": 512})
+        assert response.status_code == 422
+        assert response.json()["detail"] == "width: must be 256: the model paints nothing else"
 
     @pytest.mark.parametrize("prefer", ["respond-async", "RESPOND-ASYNC", "wait=0", "foo, respond-async; bar, wait=0"])
     async def test_who_prefers_so_does_not_wait(self, editor: httpx2.AsyncClient, prefer: str) -> None:
@@ -47,16 +52,16 @@ class TestWaiting:
 
     async def test_patience_has_an_end(self, editor: httpx2.AsyncClient) -> None:
         began = time.monotonic()
-        response = await editor.post(PATH, json={**LONG, "width": 512, "height": 512}, headers={"prefer": "wait=1"})
+        response = await editor.post(PATH, json=LONG, headers={"prefer": "wait=1"})
         assert response.status_code == 202
         assert 1 <= time.monotonic() - began < 20
         await editor.post(f"/api/tasks/{response.json()['task_id']}/cancel")
 
     async def test_a_caller_that_hangs_up_loses_nothing(self, editor: httpx2.AsyncClient) -> None:
         task_id = str(uuid.uuid4())
-        body = {**SMALL, "num_inference_steps": 8, "task_id": task_id}
+        body = {**SMALL, "num_inference_steps": 40, "task_id": task_id}
         with pytest.raises(httpx2.ReadTimeout):
-            await editor.post(PATH, json=body, timeout=httpx2.Timeout(10, read=0.3))
+            await editor.post(PATH, json=body, timeout=httpx2.Timeout(10, read=0.2))
         await until_state(editor, task_id, "awaiting_approval")
 
     def test_preferences(self) -> None:
