@@ -12,8 +12,8 @@ from models.house import architecture, training
 from models.house.architecture import TEXT_WIDTH, Preset
 from models.house.latents import CELL_PX, CHANNELS
 from models.house.scenes import IMAGE_PX
-from models.house.source import Source, prepare
-from models.house.training import Training, adam, autocast, load_average
+from models.house.source import Source
+from models.house.training import Options, Training, adam, autocast, load_average
 
 CHECKPOINT = "text.pt"
 _HIDDEN = 512
@@ -61,15 +61,9 @@ def trained(checkpoint: Path, words: Any) -> tuple[Any, Any]:
     return sketcher.text_encoder, sketcher.text_encoder_2
 
 
-def main() -> None:
-    """Read the command line, prepare the data and train."""
-    options = training.Options.read(__doc__)
-    preset = options.preset
-    source = prepare(options.work, preset.repertoire, options.seed, options.device)
-    steps = preset.text_steps if options.steps is None else options.steps
-    run = TextTraining(preset, source, options.seed, options.device)
-    training.run(run, steps, options.work / CHECKPOINT, options.seconds)
+def _make(options: Options, source: Source) -> Training:
+    return TextTraining(options.preset, source, options.seed, options.device)
 
 
 if __name__ == "__main__":
-    main()
+    training.main(__doc__, CHECKPOINT, lambda preset: preset.text_steps, _make)

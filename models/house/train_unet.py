@@ -12,8 +12,8 @@ from models.house import architecture, muon, train_text, training
 from models.house.architecture import Preset
 from models.house.muon import Muon
 from models.house.scenes import IMAGE_PX
-from models.house.source import Batch, Source, prepare
-from models.house.training import Training, adam, autocast
+from models.house.source import Batch, Source
+from models.house.training import Options, Training, adam, autocast
 
 CHECKPOINT = "unet.pt"
 ADAM_RATE = 5e-4
@@ -84,16 +84,10 @@ class UnetTraining(Training):
             return loss_of(self.network, batch, self.noising, torch.Generator().manual_seed(seed))
 
 
-def main() -> None:
-    """Read the command line, prepare the data and train."""
-    options = training.Options.read(__doc__)
-    preset = options.preset
-    source = prepare(options.work, preset.repertoire, options.seed, options.device)
-    steps = preset.unet_steps if options.steps is None else options.steps
+def _make(options: Options, source: Source) -> Training:
     readers = train_text.trained(options.work / train_text.CHECKPOINT, source.words)
-    run = UnetTraining(preset, source, options.seed, options.device, readers)
-    training.run(run, steps, options.work / CHECKPOINT, options.seconds)
+    return UnetTraining(options.preset, source, options.seed, options.device, readers)
 
 
 if __name__ == "__main__":
-    main()
+    training.main(__doc__, CHECKPOINT, lambda preset: preset.unet_steps, _make)

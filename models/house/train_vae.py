@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from models.house import architecture, latents, scenes, training
 from models.house.architecture import Preset
 from models.house.latents import CELL_PX
-from models.house.source import Source, prepare
-from models.house.training import Training, adam, autocast, load_average
+from models.house.source import Source
+from models.house.training import Options, Training, adam, autocast, load_average
 
 CHECKPOINT = "vae.pt"
 CROP_PX = 96
@@ -77,15 +77,9 @@ def _fresh(source: Source) -> Any:
     return vae
 
 
-def main() -> None:
-    """Read the command line, prepare the data and train."""
-    options = training.Options.read(__doc__)
-    preset = options.preset
-    source = prepare(options.work, preset.repertoire, options.seed, options.device)
-    steps = preset.vae_steps if options.steps is None else options.steps
-    run = DecoderTraining(preset, source, options.seed, options.device)
-    training.run(run, steps, options.work / CHECKPOINT, options.seconds)
+def _make(options: Options, source: Source) -> Training:
+    return DecoderTraining(options.preset, source, options.seed, options.device)
 
 
 if __name__ == "__main__":
-    main()
+    training.main(__doc__, CHECKPOINT, lambda preset: preset.vae_steps, _make)

@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.house.architecture import PRESETS, Preset
+from models.house.source import Source, prepare
 
 WARM_UP, COOL_DOWN = 100, 0.3
 _LONGEST_AVERAGE = 0.999
@@ -100,6 +101,19 @@ def run(training: Training, steps: int, checkpoint: Path, seconds: float) -> Non
             training.save(checkpoint)
         if elapsed > seconds:
             return
+
+
+def main(
+    description: str | None,
+    checkpoint: str,
+    steps_of: Callable[[Preset], int],
+    make: Callable[[Options, Source], Training],
+) -> None:
+    """Read the command line, prepare the data, and train what `make` makes in the file `checkpoint`."""
+    options = Options.read(description)
+    source = prepare(options.work, options.preset.repertoire, options.seed, options.device)
+    steps = steps_of(options.preset) if options.steps is None else options.steps
+    run(make(options, source), steps, options.work / checkpoint, options.seconds)
 
 
 @dataclass(frozen=True)

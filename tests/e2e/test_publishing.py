@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import uuid
 from typing import Any
 
@@ -76,7 +77,7 @@ class TestGenerate:
 
     async def test_the_picture_answers_the_prompt(self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient) -> None:
         capabilities = (await editor.get("/api/capabilities")).json()
-        if capabilities["models"][0]["id"] != "house":
+        if "BASE_URL" in os.environ and capabilities["models"][0]["id"] != "house":
             pytest.skip("what another model than the house's paints is not ours to judge")
         body = await paint(editor, prompt="a red apple on a blue background", num_inference_steps=20)
         response = await reader.get(body["image_url"], follow_redirects=True)
