@@ -42,7 +42,7 @@ class GetCapabilitiesResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., slot_count: _Optional[int] = ..., free_slot_count: _Optional[int] = ..., queue_length: _Optional[int] = ..., queue_capacity: _Optional[int] = ..., device: _Optional[str] = ..., stock_available: _Optional[bool] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("id", "revision", "description", "example_prompts", "schedulers", "max_prompt_length", "width", "height", "max_pixels", "num_inference_steps", "guidance_scale", "previews", "loras", "refiner")
+    __slots__ = ("id", "revision", "description", "example_prompts", "schedulers", "max_prompt_length", "width", "height", "max_pixels", "num_inference_steps", "guidance_scale", "previews", "loras", "refiner", "initial_images")
     ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class Model(_message.Message):
     PREVIEWS_FIELD_NUMBER: _ClassVar[int]
     LORAS_FIELD_NUMBER: _ClassVar[int]
     REFINER_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_IMAGES_FIELD_NUMBER: _ClassVar[int]
     id: str
     revision: str
     description: str
@@ -71,7 +72,8 @@ class Model(_message.Message):
     previews: bool
     loras: _containers.RepeatedScalarFieldContainer[str]
     refiner: str
-    def __init__(self, id: _Optional[str] = ..., revision: _Optional[str] = ..., description: _Optional[str] = ..., example_prompts: _Optional[_Iterable[str]] = ..., schedulers: _Optional[_Iterable[str]] = ..., max_prompt_length: _Optional[int] = ..., width: _Optional[_Union[IntegerRange, _Mapping]] = ..., height: _Optional[_Union[IntegerRange, _Mapping]] = ..., max_pixels: _Optional[int] = ..., num_inference_steps: _Optional[_Union[IntegerRange, _Mapping]] = ..., guidance_scale: _Optional[_Union[FloatRange, _Mapping]] = ..., previews: _Optional[bool] = ..., loras: _Optional[_Iterable[str]] = ..., refiner: _Optional[str] = ...) -> None: ...
+    initial_images: bool
+    def __init__(self, id: _Optional[str] = ..., revision: _Optional[str] = ..., description: _Optional[str] = ..., example_prompts: _Optional[_Iterable[str]] = ..., schedulers: _Optional[_Iterable[str]] = ..., max_prompt_length: _Optional[int] = ..., width: _Optional[_Union[IntegerRange, _Mapping]] = ..., height: _Optional[_Union[IntegerRange, _Mapping]] = ..., max_pixels: _Optional[int] = ..., num_inference_steps: _Optional[_Union[IntegerRange, _Mapping]] = ..., guidance_scale: _Optional[_Union[FloatRange, _Mapping]] = ..., previews: _Optional[bool] = ..., loras: _Optional[_Iterable[str]] = ..., refiner: _Optional[str] = ..., initial_images: _Optional[bool] = ...) -> None: ...
 
 class IntegerRange(_message.Message):
     __slots__ = ("min", "max", "step", "default")
@@ -98,7 +100,7 @@ class FloatRange(_message.Message):
     def __init__(self, min: _Optional[float] = ..., max: _Optional[float] = ..., step: _Optional[float] = ..., default: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "source", "preview_interval", "loras", "guidance_end", "denoising_end")
+    __slots__ = ("request_id", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "source", "preview_interval", "loras", "guidance_end", "denoising_end", "initial_image")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +116,7 @@ class GenerateRequest(_message.Message):
     LORAS_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
     DENOISING_END_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_IMAGE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt: str
     negative_prompt: str
@@ -129,7 +132,18 @@ class GenerateRequest(_message.Message):
     loras: _containers.RepeatedCompositeFieldContainer[Lora]
     guidance_end: float
     denoising_end: float
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., source: _Optional[_Union[ImageSource, str]] = ..., preview_interval: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., denoising_end: _Optional[float] = ...) -> None: ...
+    initial_image: InitialImage
+    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., source: _Optional[_Union[ImageSource, str]] = ..., preview_interval: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[InitialImage, _Mapping]] = ...) -> None: ...
+
+class InitialImage(_message.Message):
+    __slots__ = ("data", "strength", "mask")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    strength: float
+    mask: bytes
+    def __init__(self, data: _Optional[bytes] = ..., strength: _Optional[float] = ..., mask: _Optional[bytes] = ...) -> None: ...
 
 class Lora(_message.Message):
     __slots__ = ("name", "weight")
@@ -182,7 +196,7 @@ class Preview(_message.Message):
     def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class ImageMetadata(_message.Message):
-    __slots__ = ("content_type", "size_bytes", "sha256", "width", "height", "source", "seed", "model", "model_revision", "scheduler", "num_inference_steps", "guidance_scale", "batch_size", "attribution", "loras", "guidance_end", "refiner", "refiner_revision", "denoising_end")
+    __slots__ = ("content_type", "size_bytes", "sha256", "width", "height", "source", "seed", "model", "model_revision", "scheduler", "num_inference_steps", "guidance_scale", "batch_size", "attribution", "loras", "guidance_end", "refiner", "refiner_revision", "denoising_end", "initial_image")
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +216,7 @@ class ImageMetadata(_message.Message):
     REFINER_FIELD_NUMBER: _ClassVar[int]
     REFINER_REVISION_FIELD_NUMBER: _ClassVar[int]
     DENOISING_END_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_IMAGE_FIELD_NUMBER: _ClassVar[int]
     content_type: str
     size_bytes: int
     sha256: str
@@ -221,7 +236,18 @@ class ImageMetadata(_message.Message):
     refiner: str
     refiner_revision: str
     denoising_end: float
-    def __init__(self, content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., seed: _Optional[int] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., scheduler: _Optional[str] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., batch_size: _Optional[int] = ..., attribution: _Optional[_Union[Attribution, _Mapping]] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., refiner: _Optional[str] = ..., refiner_revision: _Optional[str] = ..., denoising_end: _Optional[float] = ...) -> None: ...
+    initial_image: UsedInitialImage
+    def __init__(self, content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., seed: _Optional[int] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., scheduler: _Optional[str] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., batch_size: _Optional[int] = ..., attribution: _Optional[_Union[Attribution, _Mapping]] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., refiner: _Optional[str] = ..., refiner_revision: _Optional[str] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[UsedInitialImage, _Mapping]] = ...) -> None: ...
+
+class UsedInitialImage(_message.Message):
+    __slots__ = ("sha256", "strength", "mask_sha256")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    MASK_SHA256_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    strength: float
+    mask_sha256: str
+    def __init__(self, sha256: _Optional[str] = ..., strength: _Optional[float] = ..., mask_sha256: _Optional[str] = ...) -> None: ...
 
 class Attribution(_message.Message):
     __slots__ = ("provider", "author", "author_url", "source_url", "description")

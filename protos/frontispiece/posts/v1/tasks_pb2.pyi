@@ -32,7 +32,7 @@ TASK_STATE_CANCELLED: TaskState
 TASK_STATE_FAILED: TaskState
 
 class GenerationParameters(_message.Message):
-    __slots__ = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "use_generation", "candidate_count", "loras", "guidance_end")
+    __slots__ = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "use_generation", "candidate_count", "loras", "guidance_end", "denoising_end", "initial_image")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,8 @@ class GenerationParameters(_message.Message):
     CANDIDATE_COUNT_FIELD_NUMBER: _ClassVar[int]
     LORAS_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
+    DENOISING_END_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_IMAGE_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     negative_prompt: str
     width: int
@@ -59,7 +61,21 @@ class GenerationParameters(_message.Message):
     candidate_count: int
     loras: _containers.RepeatedCompositeFieldContainer[Lora]
     guidance_end: float
-    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., use_generation: _Optional[bool] = ..., candidate_count: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ...) -> None: ...
+    denoising_end: float
+    initial_image: InitialImage
+    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., use_generation: _Optional[bool] = ..., candidate_count: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[InitialImage, _Mapping]] = ...) -> None: ...
+
+class InitialImage(_message.Message):
+    __slots__ = ("key", "strength", "mask", "has_mask")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    HAS_MASK_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    strength: float
+    mask: bytes
+    has_mask: bool
+    def __init__(self, key: _Optional[str] = ..., strength: _Optional[float] = ..., mask: _Optional[bytes] = ..., has_mask: _Optional[bool] = ...) -> None: ...
 
 class Lora(_message.Message):
     __slots__ = ("name", "weight")
