@@ -100,8 +100,9 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
 def _services(
     record: Database, storage: StorageClient, watchers: Watchers, settings: PostsSettings
 ) -> tuple[Service, ...]:
-    tasks = TaskServicer(Tasks(record, settings.max_attempts), watchers)
-    posts = PostServicer(Posts(record), Shelves(record), Pictures(record, storage))
+    pictures = Pictures(record, storage)
+    tasks = TaskServicer(Tasks(record, settings.max_attempts), watchers, pictures)
+    posts = PostServicer(Posts(record), Shelves(record), pictures)
     return (
         Service(TASK_SERVICE, lambda server: tasks_pb2_grpc.add_TaskServiceServicer_to_server(tasks, server)),
         Service(POST_SERVICE, lambda server: posts_pb2_grpc.add_PostServiceServicer_to_server(posts, server)),

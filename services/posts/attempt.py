@@ -6,18 +6,21 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rpc import context, errors
-from services.posts import failures, painting
+from services.posts import failures, painting, sources
 from services.posts.announcements import Passing, announce
-from services.posts.clients import GeneratorClient, StorageClient
+from services.posts.clients import Capabilities, GeneratorClient, StorageClient
 from services.posts.database import Database
 from services.posts.models import Preview, Progress, TaskError
-from services.posts.painting import Patience, Picture
+from services.posts.painting import Order, Patience, Picture
 from services.posts.progress import ProgressMeter
 from services.posts.queue import Claim, Queue
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _AGAIN_SECONDS = 0.5
 
@@ -46,8 +49,12 @@ class Attempt:
         storage: StorageClient,
         terms: Terms,
         on_slot_free: Callable[[], None],
+        capabilities: Capabilities,
     ) -> None:
-        """`on_slot_free` is called when the generator is done with an image, before it is stored."""
+        """`on_slot_free` is called when the generator is done with an image, before it is stored.
+
+        `capabilities`: what the generator said of itself just now.
+        """
         self.claim = claim
         self._queue = queue
         self._record = record
@@ -55,6 +62,7 @@ class Attempt:
         self._storage = storage
         self._terms = terms
         self._on_slot_free = on_slot_free
+        self._capabilities = capabilities
         self._meter = ProgressMeter(claim.task.parameters.candidate_count)
         self._doubt = asyncio.Event()
         for image in claim.task.images:
@@ -90,7 +98,12 @@ class Attempt:
             await asyncio.gather(work, beat, tell, return_exceptions=True)
 
     async def _work(self) -> float:
-        outcomes = await asyncio.gather(*(self._candidate(i) for i in self.missing), return_exceptions=True)
+        try:
+            order = await self._order()
+        except failures.AttemptFailed as failed_early:
+            await self._fail(failed_early.error)
+            return 0.0
+        outcomes = await asyncio.gather(*(self._candidate(i, order) for i in self.missing), return_exceptions=True)
         failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         busy = [error.retry_after_seconds for error in failed if isinstance(error, failures.GeneratorBusy)]
         found = [failures.describe(error) for error in failed if not isinstance(error, failures.GeneratorBusy)]
@@ -109,7 +122,19 @@ class Attempt:
         log.warning("attempt failed", extra={"attempt": attempt, "reason": error.reason, "detail": error.message})
         await self._persistently(lambda: self._queue.fail_attempt(self.claim, error, delay))
 
-    async def _candidate(self, index: int) -> None:
+    async def _order(self) -> Order:
+        """What to ask of the generator, with the picture to begin from. Raises AttemptFailed."""
+        wanted = self.claim.task.parameters
+        if wanted.initial_image is None:
+            return Order(wanted)
+        model = self._capabilities.model(wanted.model)
+        sources.check_model(model)
+        initial = wanted.initial_image
+        mask = await self._persistently(lambda: self._queue.mask(self.claim)) if initial.mask_sha256 else b""
+        source = await self._patiently(lambda: sources.read(self._storage, initial, mask))
+        return Order(sources.in_shape(wanted, source, model), source)
+
+    async def _candidate(self, index: int, order: Order) -> None:
         try:
             picture = await painting.paint(
                 self._generator,
@@ -118,6 +143,7 @@ class Attempt:
                 self._terms.preview_interval,
                 self._terms.patience,
                 lambda event: self._meter.report(index, event),
+                order,
             )
         except errors.RpcError as error:
             raise failures.of_generator(error) from error
@@ -129,28 +155,30 @@ class Attempt:
 
     async def _store(self, index: int, picture: Picture) -> None:
         """Store and record a picture; patiently, because painting it again costs more than waiting."""
+        image = await self._patiently(lambda: painting.store(self._storage, self.claim.task, index, picture))
+        await self._persistently(lambda: self._queue.add_image(self.claim, image))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What storage answers, asked again while it is away, for a while. Raises AttemptFailed."""
         ends = time.monotonic() + self._terms.store
         pause = self._terms.retry_base / 4
         while True:
             try:
-                image = await painting.store(self._storage, self.claim.task, index, picture)
-                break
+                return await ask()
             except errors.RpcError as error:
                 is_hopeless = isinstance(error, errors.InvalidArgument) or time.monotonic() + pause > ends
                 if is_hopeless:
                     raise failures.of_storage(error) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
-        await self._persistently(lambda: self._queue.add_image(self.claim, image))
 
-    async def _persistently(self, write: Callable[[], Awaitable[bool]]) -> None:
-        """Write when the database is back. A write that was lost in its commit changes nothing the second time."""
+    async def _persistently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the database answers, once it is back. A write lost in its commit changes nothing the second time."""
         while True:
             try:
-                await write()
-                return
+                return await ask()
             except (errors.Unavailable, errors.Aborted) as error:
-                log.warning("writing again soon: %s", error.message)
+                log.warning("asking the database again soon: %s", error.message)
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _keep_lease(self) -> None:

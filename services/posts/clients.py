@@ -19,11 +19,37 @@ CALL_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
+class IntegerRange:
+    """min, min + step, …, max."""
+
+    min: int
+    max: int
+    step: int
+    default: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a task needs to know of a model before it is sent: whether it begins from pictures, and its sizes."""
+
+    id: str
+    initial_images: bool
+    width: IntegerRange
+    height: IntegerRange
+    max_pixels: int
+
+
+@dataclass(frozen=True)
 class Capabilities:
-    """How many requests a generator works on at once, and whether some model sends previews."""
+    """How many requests a generator works on at once, whether some model sends previews, and the models."""
 
     slot_count: int
     previews: bool
+    models: tuple[Model, ...]
+
+    def model(self, name: str) -> Model | None:
+        """The model of that name, "" for the default; None for one that the generator does not name."""
+        return next((model for model in self.models if name in ("", model.id)), None)
 
 
 @dataclass(frozen=True)
@@ -70,6 +96,8 @@ class Painted:
     credit_provider: str
     credit_author: str
     credit_url: str
+    initial_sha256: str
+    mask_sha256: str
 
 
 @dataclass(frozen=True)
@@ -112,13 +140,26 @@ class GeneratorClient:
             )
         except grpc.aio.AioRpcError as error:
             raise errors.from_call(error) from error
-        return Capabilities(max(1, min(answer.slot_count, 1024)), any(model.previews for model in answer.models))
+        return Capabilities(
+            slot_count=max(1, min(answer.slot_count, 1024)),
+            previews=any(model.previews for model in answer.models),
+            models=tuple(map(_model, answer.models)),
+        )
 
     async def generate(
-        self, request_id: str, wanted: Parameters, seed: int, preview_interval: int, timeout_seconds: float
+        self,
+        request_id: str,
+        wanted: Parameters,
+        seed: int,
+        preview_interval: int,
+        timeout_seconds: float,
+        source: tuple[bytes, bytes] | None = None,
     ) -> AsyncGenerator[GeneratorEvent, None]:
-        """Make one image: what happens meanwhile, then Painted, then its bytes. Leaving the loop cancels the call."""
-        source = generator_pb2.IMAGE_SOURCE_GENERATED if wanted.use_generation else generator_pb2.IMAGE_SOURCE_STOCK
+        """Make one image: what happens meanwhile, then Painted, then its bytes. Leaving the loop cancels the call.
+
+        `source`: the picture that wanted.initial_image names, and its mask (b"" for none).
+        """
+        made = generator_pb2.IMAGE_SOURCE_GENERATED if wanted.use_generation else generator_pb2.IMAGE_SOURCE_STOCK
         request = generator_pb2.GenerateRequest(
             request_id=request_id,
             prompt=wanted.prompt,
@@ -130,11 +171,16 @@ class GeneratorClient:
             seed=seed,
             scheduler=wanted.scheduler,
             model=wanted.model,
-            source=source,
+            source=made,
             preview_interval=preview_interval,
             loras=[generator_pb2.Lora(name=lora.name, weight=lora.weight) for lora in wanted.loras],
             guidance_end=wanted.guidance_end,
+            denoising_end=wanted.denoising_end,
         )
+        if source and wanted.initial_image:
+            request.initial_image.CopyFrom(
+                generator_pb2.InitialImage(data=source[0], strength=wanted.initial_image.strength, mask=source[1])
+            )
         call = self._stub.Generate(request, timeout=timeout_seconds)
         try:
             async for response in call:
@@ -189,6 +235,25 @@ class StorageClient:
             raise errors.from_call(error) from error
         return _stored(answer.image)
 
+    async def read(self, key: str) -> tuple[StoredImage, bytes]:
+        """What is stored under `key`, and its bytes. Raises NotFound, InvalidArgument (not a key)."""
+        call = self._stub.GetImage(images_pb2.GetImageRequest(key=key), timeout=STORE_TIMEOUT_SECONDS)
+        stored: StoredImage | None = None
+        data = bytearray()
+        try:
+            async for response in call:
+                if response.WhichOneof("part") == "header":
+                    stored = _stored(response.header.image)
+                else:
+                    data += response.chunk
+        except grpc.aio.AioRpcError as error:
+            raise errors.from_call(error) from error
+        finally:
+            call.cancel()
+        if stored is None:
+            raise errors.Unavailable("storage did not say what it has", reason="STORAGE_ANSWER_INVALID")
+        return stored, bytes(data)
+
     async def describe(self, key: str) -> StoredImage:
         """What is stored under `key`. Raises NotFound, InvalidArgument (not a key)."""
         request = images_pb2.GetImageRequest(key=key, header_only=True)
@@ -210,6 +275,13 @@ class StorageClient:
             await self._stub.SetImageState(request, timeout=CALL_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise errors.from_call(error) from error
+
+
+def _model(model: generator_pb2.Model) -> Model:
+    def allowed(message: generator_pb2.IntegerRange) -> IntegerRange:
+        return IntegerRange(message.min, message.max, max(1, message.step), message.default)
+
+    return Model(model.id, model.initial_images, allowed(model.width), allowed(model.height), model.max_pixels)
 
 
 def _generator_event(response: generator_pb2.GenerateResponse) -> GeneratorEvent | None:
@@ -246,6 +318,8 @@ def _painted(image: generator_pb2.ImageMetadata) -> Painted:
         credit_provider=image.attribution.provider,
         credit_author=image.attribution.author,
         credit_url=image.attribution.source_url,
+        initial_sha256=image.initial_image.sha256,
+        mask_sha256=image.initial_image.mask_sha256,
     )
 
 

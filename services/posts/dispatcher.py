@@ -12,7 +12,7 @@ from dataclasses import replace
 from rpc import errors
 from services.posts.announcements import Stored
 from services.posts.attempt import Attempt, Terms
-from services.posts.clients import GeneratorClient, StorageClient
+from services.posts.clients import Capabilities, GeneratorClient, StorageClient
 from services.posts.database import Database
 from services.posts.models import TaskState
 from services.posts.queue import Claim, Queue
@@ -99,10 +99,10 @@ class Dispatcher:
                     await self._give_back(claim)
             raise
 
-    def attempt(self, claim: Claim, lane: "_Lane", previews: bool) -> Attempt:
+    def attempt(self, claim: Claim, lane: "_Lane", capabilities: Capabilities) -> Attempt:
         """An attempt at a claimed task with a lane's generator."""
-        terms = self._terms if previews else replace(self._terms, preview_interval=0)
-        return Attempt(claim, self._queue, self._record, lane.generator, self._storage, terms, lane.wake)
+        terms = self._terms if capabilities.previews else replace(self._terms, preview_interval=0)
+        return Attempt(claim, self._queue, self._record, lane.generator, self._storage, terms, lane.wake, capabilities)
 
     async def work(self, attempt: Attempt) -> float:
         """Run an attempt; when it is stopped from outside, give its task back. Answers what Attempt.run answers."""
@@ -182,7 +182,7 @@ class _Lane:
         claim = await self._dispatcher.claim() if self.has_room else None
         if claim is None:
             return False
-        attempt = self._dispatcher.attempt(claim, self, capabilities.previews)
+        attempt = self._dispatcher.attempt(claim, self, capabilities)
         self._attempts[attempt] = asyncio.create_task(self._work(attempt))
         return True
 

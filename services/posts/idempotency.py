@@ -18,7 +18,7 @@ RETURNING result_id
 FIND = "SELECT request_hash, result_id FROM idempotency_keys WHERE principal = $1 AND operation = $2 AND key = $3"
 
 
-_LATER: dict[str, object] = {"loras": (), "guidance_end": None}
+_LATER: dict[str, object] = {"loras": (), "guidance_end": None, "denoising_end": None, "initial_image": None}
 
 
 def digest(*parts: object) -> bytes:
@@ -49,9 +49,19 @@ async def reserve(
     """
     if await connection.fetchval(RESERVE, principal, operation, key, request_hash, result_id) is not None:
         return None
-    row = await connection.fetchrow(FIND, principal, operation, key)
-    if row is None:  # forgotten between the two statements, after many days: take it anew
+    found = await find(connection, principal, operation, key, request_hash)
+    if found is None:  # forgotten between the two statements, after many days: take it anew
         raise errors.Aborted("try again", reason="TRANSACTION_CONFLICT")
+    return found
+
+
+async def find(
+    connection: Connection, principal: str, operation: str, key: str, request_hash: bytes
+) -> uuid.UUID | None:
+    """The result of the request that took `key`, or None. Raises AlreadyExists when its body was another."""
+    row = await connection.fetchrow(FIND, principal, operation, key)
+    if row is None:
+        return None
     if row["request_hash"] != request_hash:
         raise mismatch("request_id")
     found: uuid.UUID = row["result_id"]

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.posts.models import (
     Event,
+    InitialImage,
     Parameters,
     Person,
     Post,
@@ -87,6 +88,14 @@ def parameters(model: Parameters) -> tasks_pb2.GenerationParameters:
         candidate_count=model.candidate_count,
         loras=[tasks_pb2.Lora(name=lora.name, weight=lora.weight) for lora in model.loras],
         guidance_end=model.guidance_end,
+        denoising_end=model.denoising_end,
+        initial_image=_initial_image(model.initial_image) if model.initial_image else None,
+    )
+
+
+def _initial_image(model: InitialImage) -> tasks_pb2.InitialImage:
+    return tasks_pb2.InitialImage(
+        key=model.key, strength=model.strength, has_mask=bool(model.mask_sha256), url=model.url
     )
 
 

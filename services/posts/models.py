@@ -41,6 +41,20 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class InitialImage:
+    """The stored image that a task begins from.
+
+    `strength`: None stands for the generator's default. `mask_sha256`: lower-case hex; "": no mask, all of it may
+    change. `url` is "" only before a task is made.
+    """
+
+    key: str
+    strength: float | None = None
+    mask_sha256: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
 class Parameters:
     """What to make; None and "" stand for the generator's default. `seed` is None only before a task is made."""
 
@@ -57,6 +71,8 @@ class Parameters:
     candidate_count: int = 1
     guidance_end: float | None = None
     loras: tuple[Lora, ...] = ()
+    denoising_end: float | None = None
+    initial_image: InitialImage | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from services.posts.clients import (
 )
 from services.posts.failures import AttemptFailed
 from services.posts.models import Parameters, Task, TaskImage
+from services.posts.sources import Source
 from services.posts.validation import MAX_SEED
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
@@ -48,6 +49,14 @@ class Picture:
     chunks: tuple[bytes, ...]
 
 
+@dataclass(frozen=True)
+class Order:
+    """What is asked of the generator: the task's parameters as they are now, and the picture they begin from."""
+
+    parameters: Parameters
+    source: Source | None = None
+
+
 async def paint(
     generator: GeneratorClient,
     task: Task,
@@ -55,22 +64,24 @@ async def paint(
     preview_interval: int,
     patience: Patience,
     report: Callable[[Waiting | Step | Sketch], None],
+    order: Order,
 ) -> Picture:
-    """Let the generator make candidate `index`; `report` hears what happens.
+    """Let the generator make candidate `index` to `order`; `report` hears what happens.
 
     Raises AttemptFailed when the generator is silent for too long or answers something that is not the image it
     describes, and the RpcError that the call ended with.
     """
-    wanted = task.parameters
+    wanted, source = order.parameters, order.source
     seed = (wanted.seed or 0) + index
-    events = generator.generate(f"{task.id}-{index}", wanted, seed, preview_interval, patience.attempt)
+    begin = (source.data, source.mask) if source else None
+    events = generator.generate(f"{task.id}-{index}", wanted, seed, preview_interval, patience.attempt, begin)
     about: Painted | None = None
     chunks: list[bytes] = []
     received = 0
     async with contextlib.aclosing(_watched(events, patience)) as watched:
         async for event in watched:
             if isinstance(event, Painted):
-                about = _checked(event, wanted, seed, about)
+                about = _checked(event, order, seed, about)
             elif isinstance(event, bytes):
                 received += len(event)
                 if about is None or received > about.size_bytes:
@@ -116,8 +127,10 @@ async def _watched(
             yield event
 
 
-def _checked(about: Painted, wanted: Parameters, seed: int, earlier: Painted | None) -> Painted:
+def _checked(about: Painted, order: Order, seed: int, earlier: Painted | None) -> Painted:
     """`about` if it may describe the image that was asked for."""
+    wanted = order.parameters
+    mask_sha256 = wanted.initial_image.mask_sha256 if wanted.initial_image else ""
     problems = {
         "described two images": earlier is not None,
         "sent an unknown content type": about.content_type not in _SIGNATURES,
@@ -130,6 +143,8 @@ def _checked(about: Painted, wanted: Parameters, seed: int, earlier: Painted | N
         ),
         "sent an image from another source": about.is_stock is wanted.use_generation,
         "used another seed": wanted.use_generation and about.seed != seed,
+        "began from another picture": (about.initial_sha256, about.mask_sha256)
+        != (order.source.sha256 if order.source else "", mask_sha256),
         "sent impossible parameters": not (
             math.isfinite(about.guidance_scale)
             and about.seed <= MAX_SEED

@@ -118,6 +118,8 @@ SELECT id, last_sequence, 'state', attempt_count, updated_by, state, error_reaso
 FROM changed
 """
 
+MASK = "SELECT data FROM task_masks WHERE task_id = $1"
+
 FORGET_KEYS = """
 DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM idempotency_keys WHERE create_time < clock_timestamp() - $1::interval LIMIT 1000
@@ -150,6 +152,10 @@ class Queue:
         token = uuid.uuid4()
         row = await self._database.fetchrow(CLAIM, token, self._lease, DISPATCHER)
         return Claim(rows.task(row), token) if row else None
+
+    async def mask(self, claim: Claim) -> bytes:
+        """The mask of a task, b"" when it has none. Of tasks, nothing else reads masks."""
+        return bytes(await self._database.fetchval(MASK, claim.task.id) or b"")
 
     async def beat(self, claim: Claim) -> bool:
         """Extend the lease."""

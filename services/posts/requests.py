@@ -1,13 +1,15 @@
 """Protobuf requests as models, every field checked against its limit; all wrong ones are named at once."""
 
+import hashlib
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 
 from rpc import errors
-from services.posts import messages, validation
-from services.posts.models import Draft, Lora, Parameters, PostState, TaskState
+from services.posts import masks, messages, validation
+from services.posts.models import Draft, InitialImage, Lora, Parameters, PostState, TaskState
 from services.posts.posts import Change, Filter
 from services.posts.validation import Fields
 
@@ -38,18 +40,18 @@ def post_slug(value: str) -> str:
     return value
 
 
-def new_task(request: tasks_pb2.CreateTaskRequest) -> tuple[str, uuid.UUID | None, Parameters]:
-    """The request_id ("" for none), the caller's id for the task, and what to make."""
+def new_task(request: tasks_pb2.CreateTaskRequest) -> tuple[str, uuid.UUID | None, Parameters, bytes]:
+    """The request_id ("" for none), the caller's id for the task, what to make, and its mask (b"" for none)."""
     fields = Fields()
     request_id = fields.request_id("request_id", request.request_id)
     wanted_id = fields.reference("task_id", request.task_id)
     parameters = _parameters(fields, request.parameters)
     fields.check()
-    return request_id, wanted_id, parameters
+    return request_id, wanted_id, parameters, bytes(request.parameters.initial_image.mask)
 
 
 def _parameters(fields: Fields, given: tasks_pb2.GenerationParameters) -> Parameters:
-    def optional(name: str) -> int | None:
+    def optional(name: str) -> Any:
         return getattr(given, name) if given.HasField(name) else None
 
     at = "parameters."
@@ -62,8 +64,6 @@ def _parameters(fields: Fields, given: tasks_pb2.GenerationParameters) -> Parame
     if width and height and width * height > validation.MAX_PIXELS:
         fields.wrong(at + "width", f"width × height must be at most {validation.MAX_PIXELS}, is {width * height}")
     count = fields.integer(at + "candidate_count", given.candidate_count or 1, 1, validation.MAX_CANDIDATES) or 1
-    end = given.guidance_end if given.HasField("guidance_end") else None
-    guidance = given.guidance_scale if given.HasField("guidance_scale") else None
     return Parameters(
         prompt=fields.text(at + "prompt", given.prompt, least=1, most=validation.MAX_PROMPT),
         negative_prompt=fields.text(at + "negative_prompt", given.negative_prompt, most=validation.MAX_PROMPT),
@@ -72,15 +72,33 @@ def _parameters(fields: Fields, given: tasks_pb2.GenerationParameters) -> Parame
         num_inference_steps=fields.integer(
             at + "num_inference_steps", optional("num_inference_steps"), 1, validation.MAX_STEPS
         ),
-        guidance_scale=fields.real(at + "guidance_scale", guidance, 0.0, validation.MAX_GUIDANCE),
+        guidance_scale=fields.real(at + "guidance_scale", optional("guidance_scale"), 0.0, validation.MAX_GUIDANCE),
         # The last candidate's seed must fit too.
         seed=fields.integer(at + "seed", optional("seed"), 0, validation.MAX_SEED - (count - 1)),
         scheduler=fields.text(at + "scheduler", given.scheduler, most=64),
         model=fields.text(at + "model", given.model, most=200),
         use_generation=given.use_generation,
         candidate_count=count,
-        guidance_end=fields.real(at + "guidance_end", end, 0.0, 1.0),
+        guidance_end=fields.real(at + "guidance_end", optional("guidance_end"), 0.0, 1.0),
         loras=_loras(fields, at + "loras", given.loras),
+        denoising_end=fields.share(at + "denoising_end", optional("denoising_end"), whole=False),
+        initial_image=_initial_image(fields, at + "initial_image", given),
+    )
+
+
+def _initial_image(fields: Fields, at: str, parameters: tasks_pb2.GenerationParameters) -> InitialImage | None:
+    if not parameters.HasField("initial_image"):
+        return None
+    if not parameters.use_generation:
+        fields.wrong(at, "must not be given for a stock photo")
+    given = parameters.initial_image
+    mask = bytes(given.mask)
+    if mask and (problem := masks.problem(mask)):
+        fields.wrong(at + ".mask", problem)
+    return InitialImage(
+        key=fields.object_key(at + ".key", given.key),
+        strength=fields.share(at + ".strength", given.strength if given.HasField("strength") else None, whole=True),
+        mask_sha256=hashlib.sha256(mask).hexdigest() if mask else "",
     )
 
 

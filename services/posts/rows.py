@@ -9,6 +9,7 @@ from services.posts.models import (
     RESTING,
     Event,
     FeaturedImage,
+    InitialImage,
     Lora,
     Parameters,
     Person,
@@ -50,13 +51,21 @@ def task(row: Record) -> Task:
 
 def columns(parameters: Parameters) -> list[Any]:
     """The columns of a task that hold what to make, in the order of the fields."""
-    loras = json.dumps([asdict(lora) for lora in parameters.loras])
-    return [loras if name == "loras" else getattr(parameters, name) for name in _PARAMETERS]
+    initial = parameters.initial_image
+    special = {
+        "loras": json.dumps([asdict(lora) for lora in parameters.loras]),
+        "initial_image": json.dumps(asdict(initial)) if initial else None,
+    }
+    return [special[name] if name in special else getattr(parameters, name) for name in _PARAMETERS]
 
 
 def _parameters(row: Record) -> Parameters:
-    loras: Any = tuple(Lora(**lora) for lora in json.loads(row["loras"]))
-    return Parameters(*[loras if name == "loras" else row[name] for name in _PARAMETERS])
+    initial = row["initial_image"]
+    special: dict[str, Any] = {
+        "loras": tuple(Lora(**lora) for lora in json.loads(row["loras"])),
+        "initial_image": InitialImage(**json.loads(initial)) if initial else None,
+    }
+    return Parameters(*[special[name] if name in special else row[name] for name in _PARAMETERS])
 
 
 def image(row: Record | dict[str, Any]) -> TaskImage:

@@ -22,15 +22,24 @@ Call = Any  # the context of a call; the generated stubs name a private class
 class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
     """frontispiece.posts.v1.TaskService."""
 
-    def __init__(self, tasks: Tasks, watchers: Watchers) -> None:
+    def __init__(self, tasks: Tasks, watchers: Watchers, pictures: Pictures) -> None:
         """Serve these."""
         self._tasks = tasks
+        self._pictures = pictures
         self._watchers = watchers
 
     async def CreateTask(self, request: t.CreateTaskRequest, call: Call) -> t.CreateTaskResponse:
         """Put a task into the queue."""
-        request_id, task_id, parameters = requests.new_task(request)
-        task = await self._tasks.create(context.principal.get(), request_id, task_id, parameters)
+        request_id, task_id, parameters, mask = requests.new_task(request)
+        principal = context.principal.get()
+        try:
+            checked = await self._pictures.checked(parameters)
+        except errors.RpcError:
+            # The answer to an earlier try may have been lost: its task is found though storage or the image is gone.
+            if (earlier := await self._tasks.made(principal, request_id, task_id, parameters)) is None:
+                raise
+            return t.CreateTaskResponse(task=messages.task(earlier))
+        task = await self._tasks.create(principal, request_id, task_id, checked, mask)
         return t.CreateTaskResponse(task=messages.task(task))
 
     async def GetTask(self, request: t.GetTaskRequest, call: Call) -> t.GetTaskResponse:

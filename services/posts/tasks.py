@@ -16,10 +16,13 @@ CREATE = """
 WITH made AS (
     INSERT INTO content_tasks (id, request_hash, max_attempts, created_by, updated_by, last_sequence,
         prompt, negative_prompt, width, height, num_inference_steps, guidance_scale, seed, scheduler, model,
-        use_generation, candidate_count, guidance_end, loras)
-    VALUES ($1, $2, $3, $4, $4, 1, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+        use_generation, candidate_count, guidance_end, loras, denoising_end, initial_image, initial_image_keep_at)
+    VALUES ($1, $2, $3, $4, $4, 1, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+        CASE WHEN $19::jsonb IS NOT NULL THEN clock_timestamp() END)
     ON CONFLICT (id) DO NOTHING
     RETURNING *
+), mask AS (
+    INSERT INTO task_masks (task_id, data) SELECT id, $20 FROM made WHERE $20::bytea <> ''
 )
 INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state)
 SELECT id, last_sequence, 'state', 0, created_by, state FROM made
@@ -87,10 +90,11 @@ class Tasks:
         self._database = database
         self._max_attempts = max_attempts
 
-    async def create(self, principal: str, request_id: str, task_id: uuid.UUID | None, parameters: Parameters) -> Task:
+    async def create(
+        self, principal: str, request_id: str, task_id: uuid.UUID | None, parameters: Parameters, mask: bytes = b""
+    ) -> Task:
         """Queue a task, or find the one made by the same request. Raises AlreadyExists for another body."""
-        request_hash = idempotency.digest(parameters)
-        key_hash = idempotency.digest(parameters, task_id)
+        request_hash, key_hash = _digests(parameters, task_id)
         new_id = task_id or uuid.uuid4()
         chosen = parameters if parameters.seed is not None else replace(parameters, seed=secrets.randbelow(2**32))
 
@@ -100,11 +104,31 @@ class Tasks:
                 if earlier:
                     return await _get(connection, earlier)
             made = await connection.fetchval(
-                CREATE, new_id, request_hash, self._max_attempts, principal, *rows.columns(chosen)
+                CREATE, new_id, request_hash, self._max_attempts, principal, *rows.columns(chosen), mask
             )
             if made is None and await connection.fetchval(REQUEST_HASH, new_id) != request_hash:
                 raise idempotency.mismatch("task_id")
             return await _get(connection, new_id)
+
+        return await self._database.transaction(work)
+
+    async def made(
+        self, principal: str, request_id: str, task_id: uuid.UUID | None, parameters: Parameters
+    ) -> Task | None:
+        """The task that the same request made before, or None. Raises AlreadyExists for another body."""
+        request_hash, key_hash = _digests(parameters, task_id)
+
+        async def work(connection: Connection) -> Task | None:
+            if request_id:
+                earlier = await idempotency.find(connection, principal, "CreateTask", request_id, key_hash)
+                if earlier:
+                    return await _get(connection, earlier)
+            known = await connection.fetchval(REQUEST_HASH, task_id) if task_id else None
+            if task_id is None or known is None:
+                return None
+            if known != request_hash:
+                raise idempotency.mismatch("task_id")
+            return await _get(connection, task_id)
 
         return await self._database.transaction(work)
 
@@ -169,6 +193,13 @@ class Tasks:
             return await _get(connection, task_id)
 
         return await self._database.transaction(work)
+
+
+def _digests(parameters: Parameters, task_id: uuid.UUID | None) -> tuple[bytes, bytes]:
+    """What tells another body under the same task_id, and under the same request_id. A URL is no part of a request."""
+    initial = parameters.initial_image
+    asked = replace(parameters, initial_image=replace(initial, url="")) if initial else parameters
+    return idempotency.digest(asked), idempotency.digest(asked, task_id)
 
 
 async def _get(connection: Connection, task_id: uuid.UUID) -> Task:

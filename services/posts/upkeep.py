@@ -16,20 +16,36 @@ KEEP_SECONDS = 2.0
 FORGET_SECONDS = 3600.0
 
 # Taken with a new time, so that several processes share the work, and a failed one is tried again later.
-IMAGES_TO_KEEP = """
+POST_IMAGES = """
 UPDATE posts SET image_keep_at = clock_timestamp() + interval '30 seconds'
 WHERE id IN (
     SELECT id FROM posts WHERE image_keep_at <= clock_timestamp() ORDER BY image_keep_at LIMIT 10
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id, featured_image_key
+RETURNING id, featured_image_key AS key
 """
 
-IMAGE_KEPT = "UPDATE posts SET image_keep_at = NULL WHERE id = $1 AND featured_image_key = $2"
+POST_IMAGE_KEPT = "UPDATE posts SET image_keep_at = NULL WHERE id = $1 AND featured_image_key = $2"
 
-IMAGE_GONE = """
+POST_IMAGE_GONE = """
 UPDATE posts SET image_keep_at = clock_timestamp() + interval '1 day' WHERE id = $1 AND featured_image_key = $2
 """
+
+TASK_IMAGES = """
+UPDATE content_tasks SET initial_image_keep_at = clock_timestamp() + interval '30 seconds'
+WHERE id IN (
+    SELECT id FROM content_tasks WHERE initial_image_keep_at <= clock_timestamp()
+    ORDER BY initial_image_keep_at LIMIT 10 FOR UPDATE SKIP LOCKED
+)
+RETURNING id, initial_image ->> 'key' AS key
+"""
+
+# Also for one that is gone: nobody looks at it any more, and an attempt says so itself.
+TASK_IMAGE_DONE = """
+UPDATE content_tasks SET initial_image_keep_at = NULL WHERE id = $1 AND initial_image ->> 'key' = $2
+"""
+
+TO_KEEP = ((POST_IMAGES, POST_IMAGE_KEPT, POST_IMAGE_GONE), (TASK_IMAGES, TASK_IMAGE_DONE, TASK_IMAGE_DONE))
 
 
 class Upkeep:
@@ -50,7 +66,7 @@ class Upkeep:
         await self._repeatedly(self._sweep_once, seconds, pause_after_outage=min(self._lease_seconds / 2, 10.0))
 
     async def keep_images(self) -> None:
-        """Tell storage which images posts show, until cancelled."""
+        """Tell storage which images posts show and tasks begin from, until cancelled."""
         await self._repeatedly(self._keep_once, KEEP_SECONDS)
 
     async def forget_keys(self, days: int) -> None:
@@ -67,17 +83,22 @@ class Upkeep:
             log.warning("tasks of lost workers taken back", extra={"count": count})
 
     async def _keep_once(self) -> None:
-        for row in await self._record.fetch(IMAGES_TO_KEEP):
-            key = row["featured_image_key"]
-            try:
-                await self._storage.keep(key)
-            except (errors.NotFound, errors.InvalidArgument) as error:
-                log.warning("storage has no such image: %s", error.message, extra={"key": key})
-                await self._record.execute(IMAGE_GONE, row["id"], key)
-            except errors.RpcError as error:
-                log.info("image is marked again later: %s", error.message, extra={"key": key})
-            else:
-                await self._record.execute(IMAGE_KEPT, row["id"], key)
+        for due, kept, gone in TO_KEEP:
+            for row in await self._record.fetch(due):
+                if done := await self._keep(row["key"], kept, gone):
+                    await self._record.execute(done, row["id"], row["key"])
+
+    async def _keep(self, key: str, kept: str, gone: str) -> str:
+        """Tell storage to keep an image; the statement to run then, or "" to try again later."""
+        try:
+            await self._storage.keep(key)
+        except (errors.NotFound, errors.InvalidArgument) as error:
+            log.warning("storage has no such image: %s", error.message, extra={"key": key})
+            return gone
+        except errors.RpcError as error:
+            log.info("image is marked again later: %s", error.message, extra={"key": key})
+            return ""
+        return kept
 
     async def _repeatedly(
         self, work: Callable[[], Awaitable[None]], seconds: float, *, pause_after_outage: float = 0.0

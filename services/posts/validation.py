@@ -27,9 +27,13 @@ MAX_CANDIDATES = 4
 MAX_LORAS = 4
 MAX_LORA_NAME = 200
 MAX_LORA_WEIGHT = 4.0
+MAX_OBJECT_KEY = 512
+MAX_INITIAL_BYTES = 16 * 1024 * 1024
+MAX_INITIAL_PIXELS = 32_000_000
 
 _SLUG = re.compile(r"[a-z0-9-]{1,100}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_OBJECT_KEY = re.compile(r"(?!\.)[A-Za-z0-9!_.*'()-]+(/(?!\.)[A-Za-z0-9!_.*'()-]+)*")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -75,6 +79,22 @@ class Fields:
         """`value`, which must be finite and from `least` to `most`, or None."""
         if value is not None and not (math.isfinite(value) and least <= value <= most):
             self.wrong(field, f"must be a finite number from {least:g} to {most:g}, is {value}")
+        return value
+
+    def share(self, field: str, value: float | None, *, whole: bool) -> float | None:
+        """`value`, which must be greater than 0 and less than 1, or 1 too if `whole`; or None."""
+        if value is not None and not (0 < value < 1 or (whole and value == 1)):  # NaN is none of these
+            self.wrong(field, f"must be greater than 0 and {'at most' if whole else 'less than'} 1, is {value}")
+        return value
+
+    def object_key(self, field: str, value: str) -> str:
+        """The key of an object in storage; whether there is such an object is storage's to say."""
+        if len(value) > MAX_OBJECT_KEY or not _OBJECT_KEY.fullmatch(value):
+            self.wrong(
+                field,
+                f"must be 1 to {MAX_OBJECT_KEY} letters, digits and !_.*'()/-; no part between slashes may be empty or "
+                "begin with a dot",
+            )
         return value
 
     def slug(self, field: str, value: str, *, required: bool = False) -> str:

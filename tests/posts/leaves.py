@@ -54,7 +54,18 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         if self.capabilities_error:
             raise self.capabilities_error
         return generator_pb2.GetCapabilitiesResponse(
-            slot_count=self.slot_count, models=[generator_pb2.Model(id="scripted", previews=bool(self.preview))]
+            slot_count=self.slot_count, models=[self.model("scripted"), self.model("plain", initial_images=False)]
+        )
+
+    def model(self, name: str, *, initial_images: bool = True) -> generator_pb2.Model:
+        side = generator_pb2.IntegerRange(min=256, max=1536, step=8, default=1024)
+        return generator_pb2.Model(
+            id=name,
+            previews=bool(self.preview),
+            initial_images=initial_images,
+            width=side,
+            height=side,
+            max_pixels=1_600_000,
         )
 
     async def Generate(self, request: Any, context: Any) -> AsyncIterator[generator_pb2.GenerateResponse]:
@@ -120,6 +131,10 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         else:
             metadata.seed, metadata.model, metadata.scheduler = request.seed, "scripted", "euler"
             metadata.num_inference_steps, metadata.guidance_scale, metadata.batch_size = self.steps, 5.0, 1
+        if request.HasField("initial_image"):
+            metadata.initial_image.sha256 = hashlib.sha256(request.initial_image.data).hexdigest()
+            mask = request.initial_image.mask
+            metadata.initial_image.mask_sha256 = hashlib.sha256(mask).hexdigest() if mask else ""
         return metadata, data
 
 
@@ -130,6 +145,8 @@ class ScriptedStorage(images_pb2_grpc.ImageServiceServicer):
     backend: Any = images_pb2.IMAGE_BACKEND_LOCAL
     store_errors: list[errors.RpcError] = field(default_factory=list)
     images: dict[str, images_pb2.Image] = field(default_factory=dict)
+    bytes_of: dict[str, bytes] = field(default_factory=dict)
+    read_errors: list[errors.RpcError] = field(default_factory=list)
     headers: list[images_pb2.StoreImageHeader] = field(default_factory=list)
     largest_chunk: int = 0
     status_calls: int = 0
@@ -169,6 +186,7 @@ class ScriptedStorage(images_pb2_grpc.ImageServiceServicer):
         if self.before_answer:
             self.before_answer(image)
         self.images[key] = image
+        self.bytes_of[key] = data
         return images_pb2.StoreImageResponse(image=image)
 
     async def GetStatus(self, request: Any, context: Any) -> images_pb2.GetStatusResponse:
@@ -180,9 +198,28 @@ class ScriptedStorage(images_pb2_grpc.ImageServiceServicer):
     async def GetImage(self, request: Any, context: Any) -> AsyncIterator[images_pb2.GetImageResponse]:
         if ".." in request.key:
             raise errors.InvalidArgument.field("key", "is not a key")
+        if self.read_errors:
+            raise self.read_errors.pop(0)
         if request.key not in self.images:
             raise errors.NotFound("no such image")
         yield images_pb2.GetImageResponse(header=images_pb2.GetImageHeader(image=self.images[request.key]))
+        data = b"" if request.header_only else self.bytes_of.get(request.key, b"")
+        for start in range(0, len(data), 1000):
+            yield images_pb2.GetImageResponse(chunk=data[start : start + 1000])
+
+    def put(self, key: str, data: bytes, width: int, height: int, **changes: Any) -> str:
+        """Have an image that nobody stored; its key."""
+        self.bytes_of[key] = data
+        self.images[key] = images_pb2.Image(
+            key=key,
+            url=f"http://media.test/{key}",
+            backend=self.backend,
+            width=width,
+            height=height,
+            content_type="image/png",
+            **{"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **changes},
+        )
+        return key
 
     async def SetImageState(self, request: Any, context: Any) -> images_pb2.SetImageStateResponse:
         if self.keep_error:

@@ -12,7 +12,7 @@ import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 
 from services.posts import idempotency
-from services.posts.models import Lora, Parameters
+from services.posts.models import InitialImage, Lora, Parameters
 from tests.posts.conftest import Client, reason
 
 
@@ -31,6 +31,7 @@ async def test_a_task_keeps_what_was_asked_for_and_chooses_a_seed(idle: Client) 
             candidate_count=2,
             loras=[t.Lora(name="ink", weight=0.5), t.Lora(name="été")],
             guidance_end=0.5,
+            denoising_end=0.8,
         ),
         metadata=[("x-principal", "ada")],
     )
@@ -43,7 +44,7 @@ async def test_a_task_keeps_what_was_asked_for_and_chooses_a_seed(idle: Client) 
     assert wanted.HasField("guidance_scale")
     assert wanted.HasField("seed")
     assert [(lora.name, lora.weight) for lora in wanted.loras] == [("ink", 0.5), ("été", 1.0)]
-    assert wanted.guidance_end == 0.5
+    assert (wanted.guidance_end, wanted.denoising_end) == (0.5, 0.8)
     assert (task.attempt_count, task.last_sequence, task.queue_position) == (0, 1, 0)
     assert task == await idle.get(task.id)
 
@@ -77,10 +78,17 @@ async def test_another_body_under_the_same_name_is_refused(idle: Client, name: s
 def test_a_body_without_the_newer_fields_is_what_it_was_before_them() -> None:
     """A request sent again after an update must find the task that it made before."""
     parameters = Parameters("a boat", seed=7)
-    before = {name: value for name, value in asdict(parameters).items() if name not in ("loras", "guidance_end")}
+    later = ("loras", "guidance_end", "denoising_end", "initial_image")
+    before = {name: value for name, value in asdict(parameters).items() if name not in later}
     assert idempotency.digest(parameters) == hashlib.sha256(json.dumps([before], sort_keys=True).encode()).digest()
     assert idempotency.digest(replace(parameters, loras=(Lora("ink"),))) != idempotency.digest(parameters)
     assert idempotency.digest(replace(parameters, guidance_end=0.0)) != idempotency.digest(parameters)
+    assert idempotency.digest(replace(parameters, denoising_end=0.8)) != idempotency.digest(parameters)
+    begins = [
+        replace(parameters, initial_image=InitialImage(key, strength, mask))
+        for key, strength, mask in [("a", None, ""), ("b", None, ""), ("a", 0.6, ""), ("a", None, "00")]
+    ]
+    assert len({idempotency.digest(one) for one in [parameters, *begins]}) == 5
 
 
 async def test_a_request_id_belongs_to_its_principal(idle: Client) -> None:

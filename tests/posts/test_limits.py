@@ -27,6 +27,7 @@ PARAMETERS: list[tuple[str, list[Any], list[Any]]] = [
     ("model", ["", "x" * 200], ["x" * 201, "a\x00b"]),
     ("candidate_count", [0, 1, 4], [5, 2**32 - 1]),
     ("guidance_end", [0.0, 1.0, 0.4], [-0.1, 1.1, math.nan, math.inf]),
+    ("denoising_end", [1e-300, 0.999, 0.8], [0.0, 1.0, -0.1, 1.1, math.nan, math.inf]),
     (
         "loras",
         [[], [t.Lora(name="x" * 200, weight=-4)], [t.Lora(name=name, weight=4) for name in "abcd"]],

@@ -13,7 +13,9 @@ from tests.posts.leaves import ScriptedGenerator, ScriptedStorage
 async def test_a_prompt_becomes_the_picture_of_a_published_post(
     posts: Client, generator: ScriptedGenerator, storage: ScriptedStorage, sql: Any
 ) -> None:
-    task = await posts.create("a lighthouse at dusk", seed=7, loras=[t.Lora(name="ink", weight=0.5)], guidance_end=0.4)
+    task = await posts.create(
+        "a lighthouse at dusk", seed=7, loras=[t.Lora(name="ink", weight=0.5)], guidance_end=0.4, denoising_end=0.8
+    )
     assert task.state == t.TASK_STATE_QUEUED
     events = await posts.events(task.id)
     stored = [event for event in events if event.sequence]
@@ -27,7 +29,8 @@ async def test_a_prompt_becomes_the_picture_of_a_published_post(
     (image,) = task.images
     (asked,) = generator.requests
     assert [(lora.name, lora.weight) for lora in asked.loras] == [("ink", 0.5)]
-    assert (asked.seed, asked.guidance_end) == (7, 0.4)
+    assert (asked.seed, asked.guidance_end, asked.denoising_end) == (7, 0.4, 0.8)
+    assert not asked.HasField("initial_image")
     assert (image.seed, image.image_source, image.width) == (7, "sdxl-local", 64)
 
     answer = await posts.approve(task.id, "The Lighthouse", content="It stands.\nStill.", tags=["sea", "light"])

@@ -58,7 +58,7 @@ class TestCreate:
     async def test_a_post_is_whole(self, idle: Client, shelf: dict[str, str]) -> None:
         post = await make(idle, shelf, "Hello", tags=["b", "a", "b"], content="x\r\ny")
         image = post.featured_image
-        assert (image.key, image.width, image.height, image.image_source) == (KEY, 64, 32, "sdxl-local")
+        assert (image.key, image.width, image.height, image.image_source) == (KEY, 64, 32, "upload")
         assert image.alt_text == "Hello"
         assert list(post.tags) == ["b", "a"]
         assert post.content == "x\ny"

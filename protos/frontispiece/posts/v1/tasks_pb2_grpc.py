@@ -88,7 +88,8 @@ class TaskServiceServicer:
     def CreateTask(self, request, context):
         """Puts a task into the queue. When the call has answered, the task is on disk. Errors: INVALID_ARGUMENT (BadRequest
         names the field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id or task_id was used with
-        another body).
+        another body) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (there is no image to begin from; BadRequest names
+        its key) · UNAVAILABLE (storage cannot tell; the request_id stays free).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

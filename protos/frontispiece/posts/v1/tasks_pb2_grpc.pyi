@@ -39,7 +39,8 @@ class TaskServiceStub:
     CreateTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.CreateTaskRequest, _tasks_pb2.CreateTaskResponse]
     """Puts a task into the queue. When the call has answered, the task is on disk. Errors: INVALID_ARGUMENT (BadRequest
     names the field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id or task_id was used with
-    another body).
+    another body) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (there is no image to begin from; BadRequest names
+    its key) · UNAVAILABLE (storage cannot tell; the request_id stays free).
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskRequest, _tasks_pb2.GetTaskResponse]
     """Reads one task. Errors: NOT_FOUND."""
@@ -78,7 +79,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     CreateTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.CreateTaskRequest, _tasks_pb2.CreateTaskResponse]  # type: ignore[assignment]
     """Puts a task into the queue. When the call has answered, the task is on disk. Errors: INVALID_ARGUMENT (BadRequest
     names the field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id or task_id was used with
-    another body).
+    another body) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (there is no image to begin from; BadRequest names
+    its key) · UNAVAILABLE (storage cannot tell; the request_id stays free).
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskRequest, _tasks_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Reads one task. Errors: NOT_FOUND."""
@@ -120,7 +122,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tasks_pb2.CreateTaskResponse, _abc.Awaitable[_tasks_pb2.CreateTaskResponse]]:
         """Puts a task into the queue. When the call has answered, the task is on disk. Errors: INVALID_ARGUMENT (BadRequest
         names the field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id or task_id was used with
-        another body).
+        another body) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (there is no image to begin from; BadRequest names
+        its key) · UNAVAILABLE (storage cannot tell; the request_id stays free).
         """
 
     @_abc_1.abstractmethod
