@@ -13,10 +13,10 @@ from gateway import errors, openapi
 from gateway.auth import Authenticator
 from gateway.clients import Clients
 from gateway.cors import CorsPolicy
-from gateway.edge import Edge
+from gateway.edge import Bodies, Edge
 from gateway.metrics import GatewayMetrics
 from gateway.rendering import WEB, Pages
-from gateway.routes import events, generate, media, operations, pages, posts, shelves, tasks
+from gateway.routes import events, generate, media, operations, pages, posts, shelves, tasks, uploads
 from gateway.routes.plain import PlainRoute
 from gateway.settings import GatewaySettings
 from gateway.state import Gateway
@@ -36,7 +36,8 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
         authenticator=Authenticator(token),
         cors=CorsPolicy(settings.origins(settings.cors_origins)),
         metrics=metrics,
-        max_body_bytes=settings.max_body_bytes,
+        bodies=Bodies(settings.max_body_bytes),
+        uploads={uploads.PATH: Bodies(settings.max_upload_bytes, uploads.CONTENT_TYPES)},
         request_seconds=settings.request_seconds,
         client_seconds=settings.client_seconds,
     )
@@ -46,7 +47,7 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
     app.router.routes.extend([events.route, media.route, *pages.routes])
     app.router.routes.append(PlainRoute("/openapi.json", _openapi, methods=["GET"]))
     app.router.routes.append(PlainRoute("/static/{path:path}", Assets(directory=WEB / "static")))
-    for module in (generate, tasks, posts, shelves, operations):
+    for module in (generate, uploads, tasks, posts, shelves, operations):
         app.include_router(module.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # as FastAPI's manual says
     return app

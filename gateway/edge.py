@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Authenticator, require_editor
@@ -30,6 +30,25 @@ _HEADERS = {
 }
 
 
+@dataclass(frozen=True)
+class Bodies:
+    """What bodies an address takes: their largest size in bytes, and their content types; none named: JSON."""
+
+    max_bytes: int
+    content_types: tuple[str, ...] = ()
+
+    def check(self, headers: Headers) -> None:
+        """Raise a 413 or 415 for a body whose headers say that it is another."""
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self.max_bytes:
+            raise _too_large(self.max_bytes)
+        has_body = "transfer-encoding" in headers or length not in {"", "0"}
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if has_body and not (kind in self.content_types if self.content_types else _is_json(kind)):
+            wanted = ", ".join(self.content_types) or "application/json"
+            raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", f"send the body as {wanted}")
+
+
 class Edge:
     """The outermost middleware.
 
@@ -44,16 +63,18 @@ class Edge:
         authenticator: Authenticator,
         cors: CorsPolicy,
         metrics: GatewayMetrics,
-        max_body_bytes: int,
+        bodies: Bodies,
+        uploads: Mapping[str, Bodies],
         request_seconds: float,
         client_seconds: float,
     ) -> None:
-        """Wrap `app`."""
+        """Wrap `app`. `uploads`: the addresses that take other bodies than all the others."""
         self._app = app
         self._authenticator = authenticator
         self._cors = cors
         self._metrics = metrics
-        self._max_body_bytes = max_body_bytes
+        self._bodies = bodies
+        self._uploads = uploads
         self._request_seconds = request_seconds
         self._client_seconds = client_seconds
 
@@ -74,12 +95,15 @@ class Edge:
                 self._record(scope, exchange.status, time.perf_counter() - began)
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, exchange: "_Exchange") -> None:
+        bodies = self._uploads.get(scope["path"], self._bodies)
         try:
-            answer = self._cors.preflight(scope["method"], headers) or self._admit(scope["method"], headers)
+            answer = self._cors.preflight(scope["method"], headers)
+            if answer is None:
+                self._admit(scope["method"], headers, bodies)
             if answer is not None:
                 await answer(scope, receive, exchange.send)
                 return
-            await self._app(scope, _limited(receive, self._max_body_bytes, self._client_seconds), exchange.send)
+            await self._app(scope, _limited(receive, bodies.max_bytes, self._client_seconds), exchange.send)
         except Exception as error:
             problem = from_exception(error)
             if exchange.status:
@@ -87,21 +111,14 @@ class Edge:
                 return  # the server closes the connection: the client sees that the answer is not whole
             await problem.response()(scope, receive, exchange.send)
 
-    def _admit(self, method: str, headers: Headers) -> Response | None:
+    def _admit(self, method: str, headers: Headers, bodies: Bodies) -> None:
         """Check token, type and announced size before anything of the body is read."""
         authorization = headers.get("authorization")
         principal = self._authenticator.principal(authorization.encode("latin-1") if authorization else None)
         context.principal.set(principal)
-        if method in _READS:
-            return None
-        require_editor()
-        length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._max_body_bytes:
-            raise _too_large(self._max_body_bytes)
-        has_body = "transfer-encoding" in headers or length not in {"", "0"}
-        if has_body and not _is_json(headers.get("content-type", "")):
-            raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "send the body as application/json")
-        return None
+        if method not in _READS:
+            require_editor()
+            bodies.check(headers)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], _route(scope)
@@ -163,8 +180,7 @@ def _too_large(max_bytes: int) -> HTTPException:
     return HTTPException(413, f"the body must be at most {max_bytes} bytes")
 
 
-def _is_json(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
+def _is_json(kind: str) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 

@@ -69,6 +69,9 @@ class GatewaySettings(ProcessSettings):
     max_body_bytes: int = Field(
         1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body, in bytes."
     )
+    max_upload_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, le=32 * 1024 * 1024, description="Largest image that may be uploaded, in bytes."
+    )
     request_seconds: float = Field(
         15.0, gt=0, le=600, description="How long the services may take to answer one request."
     )

@@ -27,6 +27,8 @@ def _model(message: generator_pb2.Model) -> schemas.Model:
         ),
         previews=message.previews,
         loras=list(message.loras),
+        refiner=message.refiner,
+        initial_images=message.initial_images,
     )
 
 

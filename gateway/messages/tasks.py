@@ -6,6 +6,7 @@ from typing import Any
 from frontispiece.posts.v1 import tasks_pb2
 
 from gateway.messages.times import rfc3339
+from gateway.schemas import pictures
 from gateway.schemas import tasks as schemas
 
 STATES: dict[int, schemas.TaskState] = {
@@ -22,7 +23,7 @@ STATE_NUMBERS: dict[schemas.TaskState, Any] = {name: number for number, name in 
 # States in which nothing more happens until somebody acts.
 RESTING = frozenset({"awaiting_approval", "approved", "rejected", "cancelled", "failed"})
 
-_OPTIONAL = ("width", "height", "num_inference_steps", "guidance_scale", "seed", "guidance_end")
+_OPTIONAL = ("width", "height", "num_inference_steps", "guidance_scale", "seed", "guidance_end", "denoising_end")
 
 
 def create_request(body: schemas.NewTask, request_id: str) -> tasks_pb2.CreateTaskRequest:
@@ -40,7 +41,19 @@ def create_request(body: schemas.NewTask, request_id: str) -> tasks_pb2.CreateTa
         value = getattr(body, name)
         if value is not None:
             setattr(parameters, name, value)
+    if body.initial_image is not None:
+        parameters.initial_image.CopyFrom(_initial_image(body.initial_image))
     return tasks_pb2.CreateTaskRequest(request_id=request_id, task_id=body.task_id or "", parameters=parameters)
+
+
+def _initial_image(body: pictures.InitialImage) -> tasks_pb2.InitialImage:
+    mask = pictures.decoded(body.mask) if body.mask else b""
+    return tasks_pb2.InitialImage(key=body.key, strength=body.strength, mask=mask)
+
+
+def _used_initial_image(message: tasks_pb2.InitialImage) -> pictures.UsedInitialImage:
+    strength = message.strength if message.HasField("strength") else None
+    return pictures.UsedInitialImage(key=message.key, url=message.url, strength=strength, has_mask=message.has_mask)
 
 
 def _parameters(message: tasks_pb2.GenerationParameters) -> schemas.Parameters:
@@ -53,6 +66,7 @@ def _parameters(message: tasks_pb2.GenerationParameters) -> schemas.Parameters:
         model=message.model,
         candidate_count=max(1, message.candidate_count),
         loras=[schemas.Lora(name=lora.name, weight=lora.weight) for lora in message.loras],
+        initial_image=_used_initial_image(message.initial_image) if message.HasField("initial_image") else None,
         **optional,
     )
 

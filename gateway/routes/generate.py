@@ -22,7 +22,14 @@ _WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6})\"?\s*")
 
 # Why a task failed for good, where the caller can do something about it; any other reason is the system's fault.
 _CALLER_REASONS = frozenset(
-    {"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "STOCK_NOT_CONFIGURED", "STOCK_NOT_FOUND"}
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "FAILED_PRECONDITION",
+        "STOCK_NOT_CONFIGURED",
+        "STOCK_NOT_FOUND",
+        "IMAGE_NOT_FOUND",
+    }
 )
 
 

@@ -15,16 +15,19 @@ _DESCRIPTIONS = {
     400: "The body is not JSON.",
     401: "The token is missing or wrong.",
     404: "There is no such thing.",
+    408: "The body came too slowly.",
     409: "The state of things does not allow it, or somebody was first.",
+    411: "The size of the body is not announced.",
     412: "The etag is not the current one.",
     413: "The body is too large.",
-    415: "The body is not declared as JSON.",
+    415: "The body is not declared as what it must be: JSON, or an image where one is uploaded.",
     422: "A field is wrong; `errors` names it.",
     429: "Too much at once; see Retry-After.",
     500: "A bug; the detail holds a reference to the log.",
     502: "The task failed.",
     503: "A service does not answer; see Retry-After.",
     504: "A service did not answer in time.",
+    507: "The disk of storage is full.",
 }
 
 

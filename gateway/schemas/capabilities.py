@@ -39,6 +39,10 @@ class Model(Output):
     guidance_scale: FloatRange
     previews: bool
     loras: list[str] = Field(description="Names that a task's `loras` may use.")
+    refiner: str = Field(
+        description="The model that ends what this one begins (`denoising_end`); empty: there is none."
+    )
+    initial_images: bool = Field(description="Whether a task may begin from a picture (`initial_image`).")
 
 
 class Capabilities(Output):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from gateway.schemas.pictures import InitialImage, UsedInitialImage
 from gateway.schemas.posts import Post
 from gateway.schemas.text import AltText, Comment, Content, Input, Line, Output, Prompt, Slug, Tags, Title, Uuid
 
@@ -63,6 +64,22 @@ class NewTask(Input):
         None, description="The share of the steps that are guided, from the first on; steps after it cost half."
     )
 
+    denoising_end: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = Field(
+        None, description="The share of the noise that the model removes before its `refiner` goes on; unset: all."
+    )
+    initial_image: InitialImage | None = Field(
+        None,
+        description="A picture to begin from. Without width and height the new one keeps its shape: its own size if "
+        "the model can paint it, else about as many pixels as the model's default. Not for a stock photo.",
+    )
+
+    @field_validator("initial_image")
+    @classmethod
+    def _only_when_painted(cls, initial: InitialImage | None, info: ValidationInfo) -> InitialImage | None:
+        if initial is not None and info.data.get("use_generation") is False:
+            raise PydanticCustomError("stock", "must not be given for a stock photo (use_generation: false)")
+        return initial
+
     @field_validator("loras")
     @classmethod
     def _each_once(cls, loras: list[Lora]) -> list[Lora]:
@@ -95,6 +112,8 @@ class Parameters(Output):
     candidate_count: int
     loras: list[Lora]
     guidance_end: float | None
+    denoising_end: float | None
+    initial_image: UsedInitialImage | None
 
 
 class TaskImage(Output):

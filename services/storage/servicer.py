@@ -12,6 +12,7 @@ import grpc
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 
 from rpc.errors import FieldViolation, InvalidArgument, RpcError
+from services.storage.formats.base import MAX_IMAGE_BYTES
 from services.storage.health import Health
 from services.storage.images import Images, Reading
 from services.storage.metadata import check_metadata
@@ -25,7 +26,7 @@ MAX_CHUNK_BYTES = 1024 * 1024
 SEND_CHUNK_BYTES = 256 * 1024
 MAX_KEYS = 100
 
-DRAIN_BYTES = 8 * 1024 * 1024
+DRAIN_BYTES = MAX_IMAGE_BYTES
 DRAIN_SECONDS = 2.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")

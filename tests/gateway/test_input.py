@@ -1,5 +1,6 @@
 """What may come in: each limit at its edge and one beyond, and everything that is not what it should be."""
 
+import base64
 import json
 from typing import Any
 
@@ -33,6 +34,8 @@ ACCEPTED = [
     {"model": ""},
     {"guidance_end": 0.0},
     {"guidance_end": 1.0},
+    {"denoising_end": 0.001},
+    {"denoising_end": 0.999},
     {"loras": [{"name": "été", "weight": -4.0}, {"name": "b", "weight": 4.0}]},
 ]
 
@@ -91,6 +94,26 @@ REFUSED = [
     ({"loras": [{"name": ""}]}, "loras[0].name"),
     ({"loras": [{"name": "a"}, {"name": "b", "weight": 4.1}]}, "loras[1].weight"),
     ({"loras": [{"name": "a", "wait": 1}]}, "loras[0].wait"),
+    ({"denoising_end": 0}, "denoising_end"),
+    ({"denoising_end": 1}, "denoising_end"),
+    ({"denoising_end": "0.8"}, "denoising_end"),
+    ({"initial_image": "generated/x.png"}, "initial_image"),
+    ({"initial_image": {}}, "initial_image.key"),
+    ({"initial_image": {"key": ""}}, "initial_image.key"),
+    ({"initial_image": {"key": "a b"}}, "initial_image.key"),
+    ({"initial_image": {"key": "../token"}}, "initial_image.key"),
+    ({"initial_image": {"key": "x" * 513}}, "initial_image.key"),
+    ({"initial_image": {"key": "generated/none.png"}}, "initial_image.key"),
+    ({"initial_image": {"key": "x", "strength": 0}}, "initial_image.strength"),
+    ({"initial_image": {"key": "x", "strength": 1.01}}, "initial_image.strength"),
+    ({"initial_image": {"key": "x", "mask": "not base64!"}}, "initial_image.mask"),
+    ({"initial_image": {"key": "x", "mask": "data:image/png;base64,iVBORw0KGgo="}}, "initial_image.mask"),
+    ({"initial_image": {"key": "x", "mask": "é"}}, "initial_image.mask"),
+    ({"initial_image": {"key": "x", "mask": "AAAA"}}, "initial_image.mask"),
+    ({"initial_image": {"key": "x", "mask": "iVBORw0KGgo="}}, "initial_image.mask"),  # no more than its signature
+    ({"initial_image": {"key": "x", "mask": base64.b64encode(bytes(262145)).decode()}}, "initial_image.mask"),
+    ({"initial_image": {"key": "x", "url": "http://x/media/x"}}, "initial_image.url"),
+    ({"initial_image": {"key": "x"}, "use_generation": False}, "initial_image"),
     ({"wdith": 512}, "wdith"),
     ({"state": "approved"}, "state"),
 ]
@@ -113,7 +136,8 @@ class TestLimits:
         self, editor: httpx2.AsyncClient, path: str, fields: dict[str, Any], name: str
     ) -> None:
         response = await editor.post(path, json={"prompt": "a door", **fields})
-        assert wrong_fields(assert_problem(response, 422, "INVALID_ARGUMENT")) == {name}
+        code = "IMAGE_NOT_FOUND" if "none.png" in str(fields) else "INVALID_ARGUMENT"
+        assert wrong_fields(assert_problem(response, 422, code)) == {name}
 
     async def test_all_wrong_fields_are_named_at_once(self, editor: httpx2.AsyncClient) -> None:
         response = await editor.post("/api/tasks", json={"prompt": "", "width": 1, "colour": "red"})

@@ -1,0 +1,100 @@
+"""Beginning from a picture, over REST: one that was painted, one that was uploaded, all of it or a part."""
+
+import base64
+import io
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from PIL import Image, ImageChops, ImageDraw
+
+from tests.gateway.conftest import SMALL, assert_problem, paint, wrong_fields
+
+PATH = "/api/media/generate-image"
+
+
+@pytest.fixture
+async def begun(editor: httpx2.AsyncClient) -> dict[str, Any]:
+    """A painted picture."""
+    image: dict[str, Any] = (await paint(editor, num_inference_steps=6, seed=3))["images"][0]
+    return image
+
+
+async def pixels(editor: httpx2.AsyncClient, image: dict[str, Any]) -> Image.Image:
+    data = (await editor.get(urlsplit(image["url"]).path)).content
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """The mean difference of two pictures of one size, 0 to 255."""
+    histogram = ImageChops.difference(one, other).convert("L").histogram()
+    return sum(value * count for value, count in enumerate(histogram)) / sum(histogram)
+
+
+def encoded(mask: Image.Image, **options: Any) -> str:
+    file = io.BytesIO()
+    mask.save(file, "PNG", **options)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+async def test_the_model_says_whether_it_can(editor: httpx2.AsyncClient) -> None:
+    model = (await editor.get("/api/capabilities")).json()["models"][0]
+    assert (model["initial_images"], model["refiner"]) == (True, "")
+
+
+async def test_little_strength_keeps_more_of_the_picture(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+    source = await pixels(editor, begun)
+    differences = []
+    for strength in (0.2, 1.0):
+        body = {"prompt": "a door in a wall", "seed": 8, "num_inference_steps": 10}
+        answer = await editor.post(PATH, json={**body, "initial_image": {"key": begun["key"], "strength": strength}})
+        assert answer.status_code == 200, answer.text
+        differences.append(difference(source, await pixels(editor, answer.json()["images"][0])))
+    assert differences[0] < differences[1]
+
+
+async def test_what_the_mask_keeps_stays_as_it_was(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+    mask = Image.new("L", (256, 256), 0)
+    ImageDraw.Draw(mask).rectangle((128, 0, 255, 255), fill=255)
+    body = {**SMALL, "prompt": "a red apple", "num_inference_steps": 8, "seed": 11}
+    answer = await editor.post(PATH, json={**body, "initial_image": {"key": begun["key"], "mask": encoded(mask)}})
+    assert answer.status_code == 200, answer.text
+    task = (await editor.get(f"/api/tasks/{answer.json()['task_id']}")).json()
+    kept = {"key": begun["key"], "url": begun["url"], "strength": None, "has_mask": True}
+    assert task["parameters"]["initial_image"] == kept
+    before, after = await pixels(editor, begun), await pixels(editor, task["images"][0])
+    left, right = (0, 0, 112, 256), (144, 0, 256, 256)  # the edge itself may be soft
+    assert difference(before.crop(left), after.crop(left)) < 1
+    assert difference(before.crop(right), after.crop(right)) > 5
+
+
+async def test_from_an_uploaded_photo(editor: httpx2.AsyncClient) -> None:
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((640, 400)).convert("RGB").save(file, "JPEG")
+    upload = await editor.post("/api/media/images", content=file.getvalue(), headers={"content-type": "image/jpeg"})
+    body = {"prompt": "a castle on a green hill", "initial_image": {"key": upload.json()["key"]}}
+    answer = await editor.post(PATH, json=body)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["width"], answer.json()["height"]) == (256, 256)  # the only size of the house model
+
+
+async def test_the_largest_mask_fits_into_a_body(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+    """With every other field at its limit, and each character of the texts in six bytes."""
+    noise = Image.effect_noise((505, 505), 100)
+    data = base64.b64decode(encoded(noise, compress_level=0))
+    assert 255_000 < len(data) <= 262_144
+    texts = {"prompt": "\u4eac" * 2000, "negative_prompt": "\u4eac" * 2000}
+    initial = {"key": begun["key"], "mask": base64.b64encode(data).decode()}
+    response = await editor.post("/api/tasks", json={**SMALL, **texts, "initial_image": initial})
+    assert response.status_code == 201, response.text
+    assert response.json()["parameters"]["initial_image"]["has_mask"]
+    await editor.post(f"/api/tasks/{response.json()['id']}/cancel")
+
+
+async def test_a_mask_that_is_damaged_is_named(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+    mask = base64.b64decode(encoded(Image.new("L", (8, 8))))
+    broken = base64.b64encode(mask[:-1]).decode()
+    body = {"prompt": "x", "initial_image": {"key": begun["key"], "mask": broken}}
+    document = assert_problem(await editor.post("/api/tasks", json=body), 422, "INVALID_ARGUMENT")
+    assert wrong_fields(document) == {"initial_image.mask"}
