@@ -125,7 +125,7 @@ function extent(strength) {
     moved ||= event.isTrusted;
   });
   const choose = el("button", { type: "button", id: "choose-part", hidden: true }, "Mark the part …");
-  const said = el("span", { class: "hint", role: "status" });
+  const said = el("span", { class: "hint", role: "status", hidden: true });
   choose.addEventListener("click", async () => {
     const made = await mask.choose(image, marks);
     if (made === undefined) return;

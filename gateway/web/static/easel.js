@@ -250,8 +250,9 @@ function facts(image, initial = null) {
   const list = items.map((item) => el("span", {}, item));
   if (image.credit) list.push(el("a", { href: image.credit_url, rel: "noopener noreferrer", target: "_blank" }, image.credit));
   if (initial) {
-    list.push(el("span", {}, "begun from ", el("a", { href: local(initial.url), target: "_blank" }, initial.has_mask ? "a part of a picture" : "a picture")));
+    list.push(el("span", {}, "begun from ", el("a", { href: local(initial.url), target: "_blank" }, "a picture")));
     if (initial.strength !== null) list.push(el("span", {}, `strength ${initial.strength.toFixed(2)}`));
+    if (initial.has_mask) list.push(el("span", {}, "only a part"));
   }
   return el("p", { class: "facts" }, list);
 }

@@ -4,7 +4,7 @@ import { byId, el, local } from "./dom.js";
 
 const MAX_SIDE = 1024;
 const MAX_BYTES = 256 * 1024; // the interface's limit
-const COLOUR = "#d8431f";
+const STRIPES = ["#d8431f", "#fff"]; // one of them shows on any picture
 
 // Left, top, width and height, as shares of the picture.
 const AREAS = {
@@ -85,7 +85,6 @@ function draws(canvas, context) {
     (event.offsetY / canvas.clientHeight) * canvas.height,
   ];
   const line = (to) => {
-    tool(context);
     context.lineWidth = (Number(brush.value) / 100) * Math.max(canvas.width, canvas.height);
     context.lineCap = context.lineJoin = "round";
     context.beginPath();
@@ -97,6 +96,7 @@ function draws(canvas, context) {
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || last) return;
     canvas.setPointerCapture(event.pointerId);
+    tool(context);
     last = at(event);
     line(last);
   });
@@ -116,7 +116,21 @@ function draws(canvas, context) {
 function tool(context) {
   const erases = dialog.querySelector('[name="mask-tool"]:checked').value === "erase";
   context.globalCompositeOperation = erases ? "destination-out" : "source-over";
-  context.strokeStyle = context.fillStyle = COLOUR;
+  context.strokeStyle = context.fillStyle = striped(context);
+}
+
+/** A pattern of slanting stripes; a canvas is shown in many sizes, so their width follows its own. */
+function striped(context) {
+  const side = Math.max(6, Math.round(Math.max(context.canvas.width, context.canvas.height) / 40));
+  const tile = el("canvas", { width: side, height: side });
+  const brushwork = tile.getContext("2d");
+  for (let y = 0; y < side; y++) {
+    for (let x = 0; x < side; x++) {
+      brushwork.fillStyle = STRIPES[Math.floor((2 * ((x + y) % side)) / side)];
+      brushwork.fillRect(x, y, 1, 1);
+    }
+  }
+  return context.createPattern(tile, "repeat");
 }
 
 function area(canvas, context, [left, top, width, height]) {

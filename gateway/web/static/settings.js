@@ -30,7 +30,6 @@ export function advanced(model, models, onModel) {
   const made = [];
   if (models.length > 1) {
     const chosen = select("Model", "model", models.map((one) => one.id), model.id);
-    chosen.classList.add("span");
     chosen.querySelector("select").addEventListener("change", (event) => onModel(event.target.value));
     made.push(chosen);
   }
@@ -97,7 +96,7 @@ function loras(names) {
   });
   return el(
     "fieldset",
-    { class: "loras span" },
+    { class: "loras" },
     el("legend", {}, "LoRAs"),
     el("ul", {}, rows),
     el("p", { class: "hint" }, `At most ${MAX_LORAS}; a weight of 1 is as it was trained.`),
