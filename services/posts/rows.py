@@ -21,7 +21,9 @@ from services.posts.models import (
     TaskState,
 )
 
-_PARAMETERS = tuple(field.name for field in fields(Parameters))
+PARAMETERS = tuple(field.name for field in fields(Parameters))
+"""The columns of a task that hold what to make."""
+
 _IMAGE = tuple(field.name for field in fields(TaskImage))
 
 _POST_STATES = {state.value: state for state in PostState}  # a tenth of the time that PostState("draft") takes
@@ -51,12 +53,12 @@ def task(row: Record) -> Task:
 def columns(parameters: Parameters) -> list[Any]:
     """The columns of a task that hold what to make, in the order of the fields."""
     loras = json.dumps([asdict(lora) for lora in parameters.loras])
-    return [loras if name == "loras" else getattr(parameters, name) for name in _PARAMETERS]
+    return [loras if name == "loras" else getattr(parameters, name) for name in PARAMETERS]
 
 
 def _parameters(row: Record) -> Parameters:
     loras: Any = tuple(Lora(**lora) for lora in json.loads(row["loras"]))
-    return Parameters(*[loras if name == "loras" else row[name] for name in _PARAMETERS])
+    return Parameters(*[loras if name == "loras" else row[name] for name in PARAMETERS])
 
 
 def image(row: Record | dict[str, Any]) -> TaskImage:
