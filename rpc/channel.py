@@ -36,7 +36,12 @@ def service_config(retryable: RetryableMethods, health_service: str) -> str:
     Only methods that may run twice without harm belong into `retryable` (full service name, method): the first try may
     have had its effect. gRPC allows five attempts at most.
     """
-    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    config: dict[str, Any] = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        # A server that refuses because it is overloaded must not get five times the calls for it: fifty failures more
+        # than a tenth of the successes, and nothing is retried until calls succeed again (gRFC A6).
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    }
     if health_service:
         config["healthCheckConfig"] = {"serviceName": health_service}
     names = [{"service": service, "method": method} for service, method in retryable]

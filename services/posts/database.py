@@ -5,7 +5,6 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from types import TracebackType
 from typing import Any, TypeVar
 
 import asyncpg
@@ -78,35 +77,6 @@ def _unavailable(message: str, reason: str, retry_after_seconds: float = 1.0) ->
     return errors.Unavailable(message, reason=reason, retry_after_seconds=retry_after_seconds)
 
 
-class _Loan:
-    """One use of a connection; what goes wrong meanwhile is translated."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    async def __aenter__(self) -> Connection:
-        try:
-            self._connection = await self._pool.take()
-        except Exception as error:
-            raise _translation(error) or error from error
-        return self._connection
-
-    async def __aexit__(
-        self, _: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self._pool.give_back(self._connection)
-            return
-        # One that was interrupted, or is lost, is not lent again.
-        is_good = isinstance(error, Exception) and not isinstance(error, _LOST)
-        self._pool.give_back(self._connection, is_good=is_good)
-        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            leave_demoted(self._pool)
-        public = _translation(error)
-        if public is not None:
-            raise public from error
-
-
 def leave_demoted(pool: Pool) -> None:
     """The primary was demoted under us: let every connection look for the new one."""
     log.warning("the database is read-only; connections expire")
@@ -114,19 +84,28 @@ def leave_demoted(pool: Pool) -> None:
 
 
 class Database:
-    """The record. Every method raises Unavailable when PostgreSQL cannot serve, Aborted after repeated conflicts."""
+    """The record. Every method raises Unavailable when PostgreSQL cannot serve, Aborted after repeated conflicts.
+
+    What has begun is done to its end, also when its caller is cancelled: a connection that is interrupted must be
+    closed, and a new one takes PostgreSQL longer than most of our statements. When calls run out of their deadlines
+    because the machine is overloaded, that would be the end of serving anybody.
+    """
 
     def __init__(self, pool: Pool) -> None:
         """Use a pool."""
         self._pool = pool
+        self._begun: set[asyncio.Task[Any]] = set()
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` in a transaction, again when the database found a conflict: `work` must bear repetition."""
+
+        async def transacted(connection: Connection) -> T:
+            async with connection.transaction():
+                return await work(connection)
+
         for number in range(1, _TRIES + 1):
             try:
-                async with _Loan(self._pool) as connection:
-                    async with connection.transaction():
-                        return await work(connection)
+                return await self._use(transacted)
             except errors.Aborted as error:
                 if error.reason != "TRANSACTION_CONFLICT" or number == _TRIES:
                     raise
@@ -135,25 +114,48 @@ class Database:
 
     async def fetch(self, sql: str, *arguments: Any) -> list[Record]:
         """All rows of one statement."""
-        async with _Loan(self._pool) as connection:
-            return await connection.fetch(sql, *arguments)
+        return await self._use(lambda connection: connection.fetch(sql, *arguments))
 
     async def fetchrow(self, sql: str, *arguments: Any) -> Record | None:
         """The first row of one statement."""
-        async with _Loan(self._pool) as connection:
-            return await connection.fetchrow(sql, *arguments)
+        return await self._use(lambda connection: connection.fetchrow(sql, *arguments))
 
     async def fetchval(self, sql: str, *arguments: Any) -> Any:
         """The first value of the first row of one statement."""
-        async with _Loan(self._pool) as connection:
-            return await connection.fetchval(sql, *arguments)
+        return await self._use(lambda connection: connection.fetchval(sql, *arguments))
 
     async def execute(self, sql: str, *arguments: Any) -> int:
         """How many rows one statement changed."""
-        async with _Loan(self._pool) as connection:
-            status = await connection.execute(sql, *arguments)
+        status: str = await self._use(lambda connection: connection.execute(sql, *arguments))
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
+
+    async def _use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do `work` on a connection, to its end; a caller that is cancelled only stops waiting for it."""
+        try:
+            connection = await self._pool.take()
+        except Exception as error:
+            raise _translation(error) or error from error
+        task = asyncio.create_task(self._work(connection, work))
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return await asyncio.shield(task)
+
+    async def _work(self, connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            result = await work(connection)
+        except BaseException as error:
+            # One that was interrupted, or is lost, is not lent again.
+            is_good = isinstance(error, Exception) and not isinstance(error, _LOST)
+            self._pool.give_back(connection, is_good=is_good)
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                leave_demoted(self._pool)
+            public = _translation(error)
+            if public is not None:
+                raise public from error
+            raise
+        self._pool.give_back(connection)
+        return result
 
     async def check(self) -> bool:
         """Whether the database answers and takes writes. Raises Unavailable when it does not answer."""

@@ -7,6 +7,7 @@ import asyncpg
 
 from rpc import errors
 from services.posts import idempotency, paging, rows, search
+from services.posts.conditions import Conditions
 from services.posts.database import Database
 from services.posts.drafts import (
     GET,
@@ -26,17 +27,19 @@ UNTAG_POST = "DELETE FROM post_tags WHERE post_id = $1"
 
 GET_BY_SLUG = "SELECT * FROM post_records WHERE slug = $1"
 
-LIST = """
-SELECT * FROM post_records p
-WHERE ($1::text IS NULL OR p.state = $1)
-    AND ($2::text IS NULL OR p.id IN (
-        SELECT pt.post_id FROM post_tags pt JOIN tags g ON g.id = pt.tag_id WHERE g.name = $2))
-    AND ($3::text IS NULL OR p.category_id IN (SELECT id FROM categories WHERE slug = $3 OR id::text = lower($3)))
-    AND ($4::text IS NULL OR p.author_id IN (SELECT id FROM authors WHERE slug = $4 OR id::text = lower($4)))
-    AND ($5::text IS NULL OR p.id IN (SELECT id FROM posts WHERE search @@ to_tsquery('simple', $5)))
-    AND ($6::timestamptz IS NULL OR (p.sort_time, p.id) < ($6, $7::uuid))
-ORDER BY p.sort_time DESC, p.id DESC LIMIT $8
+LIST = "SELECT * FROM post_records p {where} ORDER BY p.sort_time DESC, p.id DESC LIMIT {limit}"
+
+TAGGED = """
+p.id IN (SELECT pt.post_id FROM post_tags pt JOIN tags g ON g.id = pt.tag_id WHERE g.name = {0})
 """
+
+IN_CATEGORY = "p.category_id IN (SELECT id FROM categories WHERE slug = {0} OR id::text = lower({0}))"
+
+BY_AUTHOR = "p.author_id IN (SELECT id FROM authors WHERE slug = {0} OR id::text = lower({0}))"
+
+MATCHING = "p.id IN (SELECT id FROM posts WHERE search @@ to_tsquery('simple', {0}))"
+
+AFTER = "(p.sort_time, p.id) < ({0}, {1})"
 
 LOCK = "SELECT version FROM posts WHERE id = $1 FOR UPDATE"
 
@@ -134,17 +137,11 @@ class Posts:
     async def list(self, wanted: Filter, page_size: int, page_token: str) -> paging.Page[Post]:
         """Posts, newest first. Raises InvalidArgument for a bad token."""
         at = paging.cursor(page_size, page_token, "posts", wanted)
-        found = await self._database.fetch(
-            LIST,
-            wanted.state,
-            wanted.tag or None,
-            wanted.category or None,
-            wanted.author or None,
-            search.query(wanted.query),
-            at.time,
-            at.id,
-            at.size + 1,
-        )
+        asked = _conditions(wanted)
+        if at.time is not None:
+            asked.add(AFTER, at.time, at.id)
+        statement = LIST.format(where=asked.where, limit=asked.place(at.size + 1))
+        found = await self._database.fetch(statement, *asked.values)
         page = paging.page(found, at, lambda row: (paging.microseconds(row["sort_time"]), str(row["id"])))
         return page.map(rows.post)
 
@@ -187,6 +184,22 @@ class Posts:
             return await read_post(connection, post_id)
 
         return await self._database.transaction(work)
+
+
+def _conditions(wanted: Filter) -> Conditions:
+    asked = Conditions()
+    query = search.query(wanted.query)
+    for condition, value in (
+        ("p.state = {0}", wanted.state),
+        (TAGGED, wanted.tag),
+        (IN_CATEGORY, wanted.category),
+        (BY_AUTHOR, wanted.author),
+    ):
+        if value:
+            asked.add(condition, value)
+    if query is not None:
+        asked.add(MATCHING, query)
+    return asked
 
 
 async def _apply(connection: Connection, before: Post, change: Change, principal: str) -> None:

@@ -22,7 +22,9 @@ from services.posts.models import (
     TaskState,
 )
 
-_PARAMETERS = tuple(field.name for field in fields(Parameters))
+PARAMETERS = tuple(field.name for field in fields(Parameters))
+"""The columns of a task that hold what to make."""
+
 _IMAGE = tuple(field.name for field in fields(TaskImage))
 
 _POST_STATES = {state.value: state for state in PostState}  # a tenth of the time that PostState("draft") takes
@@ -56,7 +58,7 @@ def columns(parameters: Parameters) -> list[Any]:
         "loras": json.dumps([asdict(lora) for lora in parameters.loras]),
         "initial_image": json.dumps(asdict(initial)) if initial else None,
     }
-    return [special[name] if name in special else getattr(parameters, name) for name in _PARAMETERS]
+    return [special[name] if name in special else getattr(parameters, name) for name in PARAMETERS]
 
 
 def _parameters(row: Record) -> Parameters:
@@ -65,7 +67,7 @@ def _parameters(row: Record) -> Parameters:
         "loras": tuple(Lora(**lora) for lora in json.loads(row["loras"])),
         "initial_image": InitialImage(**json.loads(initial)) if initial else None,
     }
-    return Parameters(*[special[name] if name in special else row[name] for name in _PARAMETERS])
+    return Parameters(*[special[name] if name in special else row[name] for name in PARAMETERS])
 
 
 def image(row: Record | dict[str, Any]) -> TaskImage:

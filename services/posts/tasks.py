@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rpc import errors
 from services.posts import idempotency, paging, rows
+from services.posts.conditions import Conditions
 from services.posts.database import Database, Record
 from services.posts.drafts import insert_post
 from services.posts.models import Draft, FeaturedImage, Parameters, Post, Task, TaskImage, TaskState
@@ -31,14 +32,23 @@ RETURNING task_id
 
 REQUEST_HASH = "SELECT request_hash FROM content_tasks WHERE id = $1"
 
-GET = "SELECT * FROM task_records WHERE id = $1"
-
-LIST = """
-SELECT * FROM task_records
-WHERE ($1::text IS NULL OR state = $1)
-    AND ($2::timestamptz IS NULL OR (create_time, id) < ($2, $3::uuid))
-ORDER BY create_time DESC, id DESC LIMIT $4
+COLUMNS = f"""
+id, state, {", ".join(rows.PARAMETERS)}, images, attempt_count, max_attempts, error_reason, error_message,
+error_will_retry, post_id, last_sequence, created_by, updated_by, create_time, update_time
 """
+
+GET = f"SELECT {COLUMNS}, queue_position FROM task_records WHERE id = $1"  # noqa: S608  (made of constants)
+
+# The view counts who is before a task for each task. A page of them looks once at the front of the queue instead.
+LIST = f"""
+SELECT {COLUMNS}, CASE WHEN state = 'queued' THEN coalesce(array_position((
+    SELECT array_agg(front.id ORDER BY front.run_at, front.id) FROM (
+        SELECT id, run_at FROM content_tasks WHERE state = 'queued' ORDER BY run_at, id LIMIT 1000
+    ) front), id) - 1, 1000) END AS queue_position
+FROM task_records {{where}} ORDER BY create_time DESC, id DESC LIMIT {{limit}}
+"""  # noqa: S608  (made of constants)
+
+AFTER = "(create_time, id) < ({0}, {1})"
 
 # The lease goes with the state, so that whoever works on the task finds that it has lost it.
 CANCEL = """
@@ -139,7 +149,13 @@ class Tasks:
     async def list(self, state: TaskState | None, page_size: int, page_token: str) -> paging.Page[Task]:
         """Tasks, newest first. Raises InvalidArgument for a bad token."""
         at = paging.cursor(page_size, page_token, "tasks", state)
-        found = await self._database.fetch(LIST, state, at.time, at.id, at.size + 1)
+        asked = Conditions()
+        if state is not None:
+            asked.add("state = {0}", state)
+        if at.time is not None:
+            asked.add(AFTER, at.time, at.id)
+        statement = LIST.format(where=asked.where, limit=asked.place(at.size + 1))
+        found = await self._database.fetch(statement, *asked.values)
         page = paging.page(found, at, lambda row: (paging.microseconds(row["create_time"]), str(row["id"])))
         return page.map(rows.task)
 

@@ -104,12 +104,18 @@ async def test_a_refused_create_leaves_its_request_id_free(idle: Client) -> None
     assert (await idle.tasks.CreateTask(request("key", prompt="third"))).task.parameters.prompt == "third"
 
 
+async def listed_positions(idle: Client) -> list[int | None]:
+    tasks = (await idle.tasks.ListTasks(t.ListTasksRequest())).tasks
+    return [task.queue_position if task.HasField("queue_position") else None for task in tasks]
+
+
 async def test_queue_positions_count_those_before(idle: Client) -> None:
     ids = [(await idle.create()).id for _ in range(3)]
     assert [(await idle.get(task_id)).queue_position for task_id in ids] == [0, 1, 2]
     await idle.tasks.CancelTask(t.CancelTaskRequest(task_id=ids[0]))
     assert [(await idle.get(task_id)).queue_position for task_id in ids[1:]] == [0, 1]
     assert not (await idle.get(ids[0])).HasField("queue_position")
+    assert await listed_positions(idle) == [1, 0, None]
 
 
 async def test_queue_positions_are_counted_up_to_a_thousand(idle: Client, sql: Any) -> None:
@@ -121,6 +127,7 @@ async def test_queue_positions_are_counted_up_to_a_thousand(idle: Client, sql: A
         f"SELECT gen_random_uuid(), {columns} FROM content_tasks, generate_series(1, 1100)"
     )
     assert (await idle.create()).queue_position == 1000
+    assert (await listed_positions(idle))[0] == 1000
 
 
 async def test_unknown_ids_are_not_found(idle: Client) -> None:

@@ -34,6 +34,38 @@ async def test_a_pool_without_a_free_connection_is_unavailable(
     assert await database.fetchval("SELECT 1") == 1
 
 
+async def test_a_caller_that_goes_away_costs_no_connection(record_url: str) -> None:
+    async with connected(record_url, "test", size=1, wait_seconds=5) as database:
+        before = await database.fetchval("SELECT pg_backend_pid()")
+        for _ in range(3):
+            gone = asyncio.create_task(database.fetchval("SELECT pg_sleep(0.1)"))
+            await asyncio.sleep(0.05)
+            gone.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await gone
+            assert await database.fetchval("SELECT pg_backend_pid()") == before
+
+
+async def test_a_transaction_is_done_to_its_end(database: Database, sql: Any) -> None:
+    await sql.execute("CREATE TABLE done (n int)")
+    begun = asyncio.Event()
+
+    async def work(connection: Connection) -> None:
+        await connection.execute("INSERT INTO done VALUES (1)")
+        begun.set()
+        await connection.execute("SELECT pg_sleep(0.1)")
+        await connection.execute("INSERT INTO done VALUES (2)")
+
+    gone = asyncio.create_task(database.transaction(work))
+    await begun.wait()
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    async with asyncio.timeout(10):
+        while await sql.fetchval("SELECT count(*) FROM done") != 2:
+            await asyncio.sleep(0.01)
+
+
 async def test_limits_are_the_servers(database: Database) -> None:
     row = await database.fetchrow(
         "SELECT current_setting('statement_timeout') s, current_setting('lock_timeout') l,"
