@@ -37,6 +37,7 @@ class Painter:
         self._encoder = encoder
         self._decode_chunk = decode_chunk
         self._lanes: dict[Hashable, Lane] = {}
+        self._arrivals: list[Job] = []
         self._finished: list[Job] = []
         self._busy_since: float | None = None
 
@@ -48,12 +49,13 @@ class Painter:
 
     def jobs(self) -> list[Job]:
         """The admitted jobs."""
-        return [*(job for lane in list(self._lanes.values()) for job in lane.jobs), *self._finished]
+        stepping = (job for lane in list(self._lanes.values()) for job in lane.jobs)
+        return [*self._arrivals, *stepping, *self._finished]
 
     def run(self) -> None:
         """Work until the line stops. Raises DeviceLost when the device does not answer sensibly any more."""
         while not self._line.stopping:
-            if not (self._lanes or self._finished) and not self._line.wait():
+            if not (self._arrivals or self._lanes or self._finished) and not self._line.wait():
                 return
             self._turn()
 
@@ -75,17 +77,19 @@ class Painter:
                 self._release(job)
             if not lane.jobs:
                 del self._lanes[key]
-        for job in [job for job in self._finished if job.cancelled]:
-            self._finished.remove(job)
-            self._release(job)
+        for jobs in (self._arrivals, self._finished):
+            for job in [job for job in jobs if job.cancelled]:
+                jobs.remove(job)
+                self._release(job)
 
     def _release(self, job: Job) -> None:
         job.sample = None
         self._line.release()
 
     def _admit(self) -> None:
+        self._arrivals += self._line.admit(self._ready)
         arrivals: dict[Hashable, list[Job]] = {}
-        for job in self._line.admit(self._ready):
+        for job in self._take_arrivals():
             if job.cancelled:
                 self._release(job)
                 continue
@@ -98,6 +102,13 @@ class Painter:
                 else:
                     job.sample, job.started = sample, time.monotonic()
                     self._lane(sample.lane).jobs.append(job)
+
+    def _take_arrivals(self) -> list[Job]:
+        """Those to open now. Only one of them has a picture to encode: nobody's next step waits for a second."""
+        first = next((job for job in self._arrivals if job.request.initial_image), None)
+        taken = [job for job in self._arrivals if job is first or not job.request.initial_image]
+        self._arrivals = [job for job in self._arrivals if job not in taken]
+        return taken
 
     def _ready(self, waiting: Sequence[ImageRequest]) -> Sequence[bool]:
         return self._engine.prepare(waiting, [job.request for job in self.jobs()], self._line.wake)
@@ -190,6 +201,7 @@ class Painter:
             refiner=request.refiner,
             refiner_revision=model.refiner_revision if request.refiner else "",
             denoising_end=request.denoising_end,
+            initial_image=request.initial_image.used if request.initial_image else None,
         )
 
 
@@ -200,7 +212,7 @@ def _sample(job: Job) -> Sample:
 
 def _send_preview(job: Job, pixels: Any) -> None:
     height, width, _ = pixels.shape
-    job.mailbox.put(Preview("image/png", encoding.encode_png(pixels), width, height))
+    job.mailbox.put(Preview(*encoding.encode_preview(pixels), width, height))
 
 
 def _send_image(job: Job, pixels: Any, painting: Painting) -> None:

@@ -16,6 +16,7 @@ from services.generator.engines import catalogue, checkpoints
 from services.generator.engines.base import CheckpointError
 from services.generator.engines.catalogue import Entry
 from services.generator.engines.checkpoints import Source
+from services.generator.engines.encoder import Encoder
 from services.generator.engines.lora import LoraSwitch
 from services.generator.engines.prompts import PromptEncoder
 from services.generator.engines.unet import UnetOptions, UnetRunner
@@ -47,6 +48,7 @@ class LoadedModel:
     pipeline: Any
     scheduler_config: dict[str, Any]
     prompts: PromptEncoder
+    encoder: Encoder
     decoder: Decoder
     unet: UnetRunner
     loras: LoraSwitch
@@ -212,6 +214,7 @@ class Library:
             pipeline=pipeline,
             scheduler_config={**pipeline.scheduler.config, **entry.scheduler_config},
             prompts=PromptEncoder(pipeline, self._options.prompt_cache),
+            encoder=Encoder(pipeline.vae),
             decoder=Decoder(pipeline.vae),
             unet=unet,
             loras=LoraSwitch(pipeline, self._options.loras_dir),

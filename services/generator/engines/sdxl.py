@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from services.generator.engines import opening
 from services.generator.engines.base import CheckpointError, DeviceLost, InvalidImage, OutOfMemory, Sample
 from services.generator.engines.checkpoints import Source
+from services.generator.engines.inpainting import keep_pixels
 from services.generator.engines.library import Library, LibraryOptions, LoadedModel
 from services.generator.engines.loop import Batch, Unet, UnetInputs, signature, unet_rows
 from services.generator.engines.options import SdxlOptions
 from services.generator.engines.sample import SdxlSample
 from services.generator.engines.vae import stack_latents
 from services.generator.engines.warming import measure_batch
-from services.generator.models import ImageRequest, Lora, ModelInfo
+from services.generator.models import ImageRequest, InitialPixels, Lora, ModelInfo
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,8 @@ class SdxlEngine:
 
     @torch.no_grad()
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
-        """Encode the prompts together and draw the noise of each."""
+        """Encode the prompts together, then the picture of each that begins from one, and draw its noise."""
+        in_tiles = self._short_of_memory and len(requests) == 1
         refined = [request for request in requests if request.refiner]
         refiner: LoadedModel | None = None
         refiner_texts: dict[ImageRequest, opening.Texts] = {}
@@ -106,10 +108,11 @@ class SdxlEngine:
                 refiner = self._model(refined[0].refiner)
                 refiner_texts = dict(zip(refined, opening.encode(refiner, refined, ()), strict=True))
             samples = [
-                opening.open_sample(request, model, texts, refiner, refiner_texts.get(request))
+                opening.open_sample(request, model, texts, refiner, refiner_texts.get(request), in_tiles=in_tiles)
                 for request, texts in zip(requests, opening.encode(model, requests, requests[0].loras), strict=True)
             ]
         self._alive.update(samples)
+        self._short_of_memory = False
         return samples
 
     @torch.no_grad()
@@ -130,7 +133,7 @@ class SdxlEngine:
             in_tiles = self._short_of_memory and len(mine) == 1
             images = decoder.decode(stack_latents([sample.latents for sample in mine]), in_tiles=in_tiles)
         self._short_of_memory = False
-        return images
+        return [_finish(image, sample.request.initial_image) for image, sample in zip(images, mine, strict=True)]
 
     def preview(self, sample: Sample) -> NDArray[np.uint8]:
         """What the model believes the image to be, one pixel for eight."""
@@ -242,6 +245,13 @@ def _in_halves(unet: Unet) -> Unet:
         return torch.cat(parts)
 
     return halves
+
+
+def _finish(image: NDArray[np.uint8] | InvalidImage, initial: InitialPixels | None) -> NDArray[np.uint8] | InvalidImage:
+    """The image with the pixels of the picture that were to be kept."""
+    if initial is None or initial.painted is None or isinstance(image, InvalidImage):
+        return image
+    return keep_pixels(image, initial.pixels, initial.painted)
 
 
 def _own(sample: Sample) -> SdxlSample:
