@@ -99,6 +99,8 @@ def _check_index(folder: Path, is_refiner: bool) -> None:
     """Which classes it names, and from which libraries: those are imported by name."""
     index = read_json(folder / "model_index.json")
     kind, wanted = index.get("_class_name"), _pipeline_class(is_refiner).__name__
+    if kind == "StableDiffusionXLInpaintPipeline":
+        raise CheckpointError(f"{folder}: a {kind} can only inpaint; any {wanted} inpaints too, and is needed here")
     if kind != wanted:
         raise CheckpointError(f"{folder}: a {wanted} is needed, not {kind!r}")
     for component, declared in index.items():

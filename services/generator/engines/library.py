@@ -18,6 +18,7 @@ from services.generator.engines.catalogue import Entry
 from services.generator.engines.checkpoints import Source
 from services.generator.engines.encoder import Encoder
 from services.generator.engines.lora import LoraSwitch
+from services.generator.engines.previews import TinyDecoder
 from services.generator.engines.prompts import PromptEncoder
 from services.generator.engines.unet import UnetOptions, UnetRunner
 from services.generator.engines.vae import Decoder
@@ -35,6 +36,7 @@ class LibraryOptions:
     dtype: torch.dtype
     vae: str = ""
     refiner: str = ""
+    preview_decoder: Path | None = None
     loras_dir: Path | None = None
     memory_budget_bytes: int = 0
     prompt_cache: int = 256
@@ -75,6 +77,7 @@ class Library:
         self._loading = ""
         self._arrivals: queue.SimpleQueue[LoadedModel | Exception] = queue.SimpleQueue()
         self._failures: dict[str, Exception] = {}
+        self._tiny: TinyDecoder | None = None
 
     @property
     def models(self) -> list[ModelInfo]:
@@ -85,13 +88,22 @@ class Library:
         """Bring all models to this machine and check them. Raises CheckpointError."""
         self._entries = {}
         for source in self._sources:
-            entry = catalogue.describe(checkpoints.find(source, self._options.models_dir), self._options.loras_dir)
+            checkpoint = checkpoints.find(source, self._options.models_dir)
+            vae = self._own_vae(is_default=not self._entries)
+            entry = catalogue.describe(checkpoint, self._options.loras_dir, vae)
             if entry.info.id in self._entries:
                 raise CheckpointError(f"two models are called {entry.info.id!r}; give them names")
             self._entries[entry.info.id] = entry
             log.info("model found", extra={"model": entry.info.id, "revision": entry.info.revision})
         if self._options.refiner:
             self._find_refiner(Source.parse("", self._options.refiner))
+        if self._options.preview_decoder is not None:
+            self._tiny = TinyDecoder(self._options.preview_decoder, self._options.device, self._options.dtype)
+            self._tiny.check_fits(self._default.info.id, catalogue.latent_channels(self._default))
+
+    @property
+    def _default(self) -> Entry:
+        return next(iter(self._entries.values()))
 
     def _find_refiner(self, source: Source) -> None:
         """Offer the refiner to every model whose latents are like its own. Raises CheckpointError."""
@@ -180,6 +192,10 @@ class Library:
         else:
             self._loaded[name] = arrived
 
+    def _own_vae(self, *, is_default: bool) -> Path | None:
+        """Where the VAE lies that the default model gets in place of its own."""
+        return checkpoints.find_vae(self._options.vae, self._options.models_dir) if is_default else None
+
     def _make_room(self, in_use: frozenset[str]) -> bool:
         """Unload until what remains, plus a model as large as the largest so far, is within the budget.
 
@@ -201,8 +217,8 @@ class Library:
 
     def _load(self, entry: Entry, *, in_background: bool = False) -> LoadedModel:
         begin = time.monotonic()
-        is_default = entry.info.id == next(iter(self._entries))
-        vae = checkpoints.find_vae(self._options.vae, self._options.models_dir) if is_default else None
+        is_default = entry is self._default
+        vae = self._own_vae(is_default=is_default)
         pipeline = checkpoints.load(entry.checkpoint, self._options.dtype, vae, in_background=in_background)
         pipeline.to(self._options.device)
         unet = UnetRunner(pipeline, self._options.unet)
@@ -215,7 +231,7 @@ class Library:
             scheduler_config={**pipeline.scheduler.config, **entry.scheduler_config},
             prompts=PromptEncoder(pipeline, self._options.prompt_cache),
             encoder=Encoder(pipeline.vae),
-            decoder=Decoder(pipeline.vae),
+            decoder=Decoder(pipeline.vae, self._tiny if catalogue.share_latents(entry, self._default) else None),
             unet=unet,
             loras=LoraSwitch(pipeline, self._options.loras_dir),
             size_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),

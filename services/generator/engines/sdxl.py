@@ -50,6 +50,7 @@ class SdxlEngine:
                 dtype=self._dtype,
                 vae=options.vae,
                 refiner=options.refiner,
+                preview_decoder=options.preview_decoder,
                 loras_dir=options.loras_dir,
                 memory_budget_bytes=int(options.memory_budget_gib * 2**30),
                 prompt_cache=options.prompt_cache,
@@ -136,7 +137,7 @@ class SdxlEngine:
         return [_finish(image, sample.request.initial_image) for image, sample in zip(images, mine, strict=True)]
 
     def preview(self, sample: Sample) -> NDArray[np.uint8]:
-        """What the model believes the image to be, one pixel for eight."""
+        """What the model believes the image to be, in small."""
         mine = _own(sample)
         with _translated():
             return self._model_of(mine).decoder.preview(mine.clean)
@@ -172,11 +173,23 @@ class SdxlEngine:
 
     def _paint_once(self) -> None:
         samples = self.open([self.trial_request(0)])
+        self._encode_once()
         self.step(samples)
         self.preview(samples[0])
         (image,) = self.decode(samples)
         if isinstance(image, InvalidImage):
             raise CheckpointError(f"{self.models[0].id} paints no picture: {image}")
+
+    @torch.no_grad()
+    def _encode_once(self) -> None:
+        """So that a VAE that cannot encode is found now, and the first picture to begin from is not a slow one."""
+        request = self.trial_request(0)
+        if self.models[0].initial_images:
+            with _translated():
+                pixels = np.zeros((request.height, request.width, 3), np.uint8)
+                latents = self._model(request.model).encoder.encode(pixels, torch.Generator())
+            if not torch.isfinite(latents).all():
+                raise CheckpointError(f"{request.model} encodes no picture: its numbers are not finite")
 
     def _warm_unet(self) -> None:
         request = self.trial_request(0)
