@@ -44,8 +44,8 @@ class Entry:
     family: str
 
 
-def describe(checkpoint: Checkpoint, loras_dir: Path | None, vae: Path | None = None) -> Entry:
-    """The catalogue's entry; `vae` is the one that it gets in place of its own.
+def describe(checkpoint: Checkpoint, loras_dir: Path | None) -> Entry:
+    """The catalogue's entry.
 
     Raises CheckpointError when the frontispiece.json makes no sense, or the UNet wants more than latents.
     """
@@ -74,7 +74,7 @@ def describe(checkpoint: Checkpoint, loras_dir: Path | None, vae: Path | None = 
             num_inference_steps=IntegerRange(1, _MAX_STEPS, 1, int(given["num_inference_steps"])),
             guidance_scale=FloatRange(0.0, _MAX_GUIDANCE, 0.5, float(given["guidance_scale"])),
             loras=lora.list_names(loras_dir),
-            initial_images=weights.has_encoder(checkpoint, vae),
+            initial_images=True,
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path}/frontispiece.json: {error}") from error

@@ -156,6 +156,7 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
             pipeline = _read(checkpoint, vae, options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError) as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
+    _check_complete(checkpoint, pipeline)
     pipeline.to(dtype)
     if dtype == torch.float16 and pipeline.vae.config.force_upcast:
         # This VAE overflows in float16. Converting it back and forth for each image would cost more than it saves.
@@ -165,6 +166,15 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
         if module is not None:
             module.requires_grad_(False).eval()
     return pipeline
+
+
+def _check_complete(checkpoint: Checkpoint, pipeline: Any) -> None:
+    """Weights that the files lack are left without memory by the libraries, and would fail somewhere later."""
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        module = getattr(pipeline, part)
+        for name, weight in module.named_parameters() if module is not None else ():
+            if weight.is_meta:
+                raise CheckpointError(f"{checkpoint.path}: {part} lacks the weights of {name}")
 
 
 def _pipeline_class(is_refiner: bool) -> Any:

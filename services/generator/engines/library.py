@@ -88,9 +88,7 @@ class Library:
         """Bring all models to this machine and check them. Raises CheckpointError."""
         self._entries = {}
         for source in self._sources:
-            checkpoint = checkpoints.find(source, self._options.models_dir)
-            vae = self._own_vae(is_default=not self._entries)
-            entry = catalogue.describe(checkpoint, self._options.loras_dir, vae)
+            entry = catalogue.describe(checkpoints.find(source, self._options.models_dir), self._options.loras_dir)
             if entry.info.id in self._entries:
                 raise CheckpointError(f"two models are called {entry.info.id!r}; give them names")
             self._entries[entry.info.id] = entry
@@ -192,10 +190,6 @@ class Library:
         else:
             self._loaded[name] = arrived
 
-    def _own_vae(self, *, is_default: bool) -> Path | None:
-        """Where the VAE lies that the default model gets in place of its own."""
-        return checkpoints.find_vae(self._options.vae, self._options.models_dir) if is_default else None
-
     def _make_room(self, in_use: frozenset[str]) -> bool:
         """Unload until what remains, plus a model as large as the largest so far, is within the budget.
 
@@ -218,7 +212,7 @@ class Library:
     def _load(self, entry: Entry, *, in_background: bool = False) -> LoadedModel:
         begin = time.monotonic()
         is_default = entry is self._default
-        vae = self._own_vae(is_default=is_default)
+        vae = checkpoints.find_vae(self._options.vae, self._options.models_dir) if is_default else None
         pipeline = checkpoints.load(entry.checkpoint, self._options.dtype, vae, in_background=in_background)
         pipeline.to(self._options.device)
         unet = UnetRunner(pipeline, self._options.unet)

@@ -184,12 +184,11 @@ class SdxlEngine:
     def _encode_once(self) -> None:
         """So that a VAE that cannot encode is found now, and the first picture to begin from is not a slow one."""
         request = self.trial_request(0)
-        if self.models[0].initial_images:
-            with _translated():
-                pixels = np.zeros((request.height, request.width, 3), np.uint8)
-                latents = self._model(request.model).encoder.encode(pixels, torch.Generator())
-            if not torch.isfinite(latents).all():
-                raise CheckpointError(f"{request.model} encodes no picture: its numbers are not finite")
+        pixels = np.zeros((request.height, request.width, 3), np.uint8)
+        with _translated():
+            latents = self._model(request.model).encoder.encode(pixels, torch.Generator())
+        if not torch.isfinite(latents).all():
+            raise CheckpointError(f"{request.model} encodes no picture: its numbers are not finite")
 
     def _warm_unet(self) -> None:
         request = self.trial_request(0)

@@ -9,10 +9,7 @@ from safetensors import SafetensorError, safe_open
 from services.generator.engines.base import CheckpointError
 from services.generator.engines.checkpoints import Checkpoint
 
-Shapes = dict[str, Sequence[int]]
-
 _FIRST, _LAST = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.out.2.weight"
-_ENCODERS = ("encoder.", "first_stage_model.encoder.")
 
 
 def check_channels(checkpoint: Checkpoint, unet: dict[str, Any]) -> None:
@@ -32,20 +29,10 @@ def check_channels(checkpoint: Checkpoint, unet: dict[str, Any]) -> None:
         )
 
 
-def has_encoder(checkpoint: Checkpoint, vae: Path | None) -> bool:
-    """Whether the VAE, its own or the one it gets in its place, can turn pictures into latents."""
-    path = vae or checkpoint.path
-    folder = path / "vae" if vae is None and path.is_dir() else path
-    return any(name.startswith(_ENCODERS) for name in _shapes(folder))
-
-
-def _shapes(path: Path) -> Shapes:
-    """The shapes of the weights, by name, of a .safetensors file or of all those in a folder."""
-    shapes: Shapes = {}
-    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
-        try:
-            with safe_open(file, "pt") as opened:
-                shapes |= {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118  # no dict
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{file}: {error}") from error
-    return shapes
+def _shapes(file: Path) -> dict[str, Sequence[int]]:
+    """The shapes of the weights in a .safetensors file, by name."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118  # no dict
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
