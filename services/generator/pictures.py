@@ -4,19 +4,24 @@ A picture is somebody else's file: its size is looked at before its pixels are, 
 """
 
 import asyncio
+import contextlib
 import hashlib
 import io
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from rpc.errors import InvalidArgument
+from rpc.errors import InvalidArgument, ResourceExhausted
 from services.generator.limits import strength_of
 from services.generator.models import InitialImage, InitialPixels, UsedInitialImage
 
 MAX_PICTURE_PIXELS = 32_000_000
+MAX_HELD_BYTES = 256 * 2**20
+"""Pictures, as they were sent, of all calls in work or waiting: sixteen of the largest, hundreds of usual ones."""
+
 # Each may need 200 MB for a moment.
 _AT_ONCE = 2
 _HALF = 128
@@ -25,11 +30,35 @@ _PICTURE, _MASK = "initial_image.data", "initial_image.mask"
 
 
 class PictureReader:
-    """Reads a few pictures at once, on threads of its own; others wait."""
+    """Reads a few pictures at once, on threads of its own; others wait.
+
+    It also counts the bytes of all calls that brought a picture: grpc.aio keeps a request until its call ends, so
+    they cost memory long after they were read.
+    """
 
     def __init__(self) -> None:
         """No thread is started before the first picture."""
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="picture")
+        self._held_bytes = 0
+
+    @contextlib.contextmanager
+    def hold(self, initial: InitialImage | None) -> Iterator[None]:
+        """Around a call that brought this picture, or none. Raises ResourceExhausted when it would be too much.
+
+        A picture is always taken when it is the only one.
+        """
+        size = len(initial.data) + len(initial.mask) if initial else 0
+        if size and self._held_bytes and self._held_bytes + size > MAX_HELD_BYTES:
+            raise ResourceExhausted(
+                f"pictures of {self._held_bytes} bytes are in work or waiting already",
+                reason="QUEUE_FULL",
+                retry_after_seconds=1.0,
+            )
+        self._held_bytes += size
+        try:
+            yield
+        finally:
+            self._held_bytes -= size
 
     async def read(self, initial: InitialImage, width: int, height: int) -> InitialPixels:
         """See `read_picture`."""
@@ -66,8 +95,8 @@ def _fit(field: str, data: bytes, formats: tuple[str, ...], size: tuple[int, int
         with Image.open(io.BytesIO(data), formats=formats) as image:
             if image.width * image.height <= MAX_PICTURE_PIXELS:
                 image.draft(None, (2 * max(size), 2 * max(size)))  # a large JPEG is decoded at a fraction of its size
-                upright = ImageOps.exif_transpose(image)
-                flat = _flatten(upright, "white") if field == _PICTURE else _flatten(upright, "black").convert("L")
+                ImageOps.exif_transpose(image, in_place=True)
+                flat = _flatten(image, "white") if field == _PICTURE else _flatten(image, "black").convert("L")
                 fitted = ImageOps.fit(flat, size, Image.Resampling.LANCZOS)
                 return np.array(fitted.convert("RGB"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -85,6 +114,6 @@ def _flatten(image: Image.Image, background: str) -> Image.Image:
         deep = np.asarray(image).astype(np.int64) >> 8
         image = Image.fromarray(deep.clip(0, 255).astype(np.uint8))
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     opaque = Image.new("RGBA", image.size, background)
     return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")

@@ -74,16 +74,16 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
             return
         if request.source not in (pb.IMAGE_SOURCE_UNSPECIFIED, pb.IMAGE_SOURCE_GENERATED):
             raise InvalidArgument.field("source", "is not known")
-        if draft.initial_image is not None:
-            self._batcher.check_room()  # before the picture is read: that is the dear part
-            picture = await self._pictures.read(draft.initial_image, resolved.width, resolved.height)
-            resolved = replace(resolved, initial_image=picture)
-            del draft, picture
-            request.ClearField("initial_image")  # up to 17 MiB that nobody needs while it waits and is painted
-        async with contextlib.aclosing(self._batcher.paint(resolved)) as events:
-            async for event in events:
-                for response in _encode_event(event):
-                    yield response
+        with self._pictures.hold(draft.initial_image):
+            if draft.initial_image is not None:
+                self._batcher.check_room()  # before the picture is read: that is the dear part
+                picture = await self._pictures.read(draft.initial_image, resolved.width, resolved.height)
+                resolved = replace(resolved, initial_image=picture)
+            del draft  # with the encoded picture, which nobody needs any more
+            async with contextlib.aclosing(self._batcher.paint(resolved)) as events:
+                async for event in events:
+                    for response in _encode_event(event):
+                        yield response
 
 
 def _decode_draft(request: pb.GenerateRequest) -> Draft:

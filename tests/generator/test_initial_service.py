@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rpc import errors
+from services.generator import pictures
 from services.generator.engines.base import OutOfMemory, Sample
 from services.generator.engines.tiny import build_refiner
 from services.generator.models import ImageRequest, InitialPixels
@@ -141,6 +142,23 @@ class TestRefused:
             engine.gate.set()
             await asyncio.gather(*tasks)
 
+    async def test_more_bytes_of_pictures_than_memory_is_set_aside_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first always fits; a second waits its turn outside; one without a picture passes."""
+        monkeypatch.setattr(pictures, "MAX_HELD_BYTES", 2 * len(PICTURE) - 1)
+        engine = FakeEngine(slots=1)
+        async with serve(engine) as client:
+            engine.gate.clear()
+            first = asyncio.create_task(client.generate(prompt="a", initial_image=begin()))
+            await client.until(lambda now: now.free_slot_count == 0)
+            error = await refused(client, initial_image=begin())
+            assert isinstance(error, errors.ResourceExhausted)
+            assert (error.reason, error.retry_after_seconds) == ("QUEUE_FULL", 1.0)
+            plain = asyncio.create_task(client.generate(prompt="a"))
+            await client.until(lambda now: now.queue_length == 1)
+            engine.gate.set()
+            await asyncio.gather(first, plain)
+            assert (await client.generate(prompt="a", initial_image=begin())).image.HasField("initial_image")
+
     async def test_by_a_model_that_cannot(self) -> None:
         engine = FakeEngine()
         engine.models = [replace(engine.models[0], initial_images=False)]
@@ -172,8 +190,8 @@ class Diary(FakeEngine):
         self.pages: list[Any] = []
 
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
-        pictures = sum(request.initial_image is not None for request in requests)
-        self.pages.append((pictures, len(requests) - pictures))
+        begun = sum(request.initial_image is not None for request in requests)
+        self.pages.append((begun, len(requests) - begun))
         return super().open(requests)
 
     def step(self, samples: Sequence[Sample]) -> None:
