@@ -256,7 +256,7 @@ class TestMates:
     async def test_a_deadline_ends_it(self, client: Client) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await client.generate(
-                prompt="a", num_inference_steps=80, width=1024, height=1024, initial_image=begin(mask=MASK), timeout=0.5
+                prompt="a", num_inference_steps=80, width=512, height=512, initial_image=begin(mask=MASK), timeout=0.5
             )
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         await client.until(lambda now: now.free_slot_count == 4)
