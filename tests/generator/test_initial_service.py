@@ -212,7 +212,7 @@ class TestMates:
                 await client.until(lambda now, count=seed + 1: now.free_slot_count == 6 - count)
             engine.gate.set()
             replies = await asyncio.gather(*tasks)
-        assert engine.pages[:7] == [(0, 1), "step", (1, 2), "step", (1, 0), "step", (1, 0)]
+        assert engine.pages[:8] == [(0, 1), "step", (0, 2), (1, 0), "step", (1, 0), "step", (1, 0)]
         assert replies[0].image.batch_size == 6
 
     async def test_who_leaves_before_its_picture_is_encoded_costs_nothing(self) -> None:
