@@ -68,6 +68,10 @@ class Batcher:
         """How busy it is now."""
         return self._line.load()
 
+    def check_room(self) -> None:
+        """Raise what `paint` would raise now to a request for which there is no place."""
+        self._line.check_room()
+
     async def paint(self, request: ImageRequest) -> AsyncGenerator[Event]:
         """Queue a request and tell its events; the last is the image. Closing the iteration cancels the request.
 

@@ -6,14 +6,28 @@ import unicodedata
 from collections.abc import Sequence
 
 from rpc.errors import FieldViolation, InvalidArgument
-from services.generator.models import MAX_SEED, Draft, FloatRange, ImageRequest, IntegerRange, ModelInfo
+from services.generator.models import (
+    MAX_SEED,
+    Draft,
+    FloatRange,
+    ImageRequest,
+    InitialImage,
+    IntegerRange,
+    ModelInfo,
+)
 
 MAX_LORAS = 4
 MAX_LORA_WEIGHT = 4.0
+MAX_PICTURE_BYTES = 16 * 2**20
+MAX_MASK_BYTES = 2**20
+_STRENGTH, _STRENGTH_WITH_MASK = 0.6, 1.0
 
 
 def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
-    """The request to paint. Raises InvalidArgument that names every wrong field at once."""
+    """The request to paint. Raises InvalidArgument that names every wrong field at once.
+
+    Its `initial_image` is left out: to read a picture takes long, and is done elsewhere (pictures.py).
+    """
     model = find_model(draft.model, models)
     violations = [
         *_check_prompt("prompt", draft.prompt, model.max_prompt_length, required=True),
@@ -35,6 +49,7 @@ def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
     if draft.guidance_end is not None and not 0 <= draft.guidance_end <= 1:
         violations.append(FieldViolation("guidance_end", "must be a number from 0 to 1"))
     violations += _check_denoising_end(draft, model)
+    violations += _check_initial_image(draft, model)
     if violations:
         raise InvalidArgument.fields(violations)
     steps, guidance = draft.num_inference_steps, draft.guidance_scale
@@ -63,6 +78,13 @@ def find_model(name: str, models: Sequence[ModelInfo]) -> ModelInfo:
         if name in ("", model.id):
             return model
     raise InvalidArgument.field("model", f"must be one of {', '.join(model.id for model in models)}")
+
+
+def strength_of(initial: InitialImage) -> float:
+    """The strength asked for, or the default: a part that is painted anew is painted anew altogether."""
+    if initial.strength is not None:
+        return initial.strength
+    return _STRENGTH_WITH_MASK if initial.mask else _STRENGTH
 
 
 def _check_prompt(field: str, text: str, max_length: int, *, required: bool) -> list[FieldViolation]:
@@ -98,6 +120,28 @@ def _check_denoising_end(draft: Draft, model: ModelInfo) -> list[FieldViolation]
     if not 0 < draft.denoising_end < 1:
         return [FieldViolation("denoising_end", "must be a number greater than 0 and less than 1")]
     return []
+
+
+def _check_initial_image(draft: Draft, model: ModelInfo) -> list[FieldViolation]:
+    initial = draft.initial_image
+    if initial is None:
+        return []
+    if draft.stock:
+        return [FieldViolation("initial_image", "must not be set for a stock photo")]
+    if not model.initial_images:
+        return [FieldViolation("initial_image", f"must not be set: {model.id} cannot begin from a picture")]
+    violations = []
+    if not 0 < len(initial.data) <= MAX_PICTURE_BYTES:
+        violations.append(FieldViolation("initial_image.data", f"must be 1 to {MAX_PICTURE_BYTES} bytes"))
+    if len(initial.mask) > MAX_MASK_BYTES:
+        violations.append(FieldViolation("initial_image.mask", f"must be at most {MAX_MASK_BYTES} bytes"))
+    strength = strength_of(initial)
+    if not 0 < strength <= 1:
+        violations.append(FieldViolation("initial_image.strength", "must be a number greater than 0 and at most 1"))
+    elif draft.denoising_end is not None and draft.denoising_end <= 1 - strength:
+        why = f"must be greater than 1 - initial_image.strength: {model.id} would do no step"
+        violations.append(FieldViolation("denoising_end", why))
+    return violations
 
 
 def _check_integer(field: str, value: int | None, limits: IntegerRange) -> list[FieldViolation]:

@@ -47,18 +47,15 @@ class Line:
     _seen: int = 0
     _wake: threading.Condition = field(default_factory=threading.Condition)
 
-    def enter(self, job: Job) -> None:
-        """Queue a job. Raises ResourceExhausted when the line is full, Unavailable when the generator stops."""
+    def check_room(self) -> None:
+        """Raises ResourceExhausted when the line is full, Unavailable when the generator stops."""
         with self._wake:
-            if self._stopping:
-                raise Unavailable("the generator stops", reason="GENERATOR_STOPPING", retry_after_seconds=5)
-            before = len(self._waiting) + self._admitted
-            if before >= self.slots + self.capacity:
-                raise ResourceExhausted(
-                    f"{before} requests are in work or waiting already",
-                    reason="QUEUE_FULL",
-                    retry_after_seconds=max(0.5, self._seconds_per_image / max(1, self.slots)),
-                )
+            self._count_before()
+
+    def enter(self, job: Job) -> None:
+        """Queue a job. Raises what `check_room` raises."""
+        with self._wake:
+            before = self._count_before()
             self._waiting.append(job)
             job.position = before - self.slots
             self._changed()
@@ -137,6 +134,18 @@ class Line:
             queue_length=max(0, unfinished - self.slots) + held,
             queue_capacity=self.capacity,
         )
+
+    def _count_before(self) -> int:
+        if self._stopping:
+            raise Unavailable("the generator stops", reason="GENERATOR_STOPPING", retry_after_seconds=5)
+        before = len(self._waiting) + self._admitted
+        if before >= self.slots + self.capacity:
+            raise ResourceExhausted(
+                f"{before} requests are in work or waiting already",
+                reason="QUEUE_FULL",
+                retry_after_seconds=max(0.5, self._seconds_per_image / max(1, self.slots)),
+            )
+        return before
 
     def _changed(self) -> None:
         self._changes += 1

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_SEED = 2**53 - 1
 
@@ -52,6 +57,7 @@ class ModelInfo:
     loras: tuple[str, ...] = ()
     refiner: str = ""
     refiner_revision: str = ""
+    initial_images: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,36 @@ class Lora:
 
     name: str
     weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class InitialImage:
+    """The picture to begin from as it came: encoded, not looked at yet. `mask` is b"" when all of it may change."""
+
+    data: bytes = field(repr=False)
+    strength: float | None = None
+    mask: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class UsedInitialImage:
+    """Which picture an image began from: enough to begin from it again. `mask_sha256` is "" without a mask."""
+
+    sha256: str
+    strength: float
+    mask_sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class InitialPixels:
+    """The picture to begin from, decoded, scaled and cut: `pixels` is (height, width, 3), as large as the image.
+
+    `painted`, (height, width), is true where the image may change; None: everywhere.
+    """
+
+    pixels: "NDArray[np.uint8]" = field(repr=False)
+    painted: "NDArray[np.bool_] | None" = field(repr=False)
+    used: UsedInitialImage
 
 
 @dataclass(frozen=True)
@@ -79,6 +115,8 @@ class Draft:
     loras: tuple[Lora, ...] = ()
     guidance_end: float | None = None
     denoising_end: float | None = None
+    initial_image: InitialImage | None = None
+    stock: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +137,7 @@ class ImageRequest:
     guidance_end: float = 1.0
     refiner: str = ""
     denoising_end: float | None = None
+    initial_image: InitialPixels | None = None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -159,6 +198,7 @@ class Painting:
     refiner: str = ""
     refiner_revision: str = ""
     denoising_end: float | None = None
+    initial_image: UsedInitialImage | None = None
 
 
 @dataclass(frozen=True)

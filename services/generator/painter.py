@@ -37,6 +37,7 @@ class Painter:
         self._encoder = encoder
         self._decode_chunk = decode_chunk
         self._lanes: dict[Hashable, Lane] = {}
+        self._with_picture: list[Job] = []
         self._finished: list[Job] = []
         self._busy_since: float | None = None
 
@@ -48,18 +49,20 @@ class Painter:
 
     def jobs(self) -> list[Job]:
         """The admitted jobs."""
-        return [*(job for lane in list(self._lanes.values()) for job in lane.jobs), *self._finished]
+        stepping = (job for lane in list(self._lanes.values()) for job in lane.jobs)
+        return [*self._with_picture, *stepping, *self._finished]
 
     def run(self) -> None:
         """Work until the line stops. Raises DeviceLost when the device does not answer sensibly any more."""
         while not self._line.stopping:
-            if not (self._lanes or self._finished) and not self._line.wait():
+            if not (self._with_picture or self._lanes or self._finished) and not self._line.wait():
                 return
             self._turn()
 
     def _turn(self) -> None:
         self._drop_cancelled()
         self._admit()
+        self._open_picture()
         if self._lanes:
             key, lane = min(self._lanes.items(), key=lambda item: item[1].served_seconds)
             self._step(key, lane)
@@ -75,9 +78,10 @@ class Painter:
                 self._release(job)
             if not lane.jobs:
                 del self._lanes[key]
-        for job in [job for job in self._finished if job.cancelled]:
-            self._finished.remove(job)
-            self._release(job)
+        for jobs in (self._with_picture, self._finished):
+            for job in [job for job in jobs if job.cancelled]:
+                jobs.remove(job)
+                self._release(job)
 
     def _release(self, job: Job) -> None:
         job.sample = None
@@ -88,16 +92,27 @@ class Painter:
         for job in self._line.admit(self._ready):
             if job.cancelled:
                 self._release(job)
-                continue
-            arrivals.setdefault(self._engine.lane(job.request), []).append(job)
+            elif job.request.initial_image:
+                self._with_picture.append(job)
+            else:
+                arrivals.setdefault(self._engine.lane(job.request), []).append(job)
         for jobs in arrivals.values():
-            opened = self._watched(lambda some: self._engine.open([job.request for job in some]), jobs)
-            for job, sample in zip(jobs, opened, strict=True):
-                if isinstance(sample, Exception):
-                    self._fail(job, sample)
-                else:
-                    job.sample, job.started = sample, time.monotonic()
-                    self._lane(sample.lane).jobs.append(job)
+            self._open(jobs)
+
+    def _open_picture(self) -> None:
+        """Open one of those that begin from a picture: nobody's next step waits for more than one to be encoded."""
+        if self._with_picture:
+            self._open(self._with_picture[:1])
+            del self._with_picture[0]
+
+    def _open(self, jobs: Sequence[Job]) -> None:
+        opened = self._watched(lambda some: self._engine.open([job.request for job in some]), jobs)
+        for job, sample in zip(jobs, opened, strict=True):
+            if isinstance(sample, Exception):
+                self._fail(job, sample)
+            else:
+                job.sample, job.started = sample, time.monotonic()
+                self._lane(sample.lane).jobs.append(job)
 
     def _ready(self, waiting: Sequence[ImageRequest]) -> Sequence[bool]:
         return self._engine.prepare(waiting, [job.request for job in self.jobs()], self._line.wake)
@@ -190,6 +205,7 @@ class Painter:
             refiner=request.refiner,
             refiner_revision=model.refiner_revision if request.refiner else "",
             denoising_end=request.denoising_end,
+            initial_image=request.initial_image.used if request.initial_image else None,
         )
 
 
@@ -200,7 +216,7 @@ def _sample(job: Job) -> Sample:
 
 def _send_preview(job: Job, pixels: Any) -> None:
     height, width, _ = pixels.shape
-    job.mailbox.put(Preview("image/png", encoding.encode_png(pixels), width, height))
+    job.mailbox.put(Preview(*encoding.encode_preview(pixels), width, height))
 
 
 def _send_image(job: Job, pixels: Any, painting: Painting) -> None:

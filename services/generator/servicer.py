@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from services.generator.models import (
     FloatRange,
     Image,
     ImageSource,
+    InitialImage,
     IntegerRange,
     Lora,
     ModelInfo,
@@ -27,6 +29,7 @@ from services.generator.models import (
     Queued,
 )
 from services.generator.pexels import StockPhotos
+from services.generator.pictures import PictureReader
 
 CHUNK_BYTES = 256 * 1024
 
@@ -42,6 +45,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         """Paint with `batcher`, fetch photos with `stock`."""
         self._batcher = batcher
         self._stock = stock
+        self._pictures = PictureReader()
 
     async def GetCapabilities(  # the contract's name
         self, request: pb.GetCapabilitiesRequest, context: Context
@@ -70,10 +74,16 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
             return
         if request.source not in (pb.IMAGE_SOURCE_UNSPECIFIED, pb.IMAGE_SOURCE_GENERATED):
             raise InvalidArgument.field("source", "is not known")
-        async with contextlib.aclosing(self._batcher.paint(resolved)) as events:
-            async for event in events:
-                for response in _encode_event(event):
-                    yield response
+        with self._pictures.hold(draft.initial_image):
+            if draft.initial_image is not None:
+                self._batcher.check_room()  # before the picture is read: that is the dear part
+                picture = await self._pictures.read(draft.initial_image, resolved.width, resolved.height)
+                resolved = replace(resolved, initial_image=picture)
+            del draft  # with the encoded picture, which nobody needs any more
+            async with contextlib.aclosing(self._batcher.paint(resolved)) as events:
+                async for event in events:
+                    for response in _encode_event(event):
+                        yield response
 
 
 def _decode_draft(request: pb.GenerateRequest) -> Draft:
@@ -94,7 +104,13 @@ def _decode_draft(request: pb.GenerateRequest) -> Draft:
         loras=tuple(Lora(lora.name, lora.weight if lora.HasField("weight") else 1.0) for lora in request.loras),
         guidance_end=given("guidance_end", request.guidance_end),
         denoising_end=given("denoising_end", request.denoising_end),
+        initial_image=_decode_initial_image(request.initial_image) if request.HasField("initial_image") else None,
+        stock=request.source == pb.IMAGE_SOURCE_STOCK,
     )
+
+
+def _decode_initial_image(initial: pb.InitialImage) -> InitialImage:
+    return InitialImage(initial.data, initial.strength if initial.HasField("strength") else None, initial.mask)
 
 
 def _encode_event(event: Event) -> list[pb.GenerateResponse]:
@@ -139,6 +155,10 @@ def _encode_image(image: Image) -> list[pb.GenerateResponse]:
         metadata.refiner, metadata.refiner_revision = painting.refiner, painting.refiner_revision
         if painting.denoising_end is not None:
             metadata.denoising_end = painting.denoising_end
+        if (used := painting.initial_image) is not None:
+            metadata.initial_image.CopyFrom(
+                pb.UsedInitialImage(sha256=used.sha256, strength=used.strength, mask_sha256=used.mask_sha256)
+            )
     if (credit := image.attribution) is not None:
         metadata.attribution.CopyFrom(
             pb.Attribution(
@@ -178,6 +198,7 @@ def _encode_model(model: ModelInfo) -> pb.Model:
         previews=model.previews,
         loras=model.loras,
         refiner=model.refiner,
+        initial_images=model.initial_images,
     )
 
 

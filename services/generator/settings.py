@@ -17,6 +17,12 @@ class GeneratorSettings(ServerSettings):
     )
 
     listen: str = Field("127.0.0.1:50051", description="Address and port to serve on.")
+    max_message_bytes: int = Field(
+        24 * 1024 * 1024,
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="Largest message received, in bytes; a picture to begin from may have 16 MiB and its mask 1 MiB.",
+    )
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long images in work may take at shutdown.")
 
     model: str = Field(
@@ -33,6 +39,11 @@ class GeneratorSettings(ServerSettings):
     refiner: str = Field(
         "",
         description="Refiner that may end what an SDXL model begins: a folder, file or hub id. Empty: none.",
+    )
+    preview_decoder: Path | None = Field(
+        None,
+        description="Tiny decoder (AutoencoderTiny, such as TAESDXL) for previews: a folder or .safetensors file, for "
+        "the default model's latents. Sharper than the built-in projection, and dearer. Empty: none.",
     )
     loras_dir: Path | None = Field(None, description="Folder of LoRAs as .safetensors; requests name them by stem.")
     memory_budget_gib: float = Field(

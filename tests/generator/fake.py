@@ -25,6 +25,7 @@ MODEL = ModelInfo(
     max_pixels=256 * 256,
     num_inference_steps=IntegerRange(1, 1000, 1, 4),
     guidance_scale=FloatRange(0, 30, 0.5, 5),
+    initial_images=True,
 )
 
 

@@ -11,7 +11,6 @@ from frontispiece.generator.v1 import generator_pb2 as pb
 from frontispiece.generator.v1 import generator_pb2_grpc
 
 from rpc.server import running
-from rpc.settings import ServerSettings
 from services.generator.__main__ import service
 from services.generator.batching import Batcher
 from services.generator.engines.base import Engine
@@ -21,6 +20,7 @@ from services.generator.engines.quiet import silence
 from services.generator.engines.sdxl import SdxlEngine
 from services.generator.models import ImageRequest
 from services.generator.pexels import PexelsOptions, open_stock
+from services.generator.settings import GeneratorSettings
 
 silence()
 # The cores are shared: two threads that wait for each other are slower than one here.
@@ -118,7 +118,7 @@ class serve:  # reads as a function
     async def _serve(self) -> AsyncIterator[Client]:
         import grpc
 
-        settings = ServerSettings(listen="127.0.0.1:0")
+        settings = GeneratorSettings(listen="127.0.0.1:0")
         async with open_stock(self._pexels) as stock, Batcher(self._engine, **self._options) as batcher:
             async with running([service(batcher, stock)], settings) as server:
                 async with grpc.aio.insecure_channel(server.address.replace(":0", f":{server.port}")) as channel:

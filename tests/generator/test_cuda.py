@@ -15,7 +15,9 @@ from services.generator.engines.checkpoints import Source
 from services.generator.engines.options import SdxlOptions
 from services.generator.engines.sdxl import SdxlEngine
 from services.generator.models import ImageRequest
+from tests.generator.drawings import blobs, disc, encode, encode_mask, initial
 from tests.generator.harness import Client, Reply, eventually, request, serve
+from tests.generator.stock import Stock, difference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,6 +28,7 @@ pytestmark = [
 # Kernels for another batch size add up in another order, and TF32 has ten bits.
 TOLERANCE = 5e-3
 MIB = 2**20
+PICTURE, MASK = encode(blobs(64, 64)), encode_mask(disc(64, 64))
 
 
 def cuda(checkpoint: Path, **options: Any) -> SdxlEngine:
@@ -65,6 +68,20 @@ def test_a_batch_of_all_kinds_equals_the_stock_pipeline(checkpoint: Path, graphs
         assert float((ours - theirs).abs().max() / theirs.abs().max()) <= TOLERANCE, wanted
 
 
+@pytest.mark.parametrize("graphs", [False, True])
+def test_pictures_and_masks_equal_the_stock_pipelines(checkpoint: Path, graphs: bool) -> None:
+    engine = cuda(checkpoint, cuda_graphs=graphs)
+    engine.warm_up()
+    stock = Stock(checkpoint)
+    stock.image.to("cuda")
+    requests = [
+        request(scheduler=name, seed=i, num_inference_steps=6, initial_image=initial(0.7, masked=i % 2 == 0))
+        for i, name in enumerate(("euler", "dpmpp_2m_karras", "ddim", "euler_ancestral", "heun"))
+    ]
+    for wanted, ours in zip(requests, paint(engine, *requests), strict=True):
+        assert difference(ours, stock.paint(wanted)) <= TOLERANCE, wanted
+
+
 async def test_a_cancel_frees_the_slot_and_mates_end(checkpoint: Path) -> None:
     async with serve(cuda(checkpoint, cuda_graphs=True)) as client:
         going, gone = Reply(), Reply()
@@ -78,7 +95,8 @@ async def test_a_cancel_frees_the_slot_and_mates_end(checkpoint: Path) -> None:
 
 async def _abort_many(client: Client, count: int) -> None:
     for number in range(count):
-        wanted = pb.GenerateRequest(prompt=f"{number % 3}", seed=number, num_inference_steps=80)
+        picture = pb.InitialImage(data=PICTURE, mask=MASK, strength=1) if number % 4 > 1 else None
+        wanted = pb.GenerateRequest(prompt=f"{number % 3}", seed=number, num_inference_steps=80, initial_image=picture)
         call = client.stub.Generate(wanted, timeout=60)
         if number % 2:
             await anext(aiter(call))

@@ -213,6 +213,7 @@ class TestUnusable:
         ("GENERATOR_LADDER", "1,two"),
         ("GENERATOR_QUEUE_CAPACITY", "-1"),
         ("PEXELS_API_URL", "ftp://x"),
+        ("GENERATOR_PREVIEW_DECODER", "/no/such/decoder"),
         ("GENERATOR_MODEL", "/no/such/folder"),
     ],
 )

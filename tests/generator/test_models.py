@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from services.generator.engines import catalogue, checkpoints
 from services.generator.engines.base import CheckpointError
@@ -88,6 +89,49 @@ class TestRefused:
         weights.write_bytes(weights.read_bytes()[:1000])
         with pytest.raises(CheckpointError):
             SdxlEngine([Source("m", str(copy))], SdxlOptions(copy, device="cpu")).warm_up()
+
+
+class TestChannels:
+    """A UNet that takes a mask and a masked picture beside the latents has nine channels."""
+
+    def inpainting_unet(self, folder: Path) -> None:
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+        wider = UNet2DConditionModel.from_config({**unet.config, "in_channels": 9})
+        wider.save_pretrained(folder / "unet")
+
+    def test_one_made_for_inpainting_alone_is_refused(self, copy: Path) -> None:
+        self.inpainting_unet(copy)
+        with pytest.raises(CheckpointError, match="takes 9 channels, but latents have 4"):
+            sdxl(copy).warm_up()
+
+    def test_its_pipeline_is_refused_too(self, copy: Path) -> None:
+        self.inpainting_unet(copy)
+        index = json.loads((copy / "model_index.json").read_text())
+        (copy / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionXLInpaintPipeline"}))
+        with pytest.raises(CheckpointError, match="can only inpaint"):
+            sdxl(copy).warm_up()
+
+    def test_a_single_file_alone_is_known_by_its_first_layer(self, tmp_path: Path) -> None:
+        first, last = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.out.2.weight"
+        weights = {first: torch.zeros(32, 9, 3, 3), last: torch.zeros(4, 32, 3, 3)}
+        save_file(weights, tmp_path / "inpainting.safetensors")
+        with pytest.raises(CheckpointError, match="takes 9 channels"):
+            sdxl(tmp_path / "inpainting.safetensors").warm_up()
+
+    def test_as_a_further_model_it_stops_the_start(self, checkpoint: Path, copy: Path) -> None:
+        self.inpainting_unet(copy)
+        sources = [Source("tiny", str(checkpoint)), Source("other", str(copy))]
+        with pytest.raises(CheckpointError, match="takes 9 channels"):
+            SdxlEngine(sources, SdxlOptions(copy, device="cpu", threads=1)).warm_up()
+
+
+def test_a_vae_that_cannot_read_pictures_is_refused(copy: Path) -> None:
+    """Half a VAE would paint, but a picture to begin from would come out as chance has it."""
+    file = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = {name: tensor for name, tensor in load_file(file).items() if not name.startswith("encoder.")}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"vae lacks the weights of encoder\."):
+        sdxl(copy).warm_up()
 
 
 class TestAbout:
@@ -214,8 +258,6 @@ class TestLoras:
     def test_it_is_as_if_its_product_were_added_to_the_weights(
         self, engine: SdxlEngine, checkpoint: Path, loras: Path
     ) -> None:
-        from safetensors.torch import load_file
-
         factors = load_file(loras / "peft.safetensors")
         by_hand = sdxl(checkpoint)
         by_hand.warm_up()

@@ -82,7 +82,7 @@ class Engine(Protocol):
         """The finished images of samples of one lane, each (height, width, 3)."""
 
     def preview(self, sample: Sample) -> "NDArray[np.uint8]":
-        """A small, rough picture of the state of a sample, (height/8, width/8, 3)."""
+        """A small, rough picture of the state of a sample, (h, w, 3) with the sides of the image in proportion."""
 
     def recover(self) -> None:
         """Give back memory that is not in use, after OutOfMemory."""

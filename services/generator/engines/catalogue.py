@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.generator.engines import lora, schedulers
+from services.generator.engines import lora, schedulers, weights
 from services.generator.engines.base import CheckpointError
 from services.generator.engines.checkpoints import Checkpoint, read_json
 from services.generator.models import FloatRange, IntegerRange, ModelInfo
@@ -45,8 +45,12 @@ class Entry:
 
 
 def describe(checkpoint: Checkpoint, loras_dir: Path | None) -> Entry:
-    """The catalogue's entry. Raises CheckpointError when the frontispiece.json makes no sense."""
+    """The catalogue's entry.
+
+    Raises CheckpointError when the frontispiece.json makes no sense, or the UNet wants more than latents.
+    """
     unet = _component(checkpoint, "unet/config.json")
+    weights.check_channels(checkpoint, unet)
     scheduler = _component(checkpoint, "scheduler/scheduler_config.json")
     levels = len(_component(checkpoint, "vae/config.json").get("block_out_channels", range(4)))
     kind = recognise(checkpoint, unet, scheduler)
@@ -70,6 +74,7 @@ def describe(checkpoint: Checkpoint, loras_dir: Path | None) -> Entry:
             num_inference_steps=IntegerRange(1, _MAX_STEPS, 1, int(given["num_inference_steps"])),
             guidance_scale=FloatRange(0.0, _MAX_GUIDANCE, 0.5, float(given["guidance_scale"])),
             loras=lora.list_names(loras_dir),
+            initial_images=True,
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path}/frontispiece.json: {error}") from error
@@ -78,7 +83,17 @@ def describe(checkpoint: Checkpoint, loras_dir: Path | None) -> Entry:
 
 def can_refine(refiner: Entry, entry: Entry) -> bool:
     """Whether the refiner can go on from what the model leaves: the same kind of latents, removed in many steps."""
-    return entry.family == _FULL and _latents(refiner.checkpoint) == _latents(entry.checkpoint)
+    return entry.family == _FULL and share_latents(refiner, entry)
+
+
+def share_latents(one: Entry, other: Entry) -> bool:
+    """Whether what one model paints the other's decoder can show."""
+    return _latents(one.checkpoint) == _latents(other.checkpoint)
+
+
+def latent_channels(entry: Entry) -> int:
+    """How many channels the model's latents have."""
+    return int(_latents(entry.checkpoint)[0])
 
 
 def _latents(checkpoint: Checkpoint) -> tuple[Any, ...]:

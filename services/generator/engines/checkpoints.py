@@ -99,6 +99,8 @@ def _check_index(folder: Path, is_refiner: bool) -> None:
     """Which classes it names, and from which libraries: those are imported by name."""
     index = read_json(folder / "model_index.json")
     kind, wanted = index.get("_class_name"), _pipeline_class(is_refiner).__name__
+    if kind == "StableDiffusionXLInpaintPipeline":
+        raise CheckpointError(f"{folder}: a {kind} can only inpaint; any {wanted} inpaints too, and is needed here")
     if kind != wanted:
         raise CheckpointError(f"{folder}: a {wanted} is needed, not {kind!r}")
     for component, declared in index.items():
@@ -154,6 +156,7 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
             pipeline = _read(checkpoint, vae, options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError) as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
+    _check_complete(checkpoint, pipeline)
     pipeline.to(dtype)
     if dtype == torch.float16 and pipeline.vae.config.force_upcast:
         # This VAE overflows in float16. Converting it back and forth for each image would cost more than it saves.
@@ -163,6 +166,15 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
         if module is not None:
             module.requires_grad_(False).eval()
     return pipeline
+
+
+def _check_complete(checkpoint: Checkpoint, pipeline: Any) -> None:
+    """Weights that the files lack are left without memory by the libraries, and would fail somewhere later."""
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        module = getattr(pipeline, part)
+        for name, weight in module.named_parameters() if module is not None else ():
+            if weight.is_meta:
+                raise CheckpointError(f"{checkpoint.path}: {part} lacks the weights of {name}")
 
 
 def _pipeline_class(is_refiner: bool) -> Any:

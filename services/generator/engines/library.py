@@ -16,7 +16,9 @@ from services.generator.engines import catalogue, checkpoints
 from services.generator.engines.base import CheckpointError
 from services.generator.engines.catalogue import Entry
 from services.generator.engines.checkpoints import Source
+from services.generator.engines.encoder import Encoder
 from services.generator.engines.lora import LoraSwitch
+from services.generator.engines.previews import TinyDecoder
 from services.generator.engines.prompts import PromptEncoder
 from services.generator.engines.unet import UnetOptions, UnetRunner
 from services.generator.engines.vae import Decoder
@@ -34,6 +36,7 @@ class LibraryOptions:
     dtype: torch.dtype
     vae: str = ""
     refiner: str = ""
+    preview_decoder: Path | None = None
     loras_dir: Path | None = None
     memory_budget_bytes: int = 0
     prompt_cache: int = 256
@@ -47,6 +50,7 @@ class LoadedModel:
     pipeline: Any
     scheduler_config: dict[str, Any]
     prompts: PromptEncoder
+    encoder: Encoder
     decoder: Decoder
     unet: UnetRunner
     loras: LoraSwitch
@@ -73,6 +77,7 @@ class Library:
         self._loading = ""
         self._arrivals: queue.SimpleQueue[LoadedModel | Exception] = queue.SimpleQueue()
         self._failures: dict[str, Exception] = {}
+        self._tiny: TinyDecoder | None = None
 
     @property
     def models(self) -> list[ModelInfo]:
@@ -90,6 +95,13 @@ class Library:
             log.info("model found", extra={"model": entry.info.id, "revision": entry.info.revision})
         if self._options.refiner:
             self._find_refiner(Source.parse("", self._options.refiner))
+        if self._options.preview_decoder is not None:
+            self._tiny = TinyDecoder(self._options.preview_decoder, self._options.device, self._options.dtype)
+            self._tiny.check_fits(self._default.info.id, catalogue.latent_channels(self._default))
+
+    @property
+    def _default(self) -> Entry:
+        return next(iter(self._entries.values()))
 
     def _find_refiner(self, source: Source) -> None:
         """Offer the refiner to every model whose latents are like its own. Raises CheckpointError."""
@@ -199,7 +211,7 @@ class Library:
 
     def _load(self, entry: Entry, *, in_background: bool = False) -> LoadedModel:
         begin = time.monotonic()
-        is_default = entry.info.id == next(iter(self._entries))
+        is_default = entry is self._default
         vae = checkpoints.find_vae(self._options.vae, self._options.models_dir) if is_default else None
         pipeline = checkpoints.load(entry.checkpoint, self._options.dtype, vae, in_background=in_background)
         pipeline.to(self._options.device)
@@ -212,7 +224,8 @@ class Library:
             pipeline=pipeline,
             scheduler_config={**pipeline.scheduler.config, **entry.scheduler_config},
             prompts=PromptEncoder(pipeline, self._options.prompt_cache),
-            decoder=Decoder(pipeline.vae),
+            encoder=Encoder(pipeline.vae),
+            decoder=Decoder(pipeline.vae, self._tiny if catalogue.share_latents(entry, self._default) else None),
             unet=unet,
             loras=LoraSwitch(pipeline, self._options.loras_dir),
             size_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),

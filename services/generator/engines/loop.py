@@ -65,6 +65,8 @@ class Batch:
                 after[i] += s[i] * noise[0].to(self._device, non_blocking=True)
             elif sample.stage.table is None:
                 after[i] = _own_step(sample, out[i], self.latents[i])
+            if sample.kept is not None:
+                after[i] = sample.kept.restore(after[i], sample.steps_done)
         self.latents.copy_(after)
         self.clean.copy_(clean)
         for sample in samples:

@@ -1,12 +1,14 @@
-"""From a request to a sample ready for its first step: prompts encoded, steps laid out, noise drawn."""
+"""From a request to a sample ready for its first step: prompts and picture encoded, steps laid out, noise drawn."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from services.generator.engines import samplers, schedulers
+from services.generator.engines.inpainting import Kept, Level, paint_cells
 from services.generator.engines.library import LoadedModel
 from services.generator.engines.prompts import Embedding
 from services.generator.engines.sample import Condition, SdxlSample, Stage
@@ -25,36 +27,98 @@ def encode(model: LoadedModel, requests: Sequence[ImageRequest], loras: tuple[Lo
     return list(zip(positives, negatives, strict=True))
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """The steps of a schedule from `begin` up to `end`."""
+
+    scheduler: Any
+    begin: int
+    end: int
+
+    def levels(self) -> Iterator[Level]:
+        """How noisy the latents are before each of these steps."""
+        return (schedulers.noise_level(self.scheduler, step) for step in range(self.begin, self.end))
+
+
 def open_sample(
-    request: ImageRequest, model: LoadedModel, texts: Texts, refiner: LoadedModel | None, refiner_texts: Texts | None
+    request: ImageRequest,
+    model: LoadedModel,
+    texts: Texts,
+    refiner: LoadedModel | None,
+    refiner_texts: Texts | None,
+    *,
+    in_tiles: bool = False,
 ) -> SdxlSample:
     """The sample of a request, its latents on the model's device. The refiner takes over at `denoising_end`."""
-    device = model.pipeline.unet.device
-    scheduler = _schedule(request, model)
-    total = len(scheduler.timesteps)
     generator = torch.Generator().manual_seed(request.seed)
-    # Always drawn on the CPU: the same seed gives the same noise on every device.
-    shape = (1, *model.latent_shape(request.height, request.width))
-    noise = torch.randn(shape, generator=generator, dtype=torch.float32)
-    latents = (noise * float(scheduler.init_noise_sigma))[0].to(device)
-    if refiner is None or refiner_texts is None or request.denoising_end is None:
-        stages = [_stage(request, request.model, request.loras, model, texts, scheduler)]
-    else:
-        cutoff = _cutoff(scheduler, request.denoising_end)
-        count = sum(float(timestep) >= cutoff for timestep in scheduler.timesteps)
-        stages = [_stage(request, request.model, request.loras, model, texts, scheduler, end=count)]
-        second = _schedule(request, refiner)
-        begin = _refiner_begin(second, _cutoff(second, request.denoising_end))
-        stages.append(_stage(request, request.refiner, (), refiner, refiner_texts, second, begin=begin))
-        total = sum(len(stage.timesteps) for stage in stages)
+    cuts = _lay_out(request, model, refiner)
+    latents, kept = _first_latents(request, model, cuts, generator, in_tiles=in_tiles)
+    stages = [_stage(request, request.model, request.loras, model, texts, cuts[0])]
+    if refiner is not None and refiner_texts is not None:
+        stages += [_stage(request, request.refiner, (), refiner, refiner_texts, cut) for cut in cuts[1:]]
     return SdxlSample(
         request=request,
         stages=tuple(stages),
         generator=generator,
         latents=latents,
         clean=torch.zeros_like(latents),
-        guided_steps=math.ceil(request.guidance_end * total),
+        guided_steps=math.ceil(request.guidance_end * sum(len(stage.timesteps) for stage in stages)),
+        kept=kept,
     )
+
+
+def _lay_out(request: ImageRequest, model: LoadedModel, refiner: LoadedModel | None) -> list[_Cut]:
+    """Which steps are done: all, or those that a picture's strength asks for, shared with the refiner if it has one."""
+    first = _schedule(request, model)
+    begin = _picture_begin(first, request)
+    if refiner is None or request.denoising_end is None:
+        return [_Cut(first, begin, len(first.timesteps))]
+    cutoff = _cutoff(first, request.denoising_end)
+    count = sum(float(timestep) >= cutoff for timestep in first.timesteps)
+    second = _schedule(request, refiner)
+    # A picture that comes in after the cutoff is the refiner's alone.
+    refiner_begin = max(begin, _refiner_begin(second, _cutoff(second, request.denoising_end)))
+    return [_Cut(first, begin, max(begin, count)), _Cut(second, refiner_begin, len(second.timesteps))]
+
+
+def _picture_begin(scheduler: Any, request: ImageRequest) -> int:
+    """The first step after those that are left out, as the stock pipelines round it, but at least one step is done."""
+    if request.initial_image is None:
+        return 0
+    steps = request.num_inference_steps
+    done = max(1, min(int(steps * request.initial_image.used.strength), steps))
+    begin: int = (steps - done) * scheduler.order
+    return begin
+
+
+def _first_latents(
+    request: ImageRequest, model: LoadedModel, cuts: list[_Cut], generator: torch.Generator, *, in_tiles: bool
+) -> tuple[torch.Tensor, Kept | None]:
+    """The latents that the first step begins with, and what inpainting keeps of them.
+
+    What is drawn, and in which order, is what the stock pipelines for text, for a picture and for a mask draw.
+    """
+    device, initial = model.pipeline.unet.device, request.initial_image
+    shape = model.latent_shape(request.height, request.width)
+    if initial is None:
+        return _draw(shape, generator, device) * float(cuts[0].scheduler.init_noise_sigma), None
+    original = model.encoder.encode(initial.pixels, generator, in_tiles=in_tiles)
+    noise = _draw(shape, generator, device)
+    levels = (level for cut in cuts for level in cut.levels())
+    signal, deviation = next(levels)
+    latents = signal * original + deviation * noise
+    if initial.painted is None:
+        return latents, None
+    _draw(shape, generator, device)  # the stock pipeline encodes the picture without its painted part too
+    if initial.used.strength == 1:
+        latents = noise * float(cuts[0].scheduler.init_noise_sigma)
+    painted = paint_cells(initial.painted, *shape[1:]).to(device)
+    return latents, Kept(original, noise, painted, (*levels, (1.0, 0.0)))
+
+
+def _draw(shape: tuple[int, int, int], generator: torch.Generator, device: Any) -> torch.Tensor:
+    """Noise, always drawn on the CPU: the same seed gives the same noise on every device."""
+    return torch.randn((1, *shape), generator=generator, dtype=torch.float32)[0].to(device)
 
 
 def _schedule(request: ImageRequest, model: LoadedModel) -> Any:
@@ -82,12 +146,11 @@ def _stage(
     loras: tuple[Lora, ...],
     model: LoadedModel,
     texts: Texts,
-    scheduler: Any,
-    begin: int = 0,
-    end: int | None = None,
+    cut: _Cut,
 ) -> Stage:
+    scheduler = cut.scheduler
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(begin)
+        scheduler.set_begin_index(cut.begin)
     distilled = model.pipeline.unet.config.time_cond_proj_dim is not None
     guided = request.guidance_scale > 1 and not distilled
     positive, negative = texts
@@ -97,8 +160,8 @@ def _stage(
         positive=Condition(positive, _time_ids(request, model, _SCORE)),
         negative=Condition(negative, _time_ids(request, model, _NEGATIVE_SCORE)) if guided else None,
         scheduler=scheduler,
-        timesteps=tuple(scheduler.timesteps[begin:end]),
-        table=samplers.tabulate(scheduler, begin, end),
+        timesteps=tuple(scheduler.timesteps[cut.begin : cut.end]),
+        table=samplers.tabulate(scheduler, cut.begin, cut.end),
     )
 
 

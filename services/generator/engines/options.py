@@ -21,6 +21,7 @@ class SdxlOptions:
     prompt_cache: int = 256
     vae: str = ""
     refiner: str = ""
+    preview_decoder: Path | None = None
     loras_dir: Path | None = None
     memory_budget_gib: float = 0.0
     compile_mode: str = ""
@@ -43,6 +44,7 @@ class SdxlOptions:
             prompt_cache=settings.prompt_cache,
             vae=settings.vae,
             refiner=settings.refiner,
+            preview_decoder=settings.preview_decoder,
             loras_dir=settings.loras_dir,
             memory_budget_gib=settings.memory_budget_gib,
             compile_mode="" if settings.compile == "off" else settings.compile,

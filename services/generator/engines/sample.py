@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from services.generator.engines.inpainting import Kept
 from services.generator.engines.prompts import Embedding
 from services.generator.engines.samplers import Table
 from services.generator.models import ImageRequest, Lora
@@ -22,7 +23,8 @@ class Condition:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """The steps that one model does: all of them, or those up to where the refiner takes over, or from there on.
+    """The steps that one model does: all of them, or those from where a picture enters, up to where the refiner takes
+    over, or from there on.
 
     A scheduler that is no table (`table` is None) steps by itself. `negative` is None when no step is guided.
     """
@@ -41,7 +43,7 @@ class SdxlSample:
     """The state of one image; `latents` and `clean` are (4, h/8, w/8) float32, views into the batch's tensors.
 
     `clean` is the image as the model last saw it, which multistep solvers need and previews show. `batch` is what the
-    sample is packed in. `stage_number` and `step` tell where it stands.
+    sample is packed in. `stage_number` and `step` tell where it stands. `kept` is what inpainting leaves alone.
     """
 
     request: ImageRequest
@@ -50,6 +52,7 @@ class SdxlSample:
     latents: torch.Tensor
     clean: torch.Tensor
     guided_steps: int
+    kept: Kept | None = None
     steps_done: int = 0
     stage_number: int = 0
     step: int = 0

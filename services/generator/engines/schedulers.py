@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import diffusers
+import torch
 
 # What one name sets, another must unset: a checkpoint's own config may come with any of them.
 _PLAIN: dict[str, Any] = {
@@ -52,6 +53,18 @@ def make_scheduler(name: str, config: Any) -> Any:
     known = inspect.signature(cls.__init__).parameters
     overrides = {key: value for key, value in recipe.overrides.items() if key in known}
     return cls.from_config(config, **overrides)
+
+
+def noise_level(scheduler: Any, step: int) -> tuple[float, float]:
+    """How much of the image and how much of the noise is in the latents before that step.
+
+    Asked of diffusers itself, so that every spacing and rescaling means here what it means there. Leaves the
+    scheduler's begin at that step.
+    """
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(step)
+    timestep, one, zero = scheduler.timesteps[step : step + 1], torch.ones(1), torch.zeros(1)
+    return float(scheduler.add_noise(one, zero, timestep)), float(scheduler.add_noise(zero, one, timestep))
 
 
 def canonical_name(name: str) -> str | None:

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from services.generator.engines import opening
 from services.generator.engines.base import CheckpointError, DeviceLost, InvalidImage, OutOfMemory, Sample
 from services.generator.engines.checkpoints import Source
+from services.generator.engines.inpainting import keep_pixels
 from services.generator.engines.library import Library, LibraryOptions, LoadedModel
 from services.generator.engines.loop import Batch, Unet, UnetInputs, signature, unet_rows
 from services.generator.engines.options import SdxlOptions
 from services.generator.engines.sample import SdxlSample
 from services.generator.engines.vae import stack_latents
 from services.generator.engines.warming import measure_batch
-from services.generator.models import ImageRequest, Lora, ModelInfo
+from services.generator.models import ImageRequest, InitialPixels, Lora, ModelInfo
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class SdxlEngine:
                 dtype=self._dtype,
                 vae=options.vae,
                 refiner=options.refiner,
+                preview_decoder=options.preview_decoder,
                 loras_dir=options.loras_dir,
                 memory_budget_bytes=int(options.memory_budget_gib * 2**30),
                 prompt_cache=options.prompt_cache,
@@ -96,7 +98,8 @@ class SdxlEngine:
 
     @torch.no_grad()
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
-        """Encode the prompts together and draw the noise of each."""
+        """Encode the prompts together, then the picture of each that begins from one, and draw its noise."""
+        in_tiles = self._short_of_memory and len(requests) == 1
         refined = [request for request in requests if request.refiner]
         refiner: LoadedModel | None = None
         refiner_texts: dict[ImageRequest, opening.Texts] = {}
@@ -106,10 +109,11 @@ class SdxlEngine:
                 refiner = self._model(refined[0].refiner)
                 refiner_texts = dict(zip(refined, opening.encode(refiner, refined, ()), strict=True))
             samples = [
-                opening.open_sample(request, model, texts, refiner, refiner_texts.get(request))
+                opening.open_sample(request, model, texts, refiner, refiner_texts.get(request), in_tiles=in_tiles)
                 for request, texts in zip(requests, opening.encode(model, requests, requests[0].loras), strict=True)
             ]
         self._alive.update(samples)
+        self._short_of_memory = False
         return samples
 
     @torch.no_grad()
@@ -130,10 +134,10 @@ class SdxlEngine:
             in_tiles = self._short_of_memory and len(mine) == 1
             images = decoder.decode(stack_latents([sample.latents for sample in mine]), in_tiles=in_tiles)
         self._short_of_memory = False
-        return images
+        return [_finish(image, sample.request.initial_image) for image, sample in zip(images, mine, strict=True)]
 
     def preview(self, sample: Sample) -> NDArray[np.uint8]:
-        """What the model believes the image to be, one pixel for eight."""
+        """What the model believes the image to be, in small."""
         mine = _own(sample)
         with _translated():
             return self._model_of(mine).decoder.preview(mine.clean)
@@ -169,11 +173,22 @@ class SdxlEngine:
 
     def _paint_once(self) -> None:
         samples = self.open([self.trial_request(0)])
+        self._encode_once()
         self.step(samples)
         self.preview(samples[0])
         (image,) = self.decode(samples)
         if isinstance(image, InvalidImage):
             raise CheckpointError(f"{self.models[0].id} paints no picture: {image}")
+
+    @torch.no_grad()
+    def _encode_once(self) -> None:
+        """So that a VAE that cannot encode is found now, and the first picture to begin from is not a slow one."""
+        request = self.trial_request(0)
+        pixels = np.zeros((request.height, request.width, 3), np.uint8)
+        with _translated():
+            latents = self._model(request.model).encoder.encode(pixels, torch.Generator())
+        if not torch.isfinite(latents).all():
+            raise CheckpointError(f"{request.model} encodes no picture: its numbers are not finite")
 
     def _warm_unet(self) -> None:
         request = self.trial_request(0)
@@ -242,6 +257,13 @@ def _in_halves(unet: Unet) -> Unet:
         return torch.cat(parts)
 
     return halves
+
+
+def _finish(image: NDArray[np.uint8] | InvalidImage, initial: InitialPixels | None) -> NDArray[np.uint8] | InvalidImage:
+    """The image with the pixels of the picture that were to be kept."""
+    if initial is None or initial.painted is None or isinstance(image, InvalidImage):
+        return image
+    return keep_pixels(image, initial.pixels, initial.painted)
 
 
 def _own(sample: Sample) -> SdxlSample:

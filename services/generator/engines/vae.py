@@ -1,4 +1,4 @@
-"""Latents to pixels: the real decoder for images, one small matrix for previews."""
+"""Latents to pixels: the real decoder for images; for previews one small matrix, or a tiny decoder if there is one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from services.generator.engines.base import InvalidImage
+from services.generator.engines.previews import TinyDecoder
 
 Tensor = torch.Tensor
 Pixels = NDArray[np.uint8]
@@ -19,9 +20,10 @@ _FITTED_SIZE = 16
 class Decoder:
     """The VAE of one pipeline."""
 
-    def __init__(self, vae: Any) -> None:
-        """Use `vae` (AutoencoderKL), wherever it is."""
+    def __init__(self, vae: Any, tiny: TinyDecoder | None = None) -> None:
+        """Use `vae` (AutoencoderKL or alike), wherever it is, and for previews `tiny`."""
         self._vae = vae
+        self._tiny = tiny
         self._preview_matrix: Tensor | None = None
 
     @torch.no_grad()
@@ -43,7 +45,9 @@ class Decoder:
 
     @torch.no_grad()
     def preview(self, clean: Tensor) -> Pixels:
-        """A rough picture (h, w, 3) of latents (4, h, w)."""
+        """A rough picture of latents (4, h, w): (h, w, 3), or what a tiny decoder makes."""
+        if self._tiny is not None:
+            return self._tiny.preview(clean)
         if self._preview_matrix is None:
             self._preview_matrix = self._fit_preview()
         features = torch.cat([clean, torch.ones_like(clean[:1])])

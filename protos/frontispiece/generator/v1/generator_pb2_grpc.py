@@ -62,7 +62,8 @@ class GeneratorServiceServicer:
         """Makes one image. The stream carries `queued` (zero or more), `progress` and `preview` (zero or more), then one
         `image` and its bytes as `chunk`s. Cancelling the call, or its deadline, ends the work within one denoising step.
 
-        Errors: INVALID_ARGUMENT (BadRequest names the field) · RESOURCE_EXHAUSTED with RetryInfo (queue full) ·
+        Errors: INVALID_ARGUMENT (BadRequest names the field) · RESOURCE_EXHAUSTED with RetryInfo (queue full), without it
+        (the request is larger than 24 MiB, by default) ·
         FAILED_PRECONDITION (stock photos are not configured) · NOT_FOUND (no stock photo answers the prompt) ·
         INTERNAL with reason IMAGE_INVALID (not finite or constant; never returned as an image) · UNAVAILABLE (retry).
         """

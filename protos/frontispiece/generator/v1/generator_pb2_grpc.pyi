@@ -39,7 +39,8 @@ class GeneratorServiceStub:
     """Makes one image. The stream carries `queued` (zero or more), `progress` and `preview` (zero or more), then one
     `image` and its bytes as `chunk`s. Cancelling the call, or its deadline, ends the work within one denoising step.
 
-    Errors: INVALID_ARGUMENT (BadRequest names the field) · RESOURCE_EXHAUSTED with RetryInfo (queue full) ·
+    Errors: INVALID_ARGUMENT (BadRequest names the field) · RESOURCE_EXHAUSTED with RetryInfo (queue full), without it
+    (the request is larger than 24 MiB, by default) ·
     FAILED_PRECONDITION (stock photos are not configured) · NOT_FOUND (no stock photo answers the prompt) ·
     INTERNAL with reason IMAGE_INVALID (not finite or constant; never returned as an image) · UNAVAILABLE (retry).
     """
@@ -55,7 +56,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """Makes one image. The stream carries `queued` (zero or more), `progress` and `preview` (zero or more), then one
     `image` and its bytes as `chunk`s. Cancelling the call, or its deadline, ends the work within one denoising step.
 
-    Errors: INVALID_ARGUMENT (BadRequest names the field) · RESOURCE_EXHAUSTED with RetryInfo (queue full) ·
+    Errors: INVALID_ARGUMENT (BadRequest names the field) · RESOURCE_EXHAUSTED with RetryInfo (queue full), without it
+    (the request is larger than 24 MiB, by default) ·
     FAILED_PRECONDITION (stock photos are not configured) · NOT_FOUND (no stock photo answers the prompt) ·
     INTERNAL with reason IMAGE_INVALID (not finite or constant; never returned as an image) · UNAVAILABLE (retry).
     """
@@ -80,7 +82,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes one image. The stream carries `queued` (zero or more), `progress` and `preview` (zero or more), then one
         `image` and its bytes as `chunk`s. Cancelling the call, or its deadline, ends the work within one denoising step.
 
-        Errors: INVALID_ARGUMENT (BadRequest names the field) · RESOURCE_EXHAUSTED with RetryInfo (queue full) ·
+        Errors: INVALID_ARGUMENT (BadRequest names the field) · RESOURCE_EXHAUSTED with RetryInfo (queue full), without it
+        (the request is larger than 24 MiB, by default) ·
         FAILED_PRECONDITION (stock photos are not configured) · NOT_FOUND (no stock photo answers the prompt) ·
         INTERNAL with reason IMAGE_INVALID (not finite or constant; never returned as an image) · UNAVAILABLE (retry).
         """
