@@ -1,4 +1,4 @@
-"""`python -m bench.generator --device cpu|cuda --json FILE`: the rows C1 to C8 on a CPU, G1 to G13 on a GPU."""
+"""`python -m bench.generator --device cpu|cuda --json FILE`: the rows C1 to C10 on a CPU, G1 to G13 on a GPU."""
 
 import argparse
 import os
@@ -22,16 +22,21 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of what is compared side by side")
     parser.add_argument("--dry", action="store_true", help="the GPU rows on a tiny model, to show that they run")
     parser.add_argument("--only", default="", help="comma-separated rows, such as C3 or G1,G3")
+    parser.add_argument("--rivals", default="", help="comma-separated servers to install and measure too, in row C10")
     arguments = parser.parse_args()
 
     from bench.generator.cpu import CpuRun
     from bench.generator.report import Report, describe_machine
+    from bench.generator.servers import RIVALS
 
+    rivals = [name.strip() for name in arguments.rivals.split(",") if name.strip()]
+    if unknown := set(rivals) - set(RIVALS):
+        parser.error(f"unknown rivals: {', '.join(sorted(unknown))}; there are {', '.join(RIVALS)}")
     only = {name.strip() for name in arguments.only.split(",") if name.strip()}
     report = Report(arguments.json, describe_machine(arguments.device), 60 * arguments.minutes)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.device == "cpu" and not arguments.dry:
-            CpuRun(report, Path(folder), arguments.rounds, only).run()
+            CpuRun(report, Path(folder), arguments.rounds, only, rivals).run()
         else:
             from bench.generator.gpu import GpuRun
 
