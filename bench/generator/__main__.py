@@ -25,17 +25,19 @@ def main() -> int:
     parser.add_argument("--rivals", default="", help="comma-separated servers to install and measure too, in row C10")
     arguments = parser.parse_args()
 
-    from bench.generator.cpu import CpuRun
-    from bench.generator.report import Report, describe_machine
-    from bench.generator.servers import RIVALS
+    import torch
 
-    rivals = [name.strip() for name in arguments.rivals.split(",") if name.strip()]
-    if unknown := set(rivals) - set(RIVALS):
-        parser.error(f"unknown rivals: {', '.join(sorted(unknown))}; there are {', '.join(RIVALS)}")
+    from bench.generator.report import Report, describe_machine
+
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error(f"PyTorch {torch.__version__} finds no CUDA device; --dry --device cpu shows that the rows run")
     only = {name.strip() for name in arguments.only.split(",") if name.strip()}
     report = Report(arguments.json, describe_machine(arguments.device), 60 * arguments.minutes)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.device == "cpu" and not arguments.dry:
+            from bench.generator.cpu import CpuRun
+
+            rivals = [name.strip() for name in arguments.rivals.split(",") if name.strip()]
             CpuRun(report, Path(folder), arguments.rounds, only, rivals).run()
         else:
             from bench.generator.gpu import GpuRun

@@ -153,7 +153,9 @@ RIVALS = {
 
 
 def install(name: str, folder: Path) -> Path:
-    """An environment with that rival and nothing of ours; its folder. Raises CalledProcessError."""
+    """An environment with that rival and nothing of ours; its folder. Raises CalledProcessError, ValueError."""
+    if name not in RIVALS:
+        raise ValueError(f"not known; there are {', '.join(RIVALS)}")
     rival = RIVALS[name]
     environment = folder / f"env-{name}"
     uv = str(Path(sys.executable).with_name("uv"))

@@ -109,11 +109,14 @@ async def against_rivals(report: Report, model: Path, folder: Path, rounds: int,
     async with contextlib.AsyncExitStack() as stack:
         parties: list[Party] = list(await stack.enter_async_context(stock_loop(model, folder)))
         parties.append(await stack.enter_async_context(our_service(model, folder, BATCH)))
-        for name in names:
+
+        async def join(name: str) -> None:
             with _noted(report, name):
                 environment = await asyncio.to_thread(servers.install, name, folder)
                 server = servers.rival_server(name, environment, model, folder, BATCH)
                 parties.append(await stack.enter_async_context(server))
+
+        await asyncio.gather(*(join(name) for name in names))
         everybody = SideBySide(report, "C10", parties)
         await everybody.compare_pictures()
         await everybody.measure(1, 2 * rounds)
