@@ -64,6 +64,8 @@ class TritonServer(HttpServer):
 class XinferenceServer(HttpServer):
     """OpenAI's images API."""
 
+    _registered = False
+
     async def paint(self, wanted: Wanted) -> bytes:
         """Parameters beyond OpenAI's travel as a string of JSON."""
         options = {"num_inference_steps": wanted.steps, "guidance_scale": wanted.guidance, "seed": wanted.seed}
@@ -71,27 +73,26 @@ class XinferenceServer(HttpServer):
         answer = json.loads(await self.post({**body, "response_format": "b64_json", "kwargs": json.dumps(options)}))
         return base64.b64decode(answer["data"][0]["b64_json"])
 
-    async def launch(self, model: Path, home: Path) -> None:
+    async def launch(self, checkpoint: Path, home: Path) -> None:
         """Register the checkpoint and load it."""
-        (home / "cache" / "v2").mkdir(parents=True, exist_ok=True)
         family = {
             "version": 2,
             "model_family": "stable_diffusion",
             "model_name": "tiny",
             "model_id": None,
             "model_revision": None,
-            "model_uri": str(model),
+            "model_uri": str(checkpoint),
             "model_ability": ["text2image"],
             "controlnet": [],
         }
-        for path, body in (
-            ("/v1/model_registrations/image", {"model": json.dumps(family), "persist": False}),
-            (
-                "/v1/models",
-                {"model_uid": "tiny", "model_name": "tiny", "model_type": "image", "torch_dtype": "float32"},
-            ),
-        ):
-            (await self._http.post(path, json=body)).raise_for_status()
+        model = {"model_uid": "tiny", "model_name": "tiny", "model_type": "image", "torch_dtype": "float32"}
+        if not self._registered:
+            body = {"model": json.dumps(family), "persist": False}
+            (await self._http.post("/v1/model_registrations/image", json=body)).raise_for_status()
+            self._registered = True
+        # It links the checkpoint into this folder, which it makes for its own downloads only, and clears at the start.
+        (home / "cache" / "v2").mkdir(parents=True, exist_ok=True)
+        (await self._http.post("/v1/models", json=model)).raise_for_status()
 
 
 @dataclass(frozen=True)
