@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,8 @@ def main() -> int:
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error(f"PyTorch {torch.__version__} finds no CUDA device; --dry --device cpu shows that the rows run")
+    # Ended as by Ctrl-C: what was started for the measurement must not outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     only = {name.strip() for name in arguments.only.split(",") if name.strip()}
     report = Report(arguments.json, describe_machine(arguments.device), 60 * arguments.minutes)
     with tempfile.TemporaryDirectory() as folder:
