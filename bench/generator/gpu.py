@@ -347,6 +347,7 @@ class GpuRun:
 
     def variant(self, name: str, images: int, **options: Any) -> None:
         """One batch with other options, on one rung of the ladder, beside the default engine of this run."""
+        gc.collect()  # the weights of the variant before, and the memory of its graphs
         row = "G1" if images == 1 else "G3"
         wanted = requests(self.engine, images, num_inference_steps=self.steps)
         default = timed(partial(paint, self.engine, wanted), self.wait)
@@ -368,8 +369,6 @@ class GpuRun:
         self.report.add("G11", f"{name}: recompilations after the warm-up", again, "", "aim 0")
         reference = self.best[0] if images == self.best_batch and self.best else paint(self.engine, wanted)[0]
         self.report.add("G12", f"{name} against the default, PSNR", _psnr(reference, painted[0]), "dB")
-        del engine, runner
-        gc.collect()  # its weights and the memory of its graphs
 
 
 def _psnr(one: Any, other: Any) -> float:
