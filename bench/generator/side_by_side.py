@@ -70,16 +70,19 @@ class SideBySide:
 
     def _add(self, name: str, clients: int, turns: Turns, raw: Turns, aim: str) -> None:
         who = f"{clients} client{'s' * (clients > 1)}: {name}"
-        ratios = [ours / theirs for ours, theirs in zip(turns.rates, raw.rates, strict=True)]
-        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-        spread = f"{RAW}, paired in {len(ratios)} rounds; quartiles {low:.3f} to {high:.3f}{aim and '; aim ' + aim}"
-        rate = median(turns.rates)
-        self._report.add(self._row, f"{who}, images a second", rate, "images/s", spread, median(ratios))
-        p50, worst = 1e3 * percentile(turns.latencies, 50), 1e3 * percentile(turns.latencies, 95)
-        self._report.add(self._row, f"{who}, a request, p50", p50, "ms", f"p95 {worst:.0f} ms")
-        cpu = median(turns.cpu)
-        reference = f"{RAW}; its server's processes and the client's"
-        self._report.add(self._row, f"{who}, CPU an image", 1e3 * cpu, "ms", reference, median(raw.cpu) / cpu)
+        rate, cpu = median(turns.rates), median(turns.cpu)
+        if name == RAW:
+            self._report.add(self._row, f"{who}, images a second", rate, "images/s")
+        else:
+            ratios = [ours / theirs for ours, theirs in zip(turns.rates, raw.rates, strict=True)]
+            low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+            spread = f"{RAW}, paired in {len(ratios)} rounds; quartiles {low:.3f} to {high:.3f}{aim and '; aim ' + aim}"
+            self._report.add(self._row, f"{who}, images a second", rate, "images/s", spread, median(ratios))
+        p50, p95 = (1e3 * percentile(turns.latencies, percent) for percent in (50, 95))
+        self._report.add(self._row, f"{who}, a request, p50", p50, "ms", f"p95 {p95:.0f} ms")
+        reference = f"{RAW}; the client's is in it"
+        ratio = None if name == RAW else median(raw.cpu) / cpu
+        self._report.add(self._row, f"{who}, CPU an image", 1e3 * cpu, "ms", reference, ratio)
 
     async def compare_pictures(self) -> None:
         """Whether all paint the same: eight at a time against the raw loop's, in grey levels of 255."""
