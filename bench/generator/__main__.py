@@ -1,7 +1,8 @@
-"""`python -m bench.generator --device cpu|cuda --json FILE`: the rows C1 to C8 on a CPU, G1 to G13 on a GPU."""
+"""`python -m bench.generator --device cpu|cuda --json FILE`: the rows C1 to C10 on a CPU, G1 to G13 on a GPU."""
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -22,16 +23,25 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of what is compared side by side")
     parser.add_argument("--dry", action="store_true", help="the GPU rows on a tiny model, to show that they run")
     parser.add_argument("--only", default="", help="comma-separated rows, such as C3 or G1,G3")
+    parser.add_argument("--rivals", default="", help="comma-separated servers to install and measure too, in row C10")
     arguments = parser.parse_args()
 
-    from bench.generator.cpu import CpuRun
+    import torch
+
     from bench.generator.report import Report, describe_machine
 
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error(f"PyTorch {torch.__version__} finds no CUDA device; --dry --device cpu shows that the rows run")
+    # Ended as by Ctrl-C: what was started for the measurement must not outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     only = {name.strip() for name in arguments.only.split(",") if name.strip()}
     report = Report(arguments.json, describe_machine(arguments.device), 60 * arguments.minutes)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.device == "cpu" and not arguments.dry:
-            CpuRun(report, Path(folder), arguments.rounds, only).run()
+            from bench.generator.cpu import CpuRun
+
+            rivals = [name.strip() for name in arguments.rivals.split(",") if name.strip()]
+            CpuRun(report, Path(folder), arguments.rounds, only, rivals).run()
         else:
             from bench.generator.gpu import GpuRun
 

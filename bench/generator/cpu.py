@@ -1,4 +1,4 @@
-"""The rows C1 to C8: what the service costs, on any machine, with a tiny model."""
+"""The rows C1 to C10: what the service costs, on any machine, with a tiny model."""
 
 import asyncio
 import io
@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from bench.generator.report import Report, median, percentile, resident_bytes, timed
+from bench.generator.side_by_side import against_rivals, service_against_raw
 from bench.generator.subject import (
     Client,
     make_engine,
@@ -33,20 +33,15 @@ from services.generator.engines.tiny import make_checkpoint
 STEPS = 20
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds an image took: by the clock, and of processor time in this process."""
-
-    wall: float
-    cpu: float
-
-
 class CpuRun:
     """All C rows over one tiny checkpoint of 64×64 pixels."""
 
-    def __init__(self, report: Report, folder: Path, rounds: int, only: Collection[str] = ()) -> None:
-        """`rounds` repetitions of what is compared side by side; `only` these rows, or all."""
+    def __init__(
+        self, report: Report, folder: Path, rounds: int, only: Collection[str] = (), rivals: Sequence[str] = ()
+    ) -> None:
+        """`rounds` repetitions of what is compared side by side; `only` these rows, or all; C10 if there are rivals."""
         self.only = only
+        self.rivals = rivals
         self.report = report
         self.rounds = rounds
         self.folder = folder / "tiny-64"
@@ -66,36 +61,18 @@ class CpuRun:
             ("C7", self.c7),
             ("C8", lambda: asyncio.run(self.c8())),
             ("C9", lambda: asyncio.run(self.c9())),
+            ("C10", lambda: asyncio.run(self.c10())),
         ):
-            if not self.only or name in self.only:
+            if name in self.only or (not self.only and (name != "C10" or self.rivals)):
                 self.report.section(name, measure)
 
     async def c1(self) -> None:
-        """Service against a raw pipe() loop, in turns, so that both meet the same neighbours."""
-        many = requests(self.engine, 16, num_inference_steps=STEPS)
-        async with serving(self.engine) as client:
-            await client.closed_loop(8, many[:8])
-            for clients, batch, aim in ((1, many[:1], 0.95), (8, many, 1.4)):
-                raw, ours = [], []
-                for _ in range(4 * self.rounds if clients == 1 else self.rounds):
-                    raw.append(_measure_raw(self.stock, batch[: 1 if clients == 1 else 2]))
-                    ours.append(await _measure_service(client, clients, batch))
-                self._compare_with_raw(clients, aim, raw, ours)
+        """The service as it is deployed against a raw pipe() loop, each in its own process."""
+        await service_against_raw(self.report, self.folder, self.folder.parent, self.rounds)
 
-    def _compare_with_raw(self, clients: int, aim: float, raw: "list[Cost]", ours: "list[Cost]") -> None:
-        who = f"service, {clients} client{'s' * (clients > 1)}, {STEPS} steps"
-        reference = f"raw serial pipe(), {len(raw)} turns; aim ≥ {aim}"
-        wall = median([cost.wall for cost in raw]) / median([cost.wall for cost in ours])
-        best = _tenth(raw) / _tenth(ours)
-        processor = median([cost.cpu for cost in raw]) / median([cost.cpu for cost in ours])
-        rate = 1 / median([cost.wall for cost in ours])
-        self.report.add("C1", f"{who}: images a second, medians", rate, "images/s", reference, wall)
-        fastest = 1 / _tenth(ours)
-        self.report.add(
-            "C1", f"{who}: images a second, fastest tenth of the turns", fastest, "images/s", reference, best
-        )
-        seconds = median([cost.cpu for cost in ours])
-        self.report.add("C1", f"{who}: CPU seconds an image, client included", seconds, "s", reference, processor)
+    async def c10(self) -> None:
+        """The same with rivals in the same rounds."""
+        await against_rivals(self.report, self.folder, self.folder.parent, self.rounds, self.rivals)
 
     def c2(self) -> None:
         """What batching gives, and what a second thread gives."""
@@ -279,21 +256,3 @@ class CpuRun:
         self.report.add(
             "C9", "resident memory grown over 200 aborts", grown / 2**20, "MiB", "the next request succeeds"
         )
-
-
-def _tenth(costs: list[Cost]) -> float:
-    """The 10th percentile of the time: what it takes when the neighbours are quiet."""
-    return percentile([cost.wall for cost in costs], 10)
-
-
-def _measure_raw(stock: Any, wanted: Any) -> Cost:
-    wall, cpu = time.perf_counter(), time.process_time()
-    for request in wanted:
-        run_stock(stock, [request])
-    return Cost((time.perf_counter() - wall) / len(wanted), (time.process_time() - cpu) / len(wanted))
-
-
-async def _measure_service(client: Client, clients: int, wanted: Any) -> Cost:
-    wall, cpu = time.perf_counter(), time.process_time()
-    await client.closed_loop(clients, wanted)
-    return Cost((time.perf_counter() - wall) / len(wanted), (time.process_time() - cpu) / len(wanted))

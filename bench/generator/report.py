@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,20 @@ def describe_machine(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
+        "torchao": _version("torchao"),
     }
     if device == "cuda":
         query = "name,driver_version,clocks.sm,clocks.max.sm,power.limit,memory.total"
         machine["gpu"] = nvidia_smi(query)
+        machine["cuda"] = torch.version.cuda
     return machine
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def nvidia_smi(query: str) -> str:

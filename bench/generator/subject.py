@@ -48,7 +48,7 @@ def requests(engine: SdxlEngine, count: int, **changes: Any) -> list[ImageReques
     ]
 
 
-def paint(engine: SdxlEngine, wanted: Sequence[ImageRequest], decode_chunk: int = 8) -> list[Any]:
+def paint(engine: SdxlEngine, wanted: Sequence[ImageRequest], decode_chunk: int = 4) -> list[Any]:
     """Paint requests as one batch, without the service: pixels, or an InvalidImage each."""
     samples = engine.open(wanted)
     while samples[0].steps_done < samples[0].total_steps:

@@ -93,6 +93,7 @@ class Batcher:
         assert self._loop is not None
         try:
             self._line.slots = self._engine.warm_up()
+            self._line.in_memory = self._engine.in_memory()
         except BaseException as error:
             self._loop.call_soon_threadsafe(self._report_warm, error)
             return

@@ -1,6 +1,7 @@
 """The line that requests wait in: first come, first served, bounded; shared by the event loop and the engine thread.
 
-One that could not start yet, because its model is still being loaded, keeps its place and lets others pass.
+One that could not start yet, because its model is still being loaded, keeps its place and lets others pass. Those that
+wait for models that are not in memory get at most half of the room, so that they leave some for the others.
 """
 
 import threading
@@ -12,6 +13,8 @@ from rpc.errors import ResourceExhausted, Unavailable
 from services.generator.engines.base import Sample
 from services.generator.mailbox import Mailbox
 from services.generator.models import ImageRequest, Load, Queued
+
+LOADING_RETRY_SECONDS = 5.0
 
 Ready = Callable[[Sequence[ImageRequest]], Sequence[bool]]
 """Tells of requests that wait, in their order, which could start now. Called on the engine thread, without the lock."""
@@ -39,6 +42,8 @@ class Line:
 
     capacity: int
     slots: int = 0
+    in_memory: frozenset[str] = frozenset()
+    """Names of the models that need not be loaded; the engine thread puts a new set here when they change."""
     _seconds_per_image: float = 1.0
     _waiting: deque[Job] = field(default_factory=deque)
     _admitted: int = 0
@@ -53,14 +58,29 @@ class Line:
             self._count_before()
 
     def enter(self, job: Job) -> None:
-        """Queue a job. Raises what `check_room` raises."""
+        """Queue a job. Raises what `check_room` raises, and ResourceExhausted when too many wait for models to load."""
         with self._wake:
             before = self._count_before()
+            self._check_share(job)
             self._waiting.append(job)
             job.position = before - self.slots
             self._changed()
         if job.position >= 0:
             job.mailbox.put(Queued(job.position))
+
+    def _check_share(self, job: Job) -> None:
+        if not self._must_load(job):
+            return
+        loading = sum(self._must_load(other) for other in self._waiting)
+        if loading >= max(1, (self.slots + self.capacity) // 2):
+            raise ResourceExhausted(
+                f"{loading} requests wait for models to be loaded already",
+                reason="QUEUE_FULL",
+                retry_after_seconds=LOADING_RETRY_SECONDS,
+            )
+
+    def _must_load(self, job: Job) -> bool:
+        return not self.in_memory.issuperset(job.request.models)
 
     def withdraw(self, job: Job) -> None:
         """Take a job out that still waits; no effect on an admitted one."""

@@ -46,8 +46,9 @@ class FakeSample:
 class FakeEngine:
     """`on_step(samples)` may sleep, block or raise; what was done is noted.
 
-    While `gate` is shut, the step in hand does not end; `stepping` tells that there is one. A test that must see
-    something before it is over shuts the gate: how long a number of steps takes is nobody's promise on a busy machine.
+    While `gate` is shut, the step in hand does not end; `stepping` tells that there is one; `may_open` and `opening` do
+    the same for opening. A test that must see something before it is over shuts the gate: how long a number of steps
+    takes is nobody's promise on a busy machine.
     """
 
     def __init__(self, *, slots: int = 2, on_step: Callable[[Sequence[Sample]], None] | None = None) -> None:
@@ -62,9 +63,15 @@ class FakeEngine:
         self.gate = threading.Event()
         self.gate.set()
         self.stepping = threading.Event()
+        self.may_open = threading.Event()
+        self.may_open.set()
+        self.opening = threading.Event()
 
     def warm_up(self) -> int:
         return self.slots
+
+    def in_memory(self) -> frozenset[str]:
+        return frozenset({"tiny"})
 
     def lane(self, request: ImageRequest) -> Hashable:
         return (request.height, request.width)
@@ -75,6 +82,8 @@ class FakeEngine:
         return [True] * len(waiting)
 
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
+        self.opening.set()
+        self.may_open.wait(30)
         self.opened += [request.seed for request in requests]
         return [FakeSample(request) for request in requests]
 

@@ -116,11 +116,13 @@ async def test_two_hundred_aborts_leave_memory_where_it_was(checkpoint: Path) ->
 
 
 def test_nothing_is_compiled_or_captured_after_the_start(checkpoint: Path) -> None:
-    engine = cuda(checkpoint, compile_mode="default", cuda_graphs=True, ladder=(1, 2, 4, 8))
+    engine = cuda(
+        checkpoint, compile_mode="default", cuda_graphs=True, ladder=(2, 8)
+    )  # each rung is compiled for itself
     engine.warm_up()
     runner = engine.library.get("tiny").unet
     captured = set(runner._graphs)
-    assert captured, "warm-up captured nothing: see the log"
+    assert len(captured) == 2, "warm-up captured nothing: see the log"
     with torch._dynamo.config.patch(error_on_recompile=True):
         for count in (1, 2, 3, 4):
             requests = [

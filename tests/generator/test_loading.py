@@ -105,6 +105,32 @@ async def test_an_image_on_its_way_goes_on(client: Client, gate: Gate) -> None:
     await client.until(lambda now: now.queue_length == 0)
 
 
+async def test_those_who_wait_for_a_model_leave_half_of_the_line_to_others(client: Client, gate: Gate) -> None:
+    late = [start(client, "bc"[seed % 2], seed) for seed in range(5)]  # of 2 slots and 8 places
+    await client.until(lambda now: now.queue_length == 5)
+    for model in "bc":
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await start(client, model)
+        error = errors.from_call(caught.value)
+        assert isinstance(error, errors.ResourceExhausted)
+        assert (error.reason, error.retry_after_seconds) == ("QUEUE_FULL", 5.0)
+    others = await asyncio.gather(*(start(client, "a", seed) for seed in range(5)))
+    assert {reply.image.model for reply in others} == {"a"}
+    late.pop().cancel()
+    await client.until(lambda now: now.queue_length == 4)
+    late.append(start(client, "b", 9))
+    await client.until(lambda now: now.queue_length == 5)
+    gate.open.set()
+    assert sorted(reply.image.seed for reply in await asyncio.gather(*late)) == [0, 1, 2, 3, 9]
+    many = await asyncio.gather(*(start(client, "b", seed) for seed in range(10)))  # in memory now: all of the line
+    assert {reply.image.model for reply in many} == {"b"}
+
+
+async def test_a_line_without_places_still_loads_a_model(engine: SdxlEngine, gate: Gate) -> None:
+    async with serve(engine, queue_capacity=0) as client:
+        assert (await start(client, "b")).image.model == "b"
+
+
 async def test_one_model_after_the_other(client: Client, gate: Gate) -> None:
     tasks = [start(client, "b"), start(client, "c")]
     await client.until(lambda now: now.queue_length == 2)

@@ -23,6 +23,7 @@ async def client(engine: FakeEngine) -> AsyncIterator[Client]:
     async with serve(engine, queue_capacity=3) as made:
         yield made
         engine.gate.set()
+        engine.may_open.set()
 
 
 def start(client: Client, seed: int, **fields: object) -> asyncio.Task[Reply]:
@@ -89,6 +90,19 @@ class TestSharing:
         assert engine.stepped[0] == [1]
         assert engine.stepped.count([1, 2]) == 3
         assert engine.decoded == [2, 1]
+
+    async def test_who_comes_while_another_is_opened_shares_its_first_step(
+        self, client: Client, engine: FakeEngine
+    ) -> None:
+        engine.may_open.clear()
+        tasks = [start(client, 1)]
+        await eventually(engine.opening.is_set)
+        tasks.append(start(client, 2))
+        await busy(client, 2)
+        engine.may_open.set()
+        await asyncio.gather(*tasks)
+        assert engine.opened == [1, 2]
+        assert engine.stepped[0] == [1, 2]
 
     async def test_sizes_take_turns(self, client: Client, engine: FakeEngine) -> None:
         engine.gate.clear()

@@ -60,6 +60,9 @@ class Engine(Protocol):
     def warm_up(self) -> int:
         """Load what is needed to start, run it once, and answer how many images may share a step."""
 
+    def in_memory(self) -> frozenset[str]:
+        """Names of the models, and of refiners, that need not be loaded."""
+
     def lane(self, request: ImageRequest) -> Hashable:
         """Requests with equal lanes may be opened together."""
 

@@ -85,6 +85,10 @@ class SdxlEngine:
         self._warm_unet()
         return self._options.max_batch or measure_batch(self, self.trial_request)
 
+    def in_memory(self) -> frozenset[str]:
+        """Names of the models that are loaded."""
+        return frozenset(self.library.loaded_names())
+
     def lane(self, request: ImageRequest) -> Hashable:
         """Same model and LoRAs, same size; with the refiner or without."""
         return (request.model, request.loras, request.height, request.width)

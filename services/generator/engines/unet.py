@@ -78,6 +78,11 @@ class UnetRunner:
         """Whether warmed sizes run differently from others."""
         return bool(self._options.compile_mode or self._options.cuda_graphs)
 
+    @property
+    def captured(self) -> int:
+        """How many sizes are CUDA graphs by now."""
+        return len(self._graphs)
+
     def rung(self, rows: int, height: int, width: int) -> int:
         """How many rows a batch of `rows` is padded to, for latents of that size."""
         if not self._ladder or (self.accelerated and (height, width) not in self._warm):
@@ -140,12 +145,14 @@ class UnetRunner:
         if self._options.cache_dir is not None:
             # Compiled kernels outlive the process: the second start takes seconds instead of minutes.
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._options.cache_dir))
-        # The settings that the PyTorch team found best for SDXL.
+        # The settings that the PyTorch team found best for SDXL. The search for block sizes takes minutes a shape: only
+        # who asks for the longest compilation gets it.
+        search = self._options.compile_mode.startswith("max-autotune")
         config = torch._inductor.config
         config.conv_1x1_as_mm = True
-        config.coordinate_descent_tuning = True
+        config.coordinate_descent_tuning = search
         config.epilogue_fusion = False
-        config.coordinate_descent_check_all_directions = True
+        config.coordinate_descent_check_all_directions = search
         # One compiled version for each rung and warmed size: the default limit of 8 would end in eager mode.
         torch._dynamo.config.recompile_limit = 64
         return torch.compile(self._unet, mode=self._options.compile_mode, fullgraph=True, dynamic=False)
