@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 from playwright.sync_api import sync_playwright
 
-from tests.gateway.test_browser import ARGUMENTS, chromium
+from tests.gateway.browsing import ARGUMENTS, chromium
 from tests.stack import Stack, running
 
 FOLDER = Path(__file__).with_name("images")

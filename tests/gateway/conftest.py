@@ -6,7 +6,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from playwright.async_api import Browser, async_playwright, expect
 
+from tests.gateway.browsing import ARGUMENTS, MILLISECONDS, chromium
 from tests.gateway.scripted import Scripted, scripted
 from tests.stack import Stack
 
@@ -30,6 +32,17 @@ async def front() -> AsyncIterator[Scripted]:
     """A gateway before scripted services."""
     async with scripted(wait_seconds=20, keepalive_seconds=0.2) as made:
         yield made
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A headless Chromium."""
+    path = chromium()
+    expect.set_options(timeout=MILLISECONDS)
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield started
+        await started.close()
 
 
 SMALL = {"prompt": "a door in a wall", "num_inference_steps": 2, "width": 256, "height": 256}

@@ -42,6 +42,16 @@ export async function call(method, path, body, extra) {
     options.body = JSON.stringify(body);
     options.headers["Content-Type"] = "application/json";
   }
+  return send(path, options);
+}
+
+/** Upload a picture (a File): what storage says of it. Throws ApiError. */
+export async function upload(file) {
+  const extra = { "Content-Type": file.type, "Idempotency-Key": crypto.randomUUID() };
+  return send("/api/media/images", { method: "POST", headers: headers(extra), body: file });
+}
+
+async function send(path, options) {
   let response;
   try {
     response = await fetch(path, options);

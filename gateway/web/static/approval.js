@@ -12,12 +12,28 @@ export async function forms(task, chosen, onDone) {
   return [approve(task, authors, categories, chosen, onDone), refuse(task, onDone)];
 }
 
+/** The form that makes a post of an uploaded picture; `onDone(post)` comes after. */
+export async function postForm(image, onDone) {
+  const [{ authors }, { categories }] = await Promise.all([call("GET", "/api/authors"), call("GET", "/api/categories")]);
+  const send = (body) => {
+    const extra = { "Idempotency-Key": crypto.randomUUID() };
+    return call("POST", "/api/posts", { ...body, featured_image_key: image.key }, extra);
+  };
+  return words({ authors, categories, alt: "", verb: "Make the post", send, onDone });
+}
+
 function approve(task, authors, categories, chosen, onDone) {
+  const send = (body) => call("POST", `/api/tasks/${task.id}/approve`, { ...body, image_index: chosen() });
+  return words({ authors, categories, alt: task.parameters.prompt.slice(0, 500), verb: "Approve", send, onDone });
+}
+
+/** The form with the words of a post; `send(body)` makes it. */
+function words({ authors, categories, alt: description, verb, send, onDone }) {
   const title = el("input", { id: "title", name: "title", maxlength: 200, required: true, autocomplete: "off" });
   const content = el("textarea", { id: "content", name: "content", rows: 7, maxlength: 100000 });
   const tags = el("input", { id: "tags", name: "tags", placeholder: "sea, dusk", autocomplete: "off" });
   const alt = el("input", { id: "alt_text", name: "alt_text", maxlength: 500, autocomplete: "off" });
-  alt.value = task.parameters.prompt.slice(0, 500);
+  alt.value = description;
   const publish = el("input", { type: "checkbox", id: "publish", name: "publish", checked: true });
   const form = el(
     "form",
@@ -30,7 +46,7 @@ function approve(task, authors, categories, chosen, onDone) {
     field("Tags", tags, { hint: "Up to eight, separated by commas." }),
     field("What the picture shows", alt, { hint: "For people who do not see it." }),
     el("label", { class: "check" }, publish, "Publish at once"),
-    el("div", { class: "row" }, el("button", { class: "primary" }, "Approve")),
+    el("div", { class: "row" }, el("button", { class: "primary" }, verb)),
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -40,12 +56,11 @@ function approve(task, authors, categories, chosen, onDone) {
         content: content.value.normalize("NFC"),
         tags: tags.value.split(",").map((tag) => tag.trim().normalize("NFC")).filter(Boolean),
         alt_text: alt.value.trim().normalize("NFC"),
-        image_index: chosen(),
         publish: publish.checked,
         author_id: await shelved(form, "author_id", "/api/authors"),
         category_id: await shelved(form, "category_id", "/api/categories"),
       };
-      return call("POST", `/api/tasks/${task.id}/approve`, body);
+      return send(body);
     });
     if (result) onDone(result);
   });

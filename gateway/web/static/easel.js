@@ -1,7 +1,7 @@
 // The task being looked at: its progress as it happens, its pictures, and what can be done with it.
 
 import { call, follow } from "./api.js";
-import { forms } from "./approval.js";
+import { forms, postForm } from "./approval.js";
 import { byId, el, local, stateName } from "./dom.js";
 
 const body = byId("easel-body");
@@ -11,10 +11,15 @@ const RESTING = new Set(["awaiting_approval", "approved", "rejected", "cancelled
 let watching = new AbortController();
 let shown = null;
 let onChange = () => {};
+let onVary = () => {};
 
-/** Set up the easel; `changed(task)` gets each task whose state changed here. */
-export function start(changed) {
+/**
+ * Set up the easel; `changed(task)` gets each task whose state changed here, `vary(task, image)` a picture from which the
+ * next one is to begin.
+ */
+export function start(changed, vary) {
   onChange = changed;
+  onVary = vary;
   blank();
 }
 
@@ -50,6 +55,29 @@ export async function show(task) {
       onChange(task);
     }
     if (!signal.aborted) await rest(task, signal);
+  } catch (error) {
+    if (!signal.aborted) body.append(el("p", { class: "notice", role: "alert" }, error.message));
+  }
+}
+
+/** Show an uploaded picture with the form that makes a post of it. */
+export async function showPicture(image) {
+  watching.abort();
+  watching = new AbortController();
+  shown = null;
+  const { signal } = watching;
+  const title = el("div", { class: "easel-head" }, el("h2", { id: "easel-title" }, image.name));
+  const shownPicture = el("img", { src: local(image.url), alt: image.name, width: image.width, height: image.height });
+  const actions = el("div", { class: "row after" });
+  body.replaceChildren(title, el("div", { class: "canvas" }, shownPicture), facts(image), actions);
+  try {
+    const form = await postForm(image, (post) => {
+      form.remove();
+      actions.replaceChildren(...postActions(post, actions));
+      announce(`Post ${post.state}.`);
+      byId("easel").focus();
+    });
+    if (!signal.aborted) body.append(form);
   } catch (error) {
     if (!signal.aborted) body.append(el("p", { class: "notice", role: "alert" }, error.message));
   }
@@ -151,7 +179,12 @@ async function rest(task, signal) {
   const many = task.images.length > 1 && task.state === "awaiting_approval";
   if (many) parts.push(choices(task));
   else if (task.images.length) parts.push(el("div", { class: "canvas" }, picture(task, task.images[0])));
-  if (task.images.length) parts.push(facts(task.images[0]));
+  const chosen = () => Number(body.querySelector('[name="image_index"]:checked')?.value ?? task.images[0].index);
+  if (task.images.length) parts.push(facts(task.images[0], task.parameters.initial_image));
+  if (task.images.length && !task.images[0].credit) {
+    const vary = () => onVary(task, task.images.find((image) => image.index === chosen()));
+    parts.push(el("div", { class: "row after vary" }, el("button", { type: "button", onclick: vary }, "Vary")));
+  }
   if (task.error) parts.push(el("p", { class: "notice", role: "alert" }, `${task.error.message} (${task.error.reason})`));
   if (task.state === "failed" || task.state === "cancelled") {
     const retry = el("button", { type: "button", class: "primary" }, "Try again");
@@ -167,7 +200,6 @@ async function rest(task, signal) {
   body.replaceChildren(...parts, actions);
   announce(`Task ${stateName(task.state)}.`);
   if (task.state !== "awaiting_approval") return;
-  const chosen = () => Number(body.querySelector('[name="image_index"]:checked')?.value ?? task.images[0].index);
   const made = await forms(task, chosen, ({ task: after }) => {
     onChange(after);
     show(after);
@@ -209,14 +241,19 @@ function choices(task) {
   return el("fieldset", { class: "choices" }, el("legend", {}, "Choose one"), labels);
 }
 
-function facts(image) {
+function facts(image, initial = null) {
   const items = [`${image.width} × ${image.height}`];
-  if (image.seed !== null) items.push(`seed ${image.seed}`);
+  if (Number.isInteger(image.seed)) items.push(`seed ${image.seed}`);
   if (image.num_inference_steps) items.push(`${image.num_inference_steps} steps`);
   if (image.scheduler) items.push(image.scheduler);
   if (image.model) items.push(image.model);
   const list = items.map((item) => el("span", {}, item));
   if (image.credit) list.push(el("a", { href: image.credit_url, rel: "noopener noreferrer", target: "_blank" }, image.credit));
+  if (initial) {
+    list.push(el("span", {}, "begun from ", el("a", { href: local(initial.url), target: "_blank" }, "a picture")));
+    if (initial.strength !== null) list.push(el("span", {}, `strength ${initial.strength.toFixed(2)}`));
+    if (initial.has_mask) list.push(el("span", {}, "only a part"));
+  }
   return el("p", { class: "facts" }, list);
 }
 

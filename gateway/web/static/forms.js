@@ -47,8 +47,8 @@ export function showError(form, error) {
       control.setAttribute("aria-invalid", "true");
       control.setAttribute("aria-describedby", place.id);
       first ||= control;
-      control.closest("details")?.setAttribute("open", "");
     }
+    for (let around = place.closest("details"); around; around = around.parentElement.closest("details")) around.open = true;
   }
   if (!error.fields?.length) general.push(error.message);
   if (general.length) {

@@ -38,13 +38,21 @@ async function showDesk() {
     easel.start((task) => {
       shelf.update(task);
       refreshLoad();
-    });
-    compose.start((task) => {
-      easel.show(task);
-      shelf.update(task);
-      shelf.refresh();
-      byId("easel").scrollIntoView({ block: "nearest" }); // on a phone it is below the form
-    });
+    }, compose.vary);
+    compose.start(
+      (task) => {
+        easel.show(task);
+        shelf.update(task);
+        shelf.refresh();
+        byId("easel").scrollIntoView({ block: "nearest" }); // on a phone it is below the form
+      },
+      (image) => {
+        easel.showPicture(image);
+        shelf.draw(); // no task is looked at any more
+        byId("easel").scrollIntoView({ block: "nearest" });
+        byId("easel").focus({ preventScroll: true });
+      },
+    );
     await Promise.all([shelf.start(choose), firstCapabilities()]);
   } else {
     await Promise.all([shelf.refresh(), firstCapabilities()]);

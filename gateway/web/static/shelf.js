@@ -51,7 +51,7 @@ export async function refresh() {
     if (!rest.length) nextPage = page.next_page_token;
     tasks = [...page.tasks, ...rest];
     error.hidden = true;
-    render();
+    draw();
   } catch (problem) {
     error.textContent = problem.message;
     error.hidden = false;
@@ -68,7 +68,7 @@ async function older() {
     const known = new Set(tasks.map((task) => task.id));
     tasks = [...tasks, ...page.tasks.filter((task) => !known.has(task.id))];
     nextPage = page.next_page_token;
-    render();
+    draw();
   } catch (problem) {
     error.textContent = problem.message;
     error.hidden = false;
@@ -86,11 +86,11 @@ export function update(task) {
   if (place >= 0) tasks[place] = { ...tasks[place], ...task };
   else tasks.unshift(task);
   tasks = tasks.filter(matches);
-  render();
+  draw();
 }
 
 /** Draw what differs: cards that stay as they are keep their element, and with it the focus. */
-function render() {
+export function draw() {
   const old = new Map([...cards.children].map((card) => [card.dataset.id, card]));
   const wanted = tasks.map((task) => {
     const key = `${task.state} ${task.images.length} ${task.queue_position} ${task.id === current()} ${ago(task.create_time)}`;
