@@ -65,7 +65,9 @@ class NewTask(Input):
     )
 
     denoising_end: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = Field(
-        None, description="The share of the noise that the model removes before its `refiner` goes on; unset: all."
+        None,
+        description="The share of the noise that the model removes before its `refiner` goes on; with an "
+        "`initial_image` greater than 1 - strength; unset: all.",
     )
     initial_image: InitialImage | None = Field(
         None,

@@ -42,8 +42,9 @@ class GeneratorBusy(Exception):
 
 def of_generator(error: errors.RpcError) -> AttemptFailed | GeneratorBusy:
     """What a failed call to the generator means for the task."""
-    if isinstance(error, errors.ResourceExhausted):
-        return GeneratorBusy(min(error.retry_after_seconds or 1.0, 60.0))
+    # Without a time to come back it is not the queue: the request itself may be larger than the generator takes.
+    if isinstance(error, errors.ResourceExhausted) and error.retry_after_seconds is not None:
+        return GeneratorBusy(min(error.retry_after_seconds, 60.0))
     specific = error.reason if error.reason != error.code.name else ""
     if isinstance(error, _PERMANENT):
         return AttemptFailed(specific or error.code.name, error.message, will_retry=False)

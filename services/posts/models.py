@@ -53,6 +53,11 @@ class InitialImage:
     mask_sha256: str = ""
     url: str = ""
 
+    @property
+    def used_strength(self) -> float:
+        """The strength, the generator's default where none is given."""
+        return self.strength if self.strength is not None else 1.0 if self.mask_sha256 else 0.6
+
 
 @dataclass(frozen=True)
 class Parameters:

@@ -63,6 +63,13 @@ def _parameters(fields: Fields, given: tasks_pb2.GenerationParameters) -> Parame
     )
     if width and height and width * height > validation.MAX_PIXELS:
         fields.wrong(at + "width", f"width × height must be at most {validation.MAX_PIXELS}, is {width * height}")
+    end = fields.share(at + "denoising_end", optional("denoising_end"), whole=False)
+    initial = _initial_image(fields, at + "initial_image", given)
+    if end and initial and 0 < end <= 1 - initial.used_strength < 1:
+        fields.wrong(
+            at + "denoising_end",
+            f"must be greater than 1 - strength, {1 - initial.used_strength:g}: the model would have nothing to do",
+        )
     count = fields.integer(at + "candidate_count", given.candidate_count or 1, 1, validation.MAX_CANDIDATES) or 1
     return Parameters(
         prompt=fields.text(at + "prompt", given.prompt, least=1, most=validation.MAX_PROMPT),
@@ -81,8 +88,8 @@ def _parameters(fields: Fields, given: tasks_pb2.GenerationParameters) -> Parame
         candidate_count=count,
         guidance_end=fields.real(at + "guidance_end", optional("guidance_end"), 0.0, 1.0),
         loras=_loras(fields, at + "loras", given.loras),
-        denoising_end=fields.share(at + "denoising_end", optional("denoising_end"), whole=False),
-        initial_image=_initial_image(fields, at + "initial_image", given),
+        denoising_end=end,
+        initial_image=initial,
     )
 
 

@@ -59,17 +59,17 @@ class Images:
         """
         with self._admission.hold(header.size_bytes):
             data, sha256, info = await self._receive(header, chunks)
-            thumbhash = await self._decoder.thumbhash(data, info)
+            looks = await self._decoder.look(data, info)
             image = StoredImage(
                 key=image_key(header.request_id, header.request_time, sha256, info.content_type),
                 backend=self.backend.kind,
                 content_type=info.content_type,
-                width=info.width,
-                height=info.height,
+                width=looks.width,
+                height=looks.height,
                 size_bytes=len(data),
                 sha256=sha256,
                 create_time=datetime.now(UTC),
-                thumbhash=thumbhash,
+                thumbhash=looks.thumbhash,
                 metadata=object_metadata(header),
             )
             try:

@@ -80,6 +80,16 @@ async def test_a_full_generator_burns_no_attempt(start_posts: StartPosts, genera
     assert (task.state, task.attempt_count) == (t.TASK_STATE_AWAITING_APPROVAL, 1)
 
 
+async def test_a_request_that_a_generator_never_takes_is_not_sent_for_ever(
+    posts: Client, generator: ScriptedGenerator
+) -> None:
+    """gRPC answers so to a message that is too large; the generator's full queue says when to come back."""
+    generator.script = [errors.ResourceExhausted("Received message larger than max")] * 3
+    task = await posts.finished((await posts.create()).id)
+    assert (task.state, task.attempt_count) == (t.TASK_STATE_FAILED, 3)
+    assert task.error.reason == "GENERATOR_RESOURCE_EXHAUSTED"
+
+
 async def test_a_generator_that_is_gone_burns_no_attempt(posts: Client, generator: ScriptedGenerator) -> None:
     generator.capabilities_error = errors.Unavailable("gone")
     task = await posts.create()

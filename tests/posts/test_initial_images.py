@@ -87,6 +87,25 @@ class TestCreate:
     async def test_strength_at_its_edges(self, idle: Client, strength: float) -> None:
         assert (await idle.create(initial_image=begin(strength=strength))).parameters.initial_image.strength == strength
 
+    @pytest.mark.parametrize(
+        ("fields", "end", "fine"),
+        [
+            ({"strength": 0.3}, 0.7, False),
+            ({"strength": 0.3}, 0.71, True),
+            ({}, 0.4, False),  # 0.6 when none is given
+            ({}, 0.41, True),
+            ({"mask": MASK}, 0.01, True),  # 1 with a mask
+        ],
+    )
+    async def test_the_model_must_have_something_to_do(
+        self, idle: Client, fields: dict[str, Any], end: float, fine: bool
+    ) -> None:
+        if fine:
+            assert (await idle.create(initial_image=begin(**fields), denoising_end=end)).id
+            return
+        error = await refused(idle.create(initial_image=begin(**fields), denoising_end=end))
+        assert wrong_fields(error) == {"parameters.denoising_end"}
+
     async def test_not_for_a_stock_photo(self, idle: Client) -> None:
         error = await refused(idle.create(initial_image=begin(), use_generation=False))
         assert wrong_fields(error) == {"parameters.initial_image"}

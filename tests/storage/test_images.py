@@ -1,5 +1,6 @@
 """What counts as an image: whole, of one kind, with nothing before, within or after; and that nothing else is kept."""
 
+import base64
 import io
 import struct
 import zlib
@@ -7,12 +8,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from fast_thumbhash import thumb_hash_to_rgba
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rpc import errors
-from services.storage.decoding import thumbhash
+from services.storage.decoding import look
 from services.storage.models import ImageInfo
 from services.storage.validation import Inspection
 from tests.storage.conftest import Client, refusal
@@ -53,6 +55,14 @@ def canvas(width: int, height: int, flags: int = 0) -> bytes:
     return riff(
         b"VP8X", bytes([flags, 0, 0, 0]) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     )
+
+
+def _near(one: str, other: str) -> bool:
+    """Whether two ThumbHashes are of the same picture, compressed in other ways."""
+    pictures = [thumb_hash_to_rgba(base64.b64decode(thumbhash)) for thumbhash in (one, other)]
+    if pictures[0][:2] != pictures[1][:2]:
+        return False
+    return sum(abs(a - b) for a, b in zip(pictures[0][2], pictures[1][2], strict=True)) < 8 * len(pictures[0][2])
 
 
 BROKEN: dict[str, bytes] = {
@@ -161,6 +171,25 @@ class TestBytes:
         Image.open(io.BytesIO(GOOD)).convert("L" if mode == "I;16" else mode).convert(mode).save(buffer, "PNG")
         assert (await local.store(buffer.getvalue())).thumbhash
 
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    async def test_a_photo_has_the_size_that_it_is_shown_in(self, local: Client, kind: str, orientation: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = picture(64, 48, kind, exif=exif.tobytes())
+        stored = await local.store(data)
+        with Image.open(io.BytesIO(data)) as image:
+            upright = ImageOps.exif_transpose(image)
+        assert (stored.width, stored.height) == upright.size
+        plain = io.BytesIO()
+        upright.save(plain, "PNG")
+        assert _near(stored.thumbhash, (await local.store(plain.getvalue())).thumbhash)
+
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+    async def test_damaged_exif_data_turn_nothing(self, local: Client) -> None:
+        stored = await local.store(picture(64, 48, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x07garbage"))
+        assert (stored.width, stored.height) == (64, 48)
+
     @pytest.mark.parametrize("size", [(1, 1), (8192, 1), (1, 8192), (100, 101), (8192, 16)])
     async def test_every_shape_has_a_thumbhash(self, local: Client, size: tuple[int, int]) -> None:
         stored = await local.store(png(header(*size), pixels(*size), END))
@@ -188,11 +217,11 @@ class TestBytes:
 
     def test_the_decoder_trusts_no_dimensions_but_its_own(self) -> None:
         with pytest.raises(errors.InvalidArgument):
-            thumbhash(GOOD, ImageInfo("image/png", 64, 47))
+            look(GOOD, ImageInfo("image/png", 64, 47))
 
     def test_the_decoder_reads_no_other_format_than_was_checked(self) -> None:
         with pytest.raises(errors.InvalidArgument):
-            thumbhash(JPEG, ImageInfo("image/png", 64, 48))
+            look(JPEG, ImageInfo("image/png", 64, 48))
 
     @settings(max_examples=400, deadline=None)
     @given(st.sampled_from([GOOD, JPEG, WEBP, LOSSLESS]), st.data())
@@ -207,7 +236,7 @@ class TestBytes:
             inspection = Inspection(len(cut))
             inspection.feed(cut)
             content, _, info = inspection.finish()
-            thumbhash(content, info)
+            look(content, info)
         except errors.InvalidArgument:
             return
         assert len(cut) == len(data), "a truncated image was taken"
