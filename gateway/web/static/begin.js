@@ -31,7 +31,12 @@ export function start(form, use) {
 /** Whether the model can begin from a picture. */
 export function allow(allowed) {
   document.body.toggleAttribute("data-begins", allowed);
-  if (!allowed && image && !image.uploaded) clear();
+  if (!allowed && image && !image.uploaded) forget();
+  show();
+}
+
+function can() {
+  return document.body.hasAttribute("data-begins");
 }
 
 /** Begin from this picture: `{key, url, width, height, name}`, and `uploaded` when no task made it. */
@@ -42,13 +47,17 @@ export function set(chosen) {
   place.replaceChildren(...controls());
   show();
   place.scrollIntoView({ block: "nearest" });
-  place.querySelector("input, button").focus({ preventScroll: true });
+  (can() ? byId("strength") : place.querySelector("button")).focus({ preventScroll: true });
 }
 
-function clear() {
+function forget() {
   image = null;
   marks = null;
   place.replaceChildren();
+}
+
+function clear() {
+  forget();
   show();
   file.focus();
 }
@@ -57,12 +66,12 @@ function show() {
   const painted = document.querySelector('[name="use_generation"]:checked').value === "true";
   place.hidden = !image || !painted;
   byId("bring").hidden = Boolean(image) || !painted;
-  document.body.toggleAttribute("data-begun", Boolean(image) && painted);
+  document.body.toggleAttribute("data-begun", Boolean(image) && painted && can());
 }
 
 /** What to send as `initial_image`, or null. Throws what a form shows when no part is chosen yet. */
 export async function value() {
-  if (!image) return null;
+  if (!image || !can()) return null;
   const sent = { key: image.key, strength: Number(byId("strength").value) };
   if (!part()) return sent;
   if (!marks) throw { fields: [{ field: "initial_image", message: "Choose the part first, or take all of it." }] };
@@ -109,7 +118,7 @@ function controls() {
       "div",
       { class: "begin-head" },
       el("span", { class: "begin-thumb" }, el("img", { src: local(image.url), alt: "", width: image.width, height: image.height })),
-      el("p", { id: "begin-title" }, "Begins from ", el("q", {}, image.name), el("span", { class: "hint" }, `${image.width} × ${image.height}`)),
+      el("p", { id: "begin-title" }, el("span", { class: "can-begin" }, "Begins from "), el("q", {}, image.name), el("span", { class: "hint" }, `${image.width} × ${image.height}`)),
       remove,
     ),
     el("div", { class: "can-begin" }, strength, extent(strength.querySelector("input"))),

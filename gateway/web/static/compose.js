@@ -46,6 +46,7 @@ export function setCapabilities(capabilities) {
 }
 
 function setModel(model, models) {
+  const written = ["seed", "negative_prompt"].map((id) => [id, byId(id)?.value ?? ""]);
   byId("model-description").textContent = model.description;
   byId("parameters").replaceChildren(...common(model));
   byId("advanced-parameters").replaceChildren(
@@ -54,6 +55,7 @@ function setModel(model, models) {
       byId("model").focus();
     }),
   );
+  for (const [id, value] of written) byId(id).value = value;
   begin.allow(model.initial_images);
 }
 
