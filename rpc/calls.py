@@ -15,17 +15,12 @@ from typing import Any
 import grpc
 
 from rpc import context, errors
-from rpc.shedding import ConcurrencyLimit
 
 log = logging.getLogger("rpc.call")
 
-# Probes come every few seconds for ever: not worth a line. And they must be answered whatever else is asked.
+# Probes come every few seconds for ever: not worth a line.
 _QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 
-_OVERLOADED = errors.to_status(
-    errors.Unavailable("too many calls at once; try again", reason="OVERLOADED", retry_after_seconds=0.5)
-)
-_REFUSED_LOG_SECONDS = 1.0
 
 Handler = Any  # grpc.RpcMethodHandler of four shapes; the stubs cannot tell them apart
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -38,49 +33,22 @@ class Calls:
     - turns an RpcError into its rich status, and anything else into INTERNAL "internal error" with a reference id:
       grpc.aio would send the text of the exception to the caller;
     - re-raises CancelledError, always: swallowing it leaks memory (grpc#43360);
-    - works on a bounded number of unary calls at once (rpc.shedding), health checks not counted;
     - logs one line a call, and none of grpc's own where the caller is gone when its answer comes;
     - remembers running handlers, because Server.stop() does not wait for one whose caller has gone (grpc#37239).
     """
 
-    def __init__(self, max_unary: int) -> None:
-        """`max_unary`: calls with one request and one response that are worked on at once."""
+    def __init__(self) -> None:
+        """Start with no running handlers."""
         self.running: set[asyncio.Task[Any]] = set()
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
-        self._limit = ConcurrencyLimit(max_unary)
-        self._refused_count = 0
-        self._refused_logged = 0.0
 
     def wrap(self, handler: Handler, method: str) -> Handler:
         """The handler of `method` ("/package.Service/Method") with all of this around it."""
         streams_in, streams_out = handler.request_streaming, handler.response_streaming
         shape = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
         around = self._streaming if streams_out else self._unary
-        behavior = around(getattr(handler, shape), method)
-        if shape == "unary_unary" and not method.startswith(_QUIET_PREFIXES):
-            behavior = self._limited(behavior)
         make = getattr(grpc, f"{shape}_rpc_method_handler")
-        return make(behavior, handler.request_deserializer, handler.response_serializer)
-
-    def _limited(self, behavior: Any) -> Any:
-        async def call(request: Any, call_context: Context) -> Any:
-            if not await self._limit.enter():
-                self._count_refused()
-                await call_context.abort_with_status(_OVERLOADED)
-            try:
-                return await behavior(request, call_context)
-            finally:
-                self._limit.leave()
-
-        return call
-
-    def _count_refused(self) -> None:
-        """A line a second at most: one for each would be more work than the refusal."""
-        self._refused_count += 1
-        now = time.monotonic()
-        if now - self._refused_logged >= _REFUSED_LOG_SECONDS:
-            log.warning("overloaded: calls refused", extra={"count": self._refused_count})
-            self._refused_logged, self._refused_count = now, 0
+        return make(around(getattr(handler, shape), method), handler.request_deserializer, handler.response_serializer)
 
     def _unary(self, behavior: Any, method: str) -> Any:
         async def call(request: Any, call_context: Context) -> Any:

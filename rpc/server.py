@@ -83,7 +83,7 @@ async def running(services: Sequence[Service], settings: ServerSettings) -> Asyn
         options=[*_OPTIONS, ("grpc.max_receive_message_length", settings.max_message_bytes)],
         maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
     )
-    calls = Calls(settings.max_concurrent_unary)
+    calls = Calls()
     registrar = cast(grpc.aio.Server, Registrar(server, calls))
     for service in services:
         service.add(registrar)

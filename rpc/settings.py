@@ -64,11 +64,6 @@ class ServerSettings(ProcessSettings):
         ge=1,
         description="Calls at once before RESOURCE_EXHAUSTED; a backstop, health checks count too.",
     )
-    max_concurrent_unary: int = Field(
-        int(__import__("os").environ.get("XLIM", "16")),
-        ge=1,
-        description="Calls with one answer worked on at once; others wait in line, or get UNAVAILABLE under overload.",
-    )
 
 
 SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
