@@ -21,7 +21,6 @@ log = logging.getLogger("rpc.call")
 # Probes come every few seconds for ever: not worth a line.
 _QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 
-
 Handler = Any  # grpc.RpcMethodHandler of four shapes; the stubs cannot tell them apart
 Context = grpc.aio.ServicerContext[Any, Any]
 
