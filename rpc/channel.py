@@ -38,8 +38,8 @@ def service_config(retryable: RetryableMethods, health_service: str) -> str:
     """
     config: dict[str, Any] = {
         "loadBalancingConfig": [{"round_robin": {}}],
-        # A server that is overloaded must not get five times the calls for it: once fifty calls more failed than a tenth
-        # of those that succeeded, nothing is retried until calls succeed again (gRFC A6).
+        # A server that is overloaded must not get five times the calls for it: once fifty calls more failed than a
+        # tenth of those that succeeded, nothing is retried until calls succeed again (gRFC A6).
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
     if health_service:
