@@ -114,16 +114,22 @@ def table(profile: str, rows: Sequence[Row]) -> str:
         if row.steps:
             lines += ["", f"{row.call}, step by step:", ""]
             lines += _markdown(tuple(row.steps[0]), [[str(value) for value in step.values()] for step in row.steps])
-        if row.floor_knee and row.noop_knee and row.typical_knee:
-            of_noop, of_floor = row.floor_knee / row.noop_knee, row.typical_knee / row.floor_knee
-            lines += [
-                "",
-                f"{row.call}: a server that hashes, writes and fsyncs, no more, takes {row.floor_knee:.0f} a second, "
-                f"{of_noop:.0%} of the no-op; ours takes {of_floor:.0%} of that.",
-            ]
         if profile == "soak" and row.memory_mib:
             lines += ["", f"{row.call}: memory {row.memory_mib[0]:.0f} → {row.memory_mib[1]:.0f} MiB"]
+    for text in dict.fromkeys(filter(None, map(_floor, rows))):  # the phases of a spike share a knee
+        lines += ["", text]
     return "\n".join(lines)
+
+
+def _floor(row: Row) -> str:
+    """How near a call is to a server that does nothing but keep what it is sent; "" for one that keeps nothing."""
+    if not (row.floor_knee and row.noop_knee and row.typical_knee):
+        return ""
+    of_noop, of_floor = row.floor_knee / row.noop_knee, row.typical_knee / row.floor_knee
+    return (
+        f"{row.call}: a server that hashes, writes and fsyncs, no more, takes {row.floor_knee:.0f} a second, "
+        f"{of_noop:.0%} of the no-op; ours takes {of_floor:.0%} of that."
+    )
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from services.generator.engines.sdxl import SdxlEngine
-from services.generator.engines.tiny import make_checkpoint
+from services.generator.engines.tiny import build_refiner, make_checkpoint
 from tests.generator.harness import Client, sdxl, serve
 
 
@@ -12,6 +12,13 @@ from tests.generator.harness import Client, sdxl, serve
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_checkpoint(folder, size=64)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def refiner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("refiners") / "tiny-refiner"
+    build_refiner(size=64, channels=(32, 64)).save_pretrained(folder)
     return folder
 
 

@@ -8,7 +8,6 @@ import torch
 
 from services.generator.engines import schedulers
 from services.generator.engines.sdxl import SdxlEngine
-from services.generator.engines.tiny import build_refiner
 from services.generator.models import ImageRequest
 from tests.generator.drawings import initial
 from tests.generator.harness import request, sdxl
@@ -20,13 +19,6 @@ TOLERANCE = 1e-4
 @pytest.fixture(scope="module")
 def stock(checkpoint: Path) -> Stock:
     return Stock(checkpoint)
-
-
-@pytest.fixture(scope="module")
-def refiner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("refiners") / "tiny-refiner"
-    build_refiner(size=64, channels=(32, 64)).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -14,18 +14,11 @@ from services.generator.engines.base import CheckpointError
 from services.generator.engines.checkpoints import Source
 from services.generator.engines.options import SdxlOptions
 from services.generator.engines.sdxl import SdxlEngine
-from services.generator.engines.tiny import build_refiner, make_checkpoint
+from services.generator.engines.tiny import make_checkpoint
 from services.generator.models import ImageRequest
 from tests.generator.harness import request, sdxl, serve
 
 TOLERANCE = 1e-4
-
-
-@pytest.fixture(scope="module")
-def refiner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("refiners") / "tiny-refiner"
-    build_refiner(size=64, channels=(32, 64)).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
