@@ -20,7 +20,9 @@ MAX_LORAS = 4
 MAX_LORA_WEIGHT = 4.0
 MAX_PICTURE_BYTES = 16 * 2**20
 MAX_MASK_BYTES = 2**20
+MAX_MASK_FEATHER = 64
 _STRENGTH, _STRENGTH_WITH_MASK = 0.6, 1.0
+_MASK_FEATHER = 8
 
 
 def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
@@ -87,6 +89,13 @@ def strength_of(initial: InitialImage) -> float:
     return _STRENGTH_WITH_MASK if initial.mask else _STRENGTH
 
 
+def mask_feather_of(initial: InitialImage) -> int:
+    """The width of the soft border asked for, or the default, in pixels; 0 without a mask."""
+    if initial.mask_feather is not None:
+        return initial.mask_feather
+    return _MASK_FEATHER if initial.mask else 0
+
+
 def _check_prompt(field: str, text: str, max_length: int, *, required: bool) -> list[FieldViolation]:
     if required and not text.strip():
         return [FieldViolation(field, "must not be empty")]
@@ -141,6 +150,10 @@ def _check_initial_image(draft: Draft, model: ModelInfo) -> list[FieldViolation]
     elif draft.denoising_end is not None and draft.denoising_end <= 1 - strength:
         why = f"must be greater than 1 - initial_image.strength: {model.id} would do no step"
         violations.append(FieldViolation("denoising_end", why))
+    if initial.mask_feather is not None and not initial.mask:
+        violations.append(FieldViolation("initial_image.mask_feather", "must not be set: there is no mask"))
+    elif mask_feather_of(initial) > MAX_MASK_FEATHER:
+        violations.append(FieldViolation("initial_image.mask_feather", f"must be from 0 to {MAX_MASK_FEATHER} pixels"))
     return violations
 
 

@@ -75,27 +75,38 @@ class InitialImage:
     data: bytes = field(repr=False)
     strength: float | None = None
     mask: bytes = field(default=b"", repr=False)
+    mask_feather: int | None = None
 
 
 @dataclass(frozen=True)
 class UsedInitialImage:
-    """Which picture an image began from: enough to begin from it again. `mask_sha256` is "" without a mask."""
+    """Which picture an image began from: enough to begin from it again. Without a mask `mask_sha256` is "".
+
+    `mask_feather`: width of the soft border, in pixels; 0 for a hard one, or no mask.
+    """
 
     sha256: str
     strength: float
     mask_sha256: str
+    mask_feather: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class InitialPixels:
     """The picture to begin from, decoded, scaled and cut: `pixels` is (height, width, 3), as large as the image.
 
-    `painted`, (height, width), is true where the image may change; None: everywhere.
+    `opacity`, (height, width), is how much of what is painted shows: 0 where the picture is kept, 1 where nothing of it is
+    left, and what lies between on a soft border. None: the image may change everywhere.
     """
 
     pixels: "NDArray[np.uint8]" = field(repr=False)
-    painted: "NDArray[np.bool_] | None" = field(repr=False)
+    opacity: "NDArray[np.float32] | None" = field(repr=False)
     used: UsedInitialImage
+
+    @property
+    def painted(self) -> "NDArray[np.bool_] | None":
+        """True where the image may change, (height, width); None: everywhere."""
+        return None if self.opacity is None else self.opacity > 0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from rpc.errors import InvalidArgument, ResourceExhausted
-from services.generator.limits import strength_of
+from services.generator.feathering import soften
+from services.generator.limits import mask_feather_of, strength_of
 from services.generator.models import InitialImage, InitialPixels, UsedInitialImage
 
 MAX_PICTURE_PIXELS = 32_000_000
@@ -72,18 +73,20 @@ def read_picture(initial: InitialImage, width: int, height: int) -> InitialPixel
     Raises InvalidArgument that names the picture or the mask when it cannot be read, has more than
     MAX_PICTURE_PIXELS, or, of the mask, when it leaves nothing to paint.
     """
-    painted = None
+    opacity = None
     if initial.mask:
         painted = _fit(_MASK, initial.mask, ("PNG",), (width, height))[..., 0] >= _HALF
         if not painted.any():
             raise InvalidArgument.field(_MASK, "is nowhere lighter than half: there is nothing to paint")
+        opacity = soften(painted, mask_feather_of(initial))
     return InitialPixels(
         pixels=_fit(_PICTURE, initial.data, ("PNG", "JPEG", "WEBP"), (width, height)),
-        painted=painted,
+        opacity=opacity,
         used=UsedInitialImage(
             sha256=hashlib.sha256(initial.data).hexdigest(),
             strength=strength_of(initial),
             mask_sha256=hashlib.sha256(initial.mask).hexdigest() if initial.mask else "",
+            mask_feather=mask_feather_of(initial),
         ),
     )
 

@@ -110,7 +110,12 @@ def _decode_draft(request: pb.GenerateRequest) -> Draft:
 
 
 def _decode_initial_image(initial: pb.InitialImage) -> InitialImage:
-    return InitialImage(initial.data, initial.strength if initial.HasField("strength") else None, initial.mask)
+    return InitialImage(
+        data=initial.data,
+        strength=initial.strength if initial.HasField("strength") else None,
+        mask=initial.mask,
+        mask_feather=initial.mask_feather if initial.HasField("mask_feather") else None,
+    )
 
 
 def _encode_event(event: Event) -> list[pb.GenerateResponse]:
@@ -157,7 +162,12 @@ def _encode_image(image: Image) -> list[pb.GenerateResponse]:
             metadata.denoising_end = painting.denoising_end
         if (used := painting.initial_image) is not None:
             metadata.initial_image.CopyFrom(
-                pb.UsedInitialImage(sha256=used.sha256, strength=used.strength, mask_sha256=used.mask_sha256)
+                pb.UsedInitialImage(
+                    sha256=used.sha256,
+                    strength=used.strength,
+                    mask_sha256=used.mask_sha256,
+                    mask_feather=used.mask_feather,
+                )
             )
     if (credit := image.attribution) is not None:
         metadata.attribution.CopyFrom(

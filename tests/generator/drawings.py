@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from services.generator.feathering import soften
 from services.generator.models import InitialPixels, UsedInitialImage
 
 
@@ -26,11 +27,11 @@ def disc(width: int, height: int) -> NDArray[np.bool_]:
 
 
 def initial(
-    strength: float, *, masked: bool = False, width: int = 64, height: int = 64, seed: int = 0
+    strength: float, *, masked: bool = False, feather: int = 0, width: int = 64, height: int = 64, seed: int = 0
 ) -> InitialPixels:
-    """What the engine is given to begin from."""
-    painted = disc(width, height) if masked else None
-    return InitialPixels(blobs(width, height, seed), painted, UsedInitialImage("", strength, ""))
+    """What the engine is given to begin from; its border is hard, as the stock pipelines', unless told otherwise."""
+    opacity = soften(disc(width, height), feather) if masked else None
+    return InitialPixels(blobs(width, height, seed), opacity, UsedInitialImage("", strength, ""))
 
 
 def encode(pixels: NDArray[Any] | Image.Image, kind: str = "PNG", **options: Any) -> bytes:

@@ -192,10 +192,25 @@ class TestInpainting:
         run(engine, [alone])
         assert np.array_equal(mate, engine.decode([alone])[0])
 
+    @pytest.mark.parametrize("feather", [1, 8, 64])
+    def test_the_border_goes_over_from_the_picture_to_what_is_painted(self, engine: SdxlEngine, feather: int) -> None:
+        """Same latents, whatever the border: it is made of pixels alone, each rounded once."""
+        hard, soft = initial(1.0, masked=True), initial(1.0, masked=True, feather=feather)
+        samples: list[Any] = list(engine.open([request(initial_image=hard), request(initial_image=soft)]))
+        run(engine, samples)
+        assert torch.equal(samples[0].latents, samples[1].latents)
+        painting, mixed = engine.decode(samples)
+        assert soft.opacity is not None
+        opacity = soft.opacity[..., None]
+        assert np.abs(soft.pixels + opacity * (painting.astype(float) - soft.pixels) - mixed).max() <= 0.5 + 1e-3
+        assert np.array_equal(mixed[soft.opacity == 0], soft.pixels[soft.opacity == 0])
+        assert np.array_equal(mixed[soft.opacity == 1], painting[soft.opacity == 1])
+        assert ((soft.opacity > 0) & (soft.opacity < 1)).any()
+
     def test_a_cell_is_painted_if_one_of_its_pixels_is(self, engine: SdxlEngine) -> None:
-        painted = np.zeros((64, 64), bool)
-        painted[23, 47] = True
-        (sample,) = engine.open([request(initial_image=replace(initial(1.0), painted=painted))])
+        opacity = np.zeros((64, 64), np.float32)
+        opacity[23, 47] = 0.1
+        (sample,) = engine.open([request(initial_image=replace(initial(1.0), opacity=opacity))])
         assert sample.kept.painted.nonzero().tolist() == [[2, 5]]  # type: ignore[attr-defined]
 
 

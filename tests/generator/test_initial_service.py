@@ -20,6 +20,7 @@ from rpc import errors
 from services.generator import pictures
 from services.generator.engines.base import OutOfMemory, Sample
 from services.generator.engines.tiny import build_refiner
+from services.generator.feathering import soften
 from services.generator.models import ImageRequest, InitialPixels
 from tests.generator.drawings import blobs, disc, encode, encode_mask
 from tests.generator.fake import FakeEngine
@@ -65,6 +66,7 @@ class TestTold:
         assert masked.image.initial_image.strength == 1.0
         assert masked.image.initial_image.mask_sha256 == hashlib.sha256(MASK).hexdigest()
         assert masked.all("progress")[-1].total_steps == 10
+        assert (plain.image.initial_image.mask_feather, masked.image.initial_image.mask_feather) == (0, 8)
 
     async def test_without_one_nothing_is_told_of_one(self, client: Client) -> None:
         reply = await client.generate(prompt="a", num_inference_steps=1)
@@ -78,6 +80,18 @@ class TestTold:
         painted = disc(64, 64)
         assert np.array_equal(pixels(reply)[~painted], blobs(64, 64)[~painted])
         assert not np.array_equal(pixels(reply)[painted], blobs(64, 64)[painted])
+
+    @pytest.mark.parametrize("feather", [0, 1, 64])
+    async def test_a_border_of_another_width(self, client: Client, feather: int) -> None:
+        """Whatever its width, what the mask keeps is kept, and the middle of what it marks is painted altogether."""
+        wanted = {"prompt": "a", "seed": 1, "num_inference_steps": 3}
+        reply = await client.generate(**wanted, initial_image=begin(mask=MASK, mask_feather=feather))
+        assert reply.image.initial_image.mask_feather == feather
+        opacity = soften(disc(64, 64), feather)
+        hard = pixels(await client.generate(**wanted, initial_image=begin(mask=MASK, mask_feather=0)))
+        assert np.array_equal(pixels(reply)[opacity == 0], blobs(64, 64)[opacity == 0])
+        assert np.array_equal(pixels(reply)[opacity == 1], hard[opacity == 1])
+        assert np.array_equal(pixels(reply), hard) == (feather == 0)
 
     async def test_the_nearer_to_nothing_the_strength_the_nearer_to_the_picture(self, client: Client) -> None:
         """The tiny model paints noise, but its decoder of what its encoder saw is the same each time."""
@@ -105,6 +119,10 @@ class TestRefused:
             ("initial_image.strength", {"initial_image": begin(strength=1.01)}),
             ("initial_image.strength", {"initial_image": begin(strength=float("nan"))}),
             ("initial_image.strength", {"initial_image": begin(strength=float("inf"))}),
+            ("initial_image.mask_feather", {"initial_image": begin(mask_feather=8)}),
+            ("initial_image.mask_feather", {"initial_image": begin(mask_feather=0)}),
+            ("initial_image.mask_feather", {"initial_image": begin(mask=MASK, mask_feather=65)}),
+            ("initial_image.mask_feather", {"initial_image": begin(mask=MASK, mask_feather=2**32 - 1)}),
             ("initial_image", {"initial_image": begin(), "source": pb.IMAGE_SOURCE_STOCK}),
         ],
     )
@@ -114,8 +132,10 @@ class TestRefused:
         assert [violation.field for violation in error.violations] == [field]
 
     async def test_all_wrong_fields_at_once(self, client: Client) -> None:
-        error = await refused(client, width=3, initial_image=begin(b"", strength=2, mask=MASK + bytes(2**20)))
-        fields = ["width", "initial_image.data", "initial_image.mask", "initial_image.strength"]
+        picture = begin(b"", strength=2, mask=MASK + bytes(2**20), mask_feather=65)
+        error = await refused(client, width=3, initial_image=picture)
+        names = ["data", "mask", "strength", "mask_feather"]
+        fields = ["width", *(f"initial_image.{name}" for name in names)]
         assert [violation.field for violation in error.violations] == fields
 
     async def test_the_largest_ones_are_taken(self, client: Client) -> None:

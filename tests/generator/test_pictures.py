@@ -12,6 +12,7 @@ from PIL import Image
 
 from rpc.errors import InvalidArgument
 from services.generator import pictures
+from services.generator.feathering import soften
 from services.generator.models import InitialImage
 from services.generator.pictures import read_picture
 from tests.generator.drawings import blobs, disc, encode, encode_mask
@@ -102,12 +103,56 @@ class TestTaken:
         assert read_picture(InitialImage(data), 64, 64).used.strength == 0.6
         assert read_picture(InitialImage(data, mask=mask), 64, 64).used.strength == 1.0
 
+    @pytest.mark.parametrize(("given", "used"), [(None, 8), (0, 0), (1, 1), (64, 64)])
+    def test_the_border_is_as_soft_as_asked_for(self, given: int | None, used: int) -> None:
+        painted = disc(64, 64)
+        wanted = InitialImage(encode(blobs(64, 64)), mask=encode_mask(painted), mask_feather=given)
+        picture = read_picture(wanted, 64, 64)
+        assert picture.used.mask_feather == used
+        assert picture.opacity is not None
+        assert np.array_equal(picture.opacity, soften(painted, used))
+        assert picture.painted is not None
+        assert np.array_equal(picture.painted, painted)
+
+    def test_without_a_mask_there_is_no_border(self) -> None:
+        picture = read_picture(InitialImage(encode(blobs(64, 64))), 64, 64)
+        assert (picture.used.mask_feather, picture.opacity, picture.painted) == (0, None, None)
+
 
 class TestMask:
     def test_lighter_than_half_is_painted(self) -> None:
         levels = np.tile(np.repeat(np.array([0, 127, 128, 255], np.uint8), 16), (64, 1))
         painted = read_mask(encode(levels))
         assert not painted[:, :32].any()
+        assert painted[:, 32:].all()
+
+    def test_greys_are_no_levels_between_painted_and_kept(self) -> None:
+        """A mask that is soft already is as soft as asked for, and no softer."""
+        ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
+        picture = read_picture(InitialImage(encode(blobs(64, 64)), mask=encode(ramp), mask_feather=0), 64, 64)
+        assert picture.opacity is not None
+        assert np.array_equal(picture.opacity, np.tile(np.arange(64) >= 32, (64, 1)))
+
+    def test_of_sixteen_bits_the_upper_eight_count(self) -> None:
+        deep = np.tile(np.repeat(np.array([0x7FFF, 0x8000], np.uint16), 32), (64, 1))
+        assert np.array_equal(read_mask(encode(Image.fromarray(deep))), np.tile(np.arange(64) >= 32, (64, 1)))
+
+    @pytest.mark.parametrize(
+        ("colour", "is_painted"),
+        [
+            ((255, 255, 255, 128), True),  # half of white, on black
+            ((255, 255, 255, 127), False),
+            ((0, 255, 0, 255), True),  # a luma of 150
+            ((255, 0, 0, 255), False),  # of 76
+            ((255, 255, 0, 255), True),
+            ((0, 0, 0, 0), False),
+        ],
+    )
+    def test_of_a_colour_its_luma_on_black(self, colour: tuple[int, ...], is_painted: bool) -> None:
+        strokes = np.full((64, 64, 4), 255, np.uint8)
+        strokes[:, :32] = colour
+        painted = read_mask(encode(strokes))
+        assert (painted[:, :32] == is_painted).all()
         assert painted[:, 32:].all()
 
     def test_it_is_scaled_and_cut_like_the_picture(self) -> None:

@@ -41,6 +41,15 @@ def paint_cells(painted: NDArray[np.bool_], height: int, width: int) -> Tensor:
     return torch.from_numpy(painted.reshape(height, side, width, side).any(axis=(1, 3)))
 
 
-def keep_pixels(image: NDArray[np.uint8], original: NDArray[np.uint8], painted: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The painted pixels of `image`, and those of `original` everywhere else; both are (height, width, 3)."""
-    return np.where(painted[..., None], image, original)
+def keep_pixels(
+    image: NDArray[np.uint8], original: NDArray[np.uint8], opacity: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """`image` where `opacity` (height, width) is 1, `original` where it is 0, both to the last bit; elsewhere mixed.
+
+    Both are (height, width, 3). A mixed value is rounded once.
+    """
+    finished = np.where(opacity[..., None] > 0, image, original)
+    mixed = np.nonzero((opacity > 0) & (opacity < 1))
+    old, new = original[mixed].astype(np.float32), image[mixed].astype(np.float32)
+    finished[mixed] = np.rint(old + opacity[mixed][:, None] * (new - old))
+    return finished

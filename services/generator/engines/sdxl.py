@@ -265,9 +265,9 @@ def _in_halves(unet: Unet) -> Unet:
 
 def _finish(image: NDArray[np.uint8] | InvalidImage, initial: InitialPixels | None) -> NDArray[np.uint8] | InvalidImage:
     """The image with the pixels of the picture that were to be kept."""
-    if initial is None or initial.painted is None or isinstance(image, InvalidImage):
+    if initial is None or initial.opacity is None or isinstance(image, InvalidImage):
         return image
-    return keep_pixels(image, initial.pixels, initial.painted)
+    return keep_pixels(image, initial.pixels, initial.opacity)
 
 
 def _own(sample: Sample) -> SdxlSample:

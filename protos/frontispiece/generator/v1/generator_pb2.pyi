@@ -136,14 +136,16 @@ class GenerateRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., source: _Optional[_Union[ImageSource, str]] = ..., preview_interval: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[InitialImage, _Mapping]] = ...) -> None: ...
 
 class InitialImage(_message.Message):
-    __slots__ = ("data", "strength", "mask")
+    __slots__ = ("data", "strength", "mask", "mask_feather")
     DATA_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
+    MASK_FEATHER_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     strength: float
     mask: bytes
-    def __init__(self, data: _Optional[bytes] = ..., strength: _Optional[float] = ..., mask: _Optional[bytes] = ...) -> None: ...
+    mask_feather: int
+    def __init__(self, data: _Optional[bytes] = ..., strength: _Optional[float] = ..., mask: _Optional[bytes] = ..., mask_feather: _Optional[int] = ...) -> None: ...
 
 class Lora(_message.Message):
     __slots__ = ("name", "weight")
@@ -240,14 +242,16 @@ class ImageMetadata(_message.Message):
     def __init__(self, content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., seed: _Optional[int] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., scheduler: _Optional[str] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., batch_size: _Optional[int] = ..., attribution: _Optional[_Union[Attribution, _Mapping]] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., refiner: _Optional[str] = ..., refiner_revision: _Optional[str] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[UsedInitialImage, _Mapping]] = ...) -> None: ...
 
 class UsedInitialImage(_message.Message):
-    __slots__ = ("sha256", "strength", "mask_sha256")
+    __slots__ = ("sha256", "strength", "mask_sha256", "mask_feather")
     SHA256_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     MASK_SHA256_FIELD_NUMBER: _ClassVar[int]
+    MASK_FEATHER_FIELD_NUMBER: _ClassVar[int]
     sha256: str
     strength: float
     mask_sha256: str
-    def __init__(self, sha256: _Optional[str] = ..., strength: _Optional[float] = ..., mask_sha256: _Optional[str] = ...) -> None: ...
+    mask_feather: int
+    def __init__(self, sha256: _Optional[str] = ..., strength: _Optional[float] = ..., mask_sha256: _Optional[str] = ..., mask_feather: _Optional[int] = ...) -> None: ...
 
 class Attribution(_message.Message):
     __slots__ = ("provider", "author", "author_url", "source_url", "description")

@@ -66,18 +66,20 @@ class GenerationParameters(_message.Message):
     def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., use_generation: _Optional[bool] = ..., candidate_count: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[InitialImage, _Mapping]] = ...) -> None: ...
 
 class InitialImage(_message.Message):
-    __slots__ = ("key", "strength", "mask", "has_mask", "url")
+    __slots__ = ("key", "strength", "mask", "has_mask", "url", "mask_feather")
     KEY_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
     HAS_MASK_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
+    MASK_FEATHER_FIELD_NUMBER: _ClassVar[int]
     key: str
     strength: float
     mask: bytes
     has_mask: bool
     url: str
-    def __init__(self, key: _Optional[str] = ..., strength: _Optional[float] = ..., mask: _Optional[bytes] = ..., has_mask: _Optional[bool] = ..., url: _Optional[str] = ...) -> None: ...
+    mask_feather: int
+    def __init__(self, key: _Optional[str] = ..., strength: _Optional[float] = ..., mask: _Optional[bytes] = ..., has_mask: _Optional[bool] = ..., url: _Optional[str] = ..., mask_feather: _Optional[int] = ...) -> None: ...
 
 class Lora(_message.Message):
     __slots__ = ("name", "weight")
