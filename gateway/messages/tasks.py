@@ -48,12 +48,17 @@ def create_request(body: schemas.NewTask, request_id: str) -> tasks_pb2.CreateTa
 
 def _initial_image(body: pictures.InitialImage) -> tasks_pb2.InitialImage:
     mask = pictures.decoded(body.mask) if body.mask else b""
-    return tasks_pb2.InitialImage(key=body.key, strength=body.strength, mask=mask)
+    return tasks_pb2.InitialImage(key=body.key, strength=body.strength, mask=mask, mask_feather=body.mask_feather)
 
 
 def _used_initial_image(message: tasks_pb2.InitialImage) -> pictures.UsedInitialImage:
-    strength = message.strength if message.HasField("strength") else None
-    return pictures.UsedInitialImage(key=message.key, url=message.url, strength=strength, has_mask=message.has_mask)
+    return pictures.UsedInitialImage(
+        key=message.key,
+        url=message.url,
+        strength=message.strength if message.HasField("strength") else None,
+        has_mask=message.has_mask,
+        mask_feather=message.mask_feather if message.HasField("mask_feather") else None,
+    )
 
 
 def _parameters(message: tasks_pb2.GenerationParameters) -> schemas.Parameters:

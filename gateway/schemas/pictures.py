@@ -4,12 +4,13 @@ import base64
 import binascii
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.schemas.text import Input, Key, Output
 
 MAX_MASK_BYTES = 256 * 1024
+MAX_MASK_FEATHER = 64
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -54,8 +55,21 @@ class InitialImage(Input):
     mask: Mask | None = Field(
         None,
         description="Where to paint: base64 of a PNG of at most 262,144 bytes and 4,194,304 pixels, in the shape of "
-        "the image. Light is painted, dark is kept. Unset: all of it may change.",
+        "the image. Scaled to it, it is painted where its lightness is 128 or more of 255; what is darker or "
+        "transparent is kept as it is. Unset: all of it may change.",
     )
+    mask_feather: Annotated[int, Field(ge=0, le=MAX_MASK_FEATHER)] | None = Field(
+        None,
+        description="How soft the border of the painted part is: over so many pixels of the image, all inside the "
+        "part, the picture goes over into what is painted; 0: a hard border. Unset: 8. Only with a mask.",
+    )
+
+    @field_validator("mask_feather")
+    @classmethod
+    def _only_with_a_mask(cls, feather: int | None, info: ValidationInfo) -> int | None:
+        if feather is not None and "mask" in info.data and not info.data["mask"]:
+            raise PydanticCustomError("feather", "must not be given without a mask")
+        return feather
 
 
 class UsedInitialImage(Output):
@@ -65,6 +79,7 @@ class UsedInitialImage(Output):
     url: str
     strength: float | None
     has_mask: bool
+    mask_feather: int | None = Field(description="How soft the border is, in pixels; null without a mask.")
 
 
 class UploadedImage(Output):

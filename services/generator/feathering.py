@@ -1,4 +1,4 @@
-"""The soft border of a mask: how much of what is painted shows, pixel by pixel, from the kept part into the painted one.
+"""The soft border of a mask: how much of what is painted shows, pixel by pixel, from the border into the painted part.
 
 All of the border lies inside the painted part. Whatever its width, a pixel that is kept stays as it is.
 """
@@ -13,8 +13,8 @@ def soften(painted: NDArray[np.bool_], feather: int) -> NDArray[np.float32]:
     """The opacity, (height, width), of what is painted: 0 where `painted` is false, and from there smoothly up to 1.
 
     The `feather` (0 to 64) pixels next to a kept one are mixed; how far in a pixel lies is its exact distance to the
-    nearest kept one. Where the part is too narrow, its middle is opaque all the same: what somebody marked shall change,
-    be it only a scratch. The edge of the image is no border.
+    nearest kept one. Where the part is too narrow for that, its middle is opaque all the same: what somebody marked
+    shall change, be it only a scratch. The edge of the image is no border.
     """
     opacity = painted.astype(np.float32)
     if feather and painted.any() and not painted.all():

@@ -95,8 +95,8 @@ class UsedInitialImage:
 class InitialPixels:
     """The picture to begin from, decoded, scaled and cut: `pixels` is (height, width, 3), as large as the image.
 
-    `opacity`, (height, width), is how much of what is painted shows: 0 where the picture is kept, 1 where nothing of it is
-    left, and what lies between on a soft border. None: the image may change everywhere.
+    `opacity`, (height, width), is how much of what is painted shows: 0 where the picture is kept, 1 where nothing of it
+    is left, and what lies between on a soft border. None: the image may change everywhere.
     """
 
     pixels: "NDArray[np.uint8]" = field(repr=False)

@@ -98,6 +98,7 @@ class Painted:
     credit_url: str
     initial_sha256: str
     mask_sha256: str
+    mask_feather: int
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,11 @@ class GeneratorClient:
             denoising_end=wanted.denoising_end,
         )
         if source and wanted.initial_image:
+            initial = wanted.initial_image
             request.initial_image.CopyFrom(
-                generator_pb2.InitialImage(data=source[0], strength=wanted.initial_image.strength, mask=source[1])
+                generator_pb2.InitialImage(
+                    data=source[0], strength=initial.strength, mask=source[1], mask_feather=initial.mask_feather
+                )
             )
         call = self._stub.Generate(request, timeout=timeout_seconds)
         try:
@@ -320,6 +324,7 @@ def _painted(image: generator_pb2.ImageMetadata) -> Painted:
         credit_url=image.attribution.source_url,
         initial_sha256=image.initial_image.sha256,
         mask_sha256=image.initial_image.mask_sha256,
+        mask_feather=image.initial_image.mask_feather,
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import uuid
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from rpc import errors
@@ -18,7 +18,13 @@ RETURNING result_id
 FIND = "SELECT request_hash, result_id FROM idempotency_keys WHERE principal = $1 AND operation = $2 AND key = $3"
 
 
-_LATER: dict[str, object] = {"loras": (), "guidance_end": None, "denoising_end": None, "initial_image": None}
+_LATER: dict[str, object] = {
+    "loras": (),
+    "guidance_end": None,
+    "denoising_end": None,
+    "initial_image": None,
+    "mask_feather": None,
+}
 
 
 def digest(*parts: object) -> bytes:
@@ -28,7 +34,9 @@ def digest(*parts: object) -> bytes:
         if not is_dataclass(value) or isinstance(value, type):
             return str(value)
         # Fields that came later count only when they are given: a key from before an update is still good after it.
-        return {name: part for name, part in asdict(value).items() if name not in _LATER or part != _LATER[name]}
+        # What is in them comes here in its turn.
+        parts = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: part for name, part in parts.items() if name not in _LATER or part != _LATER[name]}
 
     return hashlib.sha256(json.dumps(parts, default=plain, sort_keys=True).encode()).digest()
 

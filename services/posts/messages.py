@@ -95,7 +95,11 @@ def parameters(model: Parameters) -> tasks_pb2.GenerationParameters:
 
 def _initial_image(model: InitialImage) -> tasks_pb2.InitialImage:
     return tasks_pb2.InitialImage(
-        key=model.key, strength=model.strength, has_mask=bool(model.mask_sha256), url=model.url
+        key=model.key,
+        strength=model.strength,
+        has_mask=bool(model.mask_sha256),
+        url=model.url,
+        mask_feather=model.mask_feather,
     )
 
 

@@ -57,13 +57,15 @@ class InitialImage:
     """The stored image that a task begins from.
 
     `strength`: None stands for the generator's default. `mask_sha256`: lower-case hex; "": no mask, all of it may
-    change. `url` is "" only before a task is made.
+    change. `mask_feather`: width of the soft border in pixels; None without a mask, and before a task is made. `url` is
+    "" only before a task is made.
     """
 
     key: str
     strength: float | None = None
     mask_sha256: str = ""
     url: str = ""
+    mask_feather: int | None = None
 
     @property
     def used_strength(self) -> float:

@@ -130,7 +130,9 @@ async def _watched(
 def _checked(about: Painted, order: Order, seed: int, earlier: Painted | None) -> Painted:
     """`about` if it may describe the image that was asked for."""
     wanted = order.parameters
-    mask_sha256 = wanted.initial_image.mask_sha256 if wanted.initial_image else ""
+    initial = wanted.initial_image
+    mask_sha256 = initial.mask_sha256 if initial else ""
+    mask_feather = (initial.mask_feather if initial else None) or 0
     problems = {
         "described two images": earlier is not None,
         "sent an unknown content type": about.content_type not in _SIGNATURES,
@@ -145,6 +147,8 @@ def _checked(about: Painted, order: Order, seed: int, earlier: Painted | None) -
         "used another seed": wanted.use_generation and about.seed != seed,
         "began from another picture": (about.initial_sha256, about.mask_sha256)
         != (order.source.sha256 if order.source else "", mask_sha256),
+        # A generator of before knows hard borders only, and says nothing of them.
+        "made another border": about.mask_feather != mask_feather,
         "sent impossible parameters": not (
             math.isfinite(about.guidance_scale)
             and about.seed <= MAX_SEED

@@ -102,10 +102,14 @@ def _initial_image(fields: Fields, at: str, parameters: tasks_pb2.GenerationPara
     mask = bytes(given.mask)
     if mask and (problem := masks.problem(mask)):
         fields.wrong(at + ".mask", problem)
+    feather = given.mask_feather if given.HasField("mask_feather") else None
+    if feather is not None and not mask:
+        fields.wrong(at + ".mask_feather", "must not be given without a mask")
     return InitialImage(
         key=fields.object_key(at + ".key", given.key),
         strength=fields.share(at + ".strength", given.strength if given.HasField("strength") else None, whole=True),
         mask_sha256=hashlib.sha256(mask).hexdigest() if mask else "",
+        mask_feather=fields.integer(at + ".mask_feather", feather, 0, validation.MAX_MASK_FEATHER),
     )
 
 

@@ -65,9 +65,15 @@ def _parameters(row: Record) -> Parameters:
     initial = row["initial_image"]
     special: dict[str, Any] = {
         "loras": tuple(Lora(**lora) for lora in json.loads(row["loras"])),
-        "initial_image": InitialImage(**json.loads(initial)) if initial else None,
+        "initial_image": _initial_image(json.loads(initial)) if initial else None,
     }
     return Parameters(*[special[name] if name in special else row[name] for name in PARAMETERS])
+
+
+def _initial_image(stored: dict[str, Any]) -> InitialImage:
+    # A task of before there were soft borders has a hard one: another attempt paints the same picture.
+    hard = 0 if stored["mask_sha256"] else None
+    return InitialImage(**{"mask_feather": hard, **stored})
 
 
 def image(row: Record | dict[str, Any]) -> TaskImage:

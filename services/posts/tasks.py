@@ -13,6 +13,9 @@ from services.posts.models import Draft, FeaturedImage, Parameters, Post, Task, 
 from services.posts.pool import Connection
 from services.posts.validation import MAX_ALT_TEXT
 
+MASK_FEATHER = 8
+"""How soft the border of a mask is, in pixels, when nobody says."""
+
 CREATE = """
 WITH made AS (
     INSERT INTO content_tasks (id, request_hash, max_attempts, created_by, updated_by, last_sequence,
@@ -106,7 +109,7 @@ class Tasks:
         """Queue a task, or find the one made by the same request. Raises AlreadyExists for another body."""
         request_hash, key_hash = _digests(parameters, task_id)
         new_id = task_id or uuid.uuid4()
-        chosen = parameters if parameters.seed is not None else replace(parameters, seed=secrets.randbelow(2**32))
+        chosen = _chosen(parameters)
 
         async def work(connection: Connection) -> Task:
             if request_id:
@@ -209,6 +212,15 @@ class Tasks:
             return await _get(connection, task_id)
 
         return await self._database.transaction(work)
+
+
+def _chosen(parameters: Parameters) -> Parameters:
+    """The parameters with all that is not left to the generator: every attempt paints the same picture."""
+    initial = parameters.initial_image
+    if initial and initial.mask_sha256 and initial.mask_feather is None:
+        initial = replace(initial, mask_feather=MASK_FEATHER)
+    seed = secrets.randbelow(2**32) if parameters.seed is None else parameters.seed
+    return replace(parameters, seed=seed, initial_image=initial)
 
 
 def _digests(parameters: Parameters, task_id: uuid.UUID | None) -> tuple[bytes, bytes]:

@@ -2,13 +2,16 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from playwright.async_api import Browser, async_playwright, expect
 
 from tests.gateway.browsing import ARGUMENTS, MILLISECONDS, chromium
+from tests.gateway.desks import script_desk
 from tests.gateway.scripted import Scripted, scripted
 from tests.stack import Stack
 
@@ -32,6 +35,20 @@ async def front() -> AsyncIterator[Scripted]:
     """A gateway before scripted services."""
     async with scripted(wait_seconds=20, keepalive_seconds=0.2) as made:
         yield made
+
+
+@pytest.fixture
+def desk(front: Scripted) -> Scripted:
+    """A desk before a generator with more abilities than the house model has, and a record that is empty."""
+    return script_desk(front)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A photograph as a file."""
+    path = tmp_path / "holiday.jpg"
+    Image.linear_gradient("L").resize((640, 400)).convert("RGB").save(path)
+    return path
 
 
 @pytest.fixture

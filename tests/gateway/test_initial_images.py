@@ -61,12 +61,31 @@ async def test_what_the_mask_keeps_stays_as_it_was(editor: httpx2.AsyncClient, b
     answer = await editor.post(PATH, json={**body, "initial_image": {"key": begun["key"], "mask": encoded(mask)}})
     assert answer.status_code == 200, answer.text
     task = (await editor.get(f"/api/tasks/{answer.json()['task_id']}")).json()
-    kept = {"key": begun["key"], "url": begun["url"], "strength": None, "has_mask": True}
+    kept = {"key": begun["key"], "url": begun["url"], "strength": None, "has_mask": True, "mask_feather": 8}
     assert task["parameters"]["initial_image"] == kept
     before, after = await pixels(editor, begun), await pixels(editor, task["images"][0])
-    left, right = (0, 0, 112, 256), (144, 0, 256, 256)  # the edge itself may be soft
-    assert difference(before.crop(left), after.crop(left)) < 1
+    left, right = (0, 0, 128, 256), (136, 0, 256, 256)  # the pixels between them are the soft border
+    assert difference(before.crop(left), after.crop(left)) == 0
     assert difference(before.crop(right), after.crop(right)) > 5
+
+
+async def test_the_border_is_as_soft_as_asked_for(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+    """One pixel further in than it reaches, what is painted is the same as within a hard one."""
+    mask = Image.new("L", (256, 256), 0)
+    ImageDraw.Draw(mask).rectangle((128, 0, 255, 255), fill=255)
+    painted = {}
+    for feather in (0, 20):
+        initial = {"key": begun["key"], "mask": encoded(mask), "mask_feather": feather}
+        body = {**SMALL, "prompt": "a red apple", "num_inference_steps": 4, "seed": 11, "initial_image": initial}
+        answer = await editor.post(PATH, json=body)
+        assert answer.status_code == 200, answer.text
+        task = (await editor.get(f"/api/tasks/{answer.json()['task_id']}")).json()
+        assert task["parameters"]["initial_image"]["mask_feather"] == feather
+        painted[feather] = await pixels(editor, task["images"][0])
+    hard, soft = painted[0], painted[20]
+    assert difference(hard.crop((148, 0, 256, 256)), soft.crop((148, 0, 256, 256))) == 0
+    assert difference(hard.crop((128, 0, 148, 256)), soft.crop((128, 0, 148, 256))) > 1
+    assert difference(hard.crop((0, 0, 128, 256)), soft.crop((0, 0, 128, 256))) == 0
 
 
 async def test_from_an_uploaded_photo(editor: httpx2.AsyncClient) -> None:

@@ -11,6 +11,7 @@ from tests.gateway.conftest import assert_problem, paint, wrong_fields
 
 JSON = {"content-type": "application/json"}
 MAX_SEED = 2**53 - 1
+MASK = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()  # as much of one as the gateway looks at
 
 ACCEPTED = [
     {"prompt": "a"},
@@ -110,8 +111,14 @@ REFUSED = [
     ({"initial_image": {"key": "x", "mask": "data:image/png;base64,iVBORw0KGgo="}}, "initial_image.mask"),
     ({"initial_image": {"key": "x", "mask": "é"}}, "initial_image.mask"),
     ({"initial_image": {"key": "x", "mask": "AAAA"}}, "initial_image.mask"),
-    ({"initial_image": {"key": "x", "mask": "iVBORw0KGgo="}}, "initial_image.mask"),  # no more than its signature
+    ({"initial_image": {"key": "x", "mask": MASK}}, "initial_image.mask"),
     ({"initial_image": {"key": "x", "mask": base64.b64encode(bytes(262145)).decode()}}, "initial_image.mask"),
+    ({"initial_image": {"key": "x", "mask_feather": 8}}, "initial_image.mask_feather"),  # of what?
+    ({"initial_image": {"key": "x", "mask": "", "mask_feather": 0}}, "initial_image.mask"),
+    ({"initial_image": {"key": "x", "mask": MASK, "mask_feather": -1}}, "initial_image.mask_feather"),
+    ({"initial_image": {"key": "x", "mask": MASK, "mask_feather": 65}}, "initial_image.mask_feather"),
+    ({"initial_image": {"key": "x", "mask": MASK, "mask_feather": 8.5}}, "initial_image.mask_feather"),
+    ({"initial_image": {"key": "x", "mask": MASK, "mask_feather": "8"}}, "initial_image.mask_feather"),
     ({"initial_image": {"key": "x", "url": "http://x/media/x"}}, "initial_image.url"),
     ({"initial_image": {"key": "x"}, "use_generation": False}, "initial_image"),
     ({"wdith": 512}, "wdith"),

@@ -135,6 +135,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             metadata.initial_image.sha256 = hashlib.sha256(request.initial_image.data).hexdigest()
             mask = request.initial_image.mask
             metadata.initial_image.mask_sha256 = hashlib.sha256(mask).hexdigest() if mask else ""
+            metadata.initial_image.mask_feather = request.initial_image.mask_feather
         return metadata, data
 
 

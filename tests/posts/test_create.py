@@ -89,6 +89,13 @@ def test_a_body_without_the_newer_fields_is_what_it_was_before_them() -> None:
         for key, strength, mask in [("a", None, ""), ("b", None, ""), ("a", 0.6, ""), ("a", None, "00")]
     ]
     assert len({idempotency.digest(one) for one in [parameters, *begins]}) == 5
+    masked = begins[-1]
+    assert masked.initial_image is not None
+    bare = {name: value for name, value in asdict(masked.initial_image).items() if name != "mask_feather"}
+    then = {**before, "initial_image": bare}
+    assert idempotency.digest(masked) == hashlib.sha256(json.dumps([then], sort_keys=True).encode()).digest()
+    borders = [replace(masked, initial_image=replace(masked.initial_image, mask_feather=n)) for n in (None, 0, 8)]
+    assert len({idempotency.digest(one) for one in borders}) == 3
 
 
 async def test_a_request_id_belongs_to_its_principal(idle: Client) -> None:

@@ -42,8 +42,9 @@ async def refused(call: Any) -> grpc.aio.AioRpcError:
 @pytest.mark.usefixtures("source")
 class TestCreate:
     async def test_it_is_kept_with_the_task_and_the_mask_is_never_sent_back(self, idle: Client, sql: Any) -> None:
-        task = await idle.create(initial_image=begin(strength=0.4, mask=MASK, has_mask=False, url="ignored"))
-        kept = t.InitialImage(key=KEY, strength=0.4, has_mask=True, url=f"http://media.test/{KEY}")
+        given = begin(strength=0.4, mask=MASK, mask_feather=3, has_mask=False, url="ignored")
+        task = await idle.create(initial_image=given)
+        kept = t.InitialImage(key=KEY, strength=0.4, has_mask=True, mask_feather=3, url=f"http://media.test/{KEY}")
         listed = (await idle.tasks.ListTasks(t.ListTasksRequest())).tasks[0]
         for answer in (task, await idle.get(task.id), listed):
             assert answer.parameters.initial_image == kept
@@ -54,7 +55,17 @@ class TestCreate:
         assert not plain.parameters.HasField("initial_image")
         initial = bare.parameters.initial_image
         assert (initial.key, initial.HasField("strength"), initial.has_mask) == (KEY, False, False)
+        assert not initial.HasField("mask_feather")
         assert await sql.fetchval("SELECT count(*) FROM task_masks") == 0
+
+    @pytest.mark.parametrize(("given", "kept"), [(None, 8), (0, 0), (64, 64)])
+    async def test_how_soft_the_border_is_is_decided_when_the_task_is_made(
+        self, idle: Client, given: int | None, kept: int
+    ) -> None:
+        task = await idle.create(initial_image=begin(mask=MASK, mask_feather=given))
+        assert task.parameters.initial_image.HasField("mask_feather")
+        assert task.parameters.initial_image.mask_feather == kept
+        assert await idle.get(task.id) == task
 
     @pytest.mark.parametrize(
         ("fields", "name"),
@@ -76,6 +87,10 @@ class TestCreate:
             ({"mask": b"no picture"}, ".mask"),
             ({"mask": MASK[:-1]}, ".mask"),
             ({"mask": MASK + bytes(256 * 1024)}, ".mask"),
+            ({"mask": MASK, "mask_feather": 65}, ".mask_feather"),
+            ({"mask": MASK, "mask_feather": 2**32 - 1}, ".mask_feather"),
+            ({"mask_feather": 8}, ".mask_feather"),  # of what?
+            ({"mask_feather": 0}, ".mask_feather"),
         ],
     )
     async def test_a_wrong_field_is_refused_by_name(self, idle: Client, fields: dict[str, Any], name: str) -> None:
@@ -164,7 +179,7 @@ class TestOnce:
         assert await sql.fetchval("SELECT count(*) FROM task_masks") == 1
 
     @pytest.mark.parametrize("name", ["request_id", "task_id"])
-    @pytest.mark.parametrize("other", [{"mask": png(4, 16, 16)}, {"mask": b""}, {"strength": 0.5}])
+    @pytest.mark.parametrize("other", [{"mask": png(4, 16, 16)}, {"mask": b""}, {"strength": 0.5}, {"mask_feather": 8}])
     @pytest.mark.parametrize("is_gone", [False, True])
     async def test_another_picture_is_another_body(
         self, idle: Client, storage: ScriptedStorage, name: str, other: dict[str, Any], is_gone: bool
@@ -176,6 +191,19 @@ class TestOnce:
         error = await refused(idle.tasks.CreateTask(self.request(**{name: key, "mask": MASK, **other})))
         assert reason(error) == "IDEMPOTENCY_MISMATCH"
 
+    @pytest.mark.parametrize("name", ["request_id", "task_id"])
+    async def test_a_request_of_before_there_were_soft_borders_finds_its_task(
+        self, idle: Client, name: str, sql: Any
+    ) -> None:
+        """And does not make it softer than it was."""
+        request = self.request(**{name: str(uuid.uuid4())}, mask=MASK)
+        made = (await idle.tasks.CreateTask(request)).task
+        await sql.execute("UPDATE content_tasks SET initial_image = initial_image - 'mask_feather'")
+        again = (await idle.tasks.CreateTask(request)).task
+        assert again.id == made.id
+        assert again.parameters.initial_image.HasField("mask_feather")
+        assert again.parameters.initial_image.mask_feather == 0
+
     async def test_a_refused_request_leaves_its_id_free(self, idle: Client, storage: ScriptedStorage) -> None:
         storage.read_errors = [errors.Unavailable("away")]
         assert reason(await refused(idle.tasks.CreateTask(self.request("key")))) == "STORAGE_UNAVAILABLE"
@@ -186,15 +214,16 @@ class TestAttempt:
     async def test_picture_strength_and_mask_reach_the_generator(
         self, posts: Client, generator: ScriptedGenerator, source: bytes
     ) -> None:
-        task = await posts.done(initial_image=begin(strength=0.4, mask=MASK), candidate_count=2)
+        task = await posts.done(initial_image=begin(strength=0.4, mask=MASK, mask_feather=3), candidate_count=2)
         assert len(task.images) == 2
         for request in generator.requests:
             sent = request.initial_image
-            assert (sent.data, sent.strength, sent.mask) == (source, 0.4, MASK)
+            assert (sent.data, sent.strength, sent.mask, sent.mask_feather) == (source, 0.4, MASK, 3)
             assert (request.width, request.height) == (512, 768)  # the picture's own
         await posts.done(initial_image=begin(), width=1024)
         last = generator.requests[-1]
         assert not last.initial_image.HasField("strength")
+        assert not last.initial_image.HasField("mask_feather")
         assert (last.width, last.HasField("height"), last.initial_image.mask) == (1024, False, b"")
 
     async def test_an_image_that_vanished_fails_the_task_at_once(
@@ -231,6 +260,36 @@ class TestAttempt:
         assert len(generator.requests) == 3
         assert {(one.initial_image.data, one.initial_image.mask) for one in generator.requests} == {(source, MASK)}
         assert len({one.seed for one in generator.requests}) == 1
+
+    @pytest.mark.usefixtures("source")
+    async def test_a_task_of_before_there_were_soft_borders_keeps_its_hard_one(
+        self, idle: Client, start_posts: StartPosts, generator: ScriptedGenerator, sql: Any
+    ) -> None:
+        """Painted again it must be the same picture. One without a mask has no border, and none is asked for."""
+        masked = await idle.create(initial_image=begin(mask=MASK), seed=7)
+        plain = await idle.create(initial_image=begin(), seed=8)
+        await sql.execute("UPDATE content_tasks SET initial_image = initial_image - 'mask_feather'")
+        generator.script = [(errors.Unavailable("away"),)]
+        async with start_posts() as posts:
+            for task in (masked, plain):
+                assert (await posts.finished(task.id)).state == t.TASK_STATE_AWAITING_APPROVAL
+        sent = [request.initial_image for request in generator.requests if request.seed == 7]
+        assert len(sent) == 2
+        assert all(one.HasField("mask_feather") and one.mask_feather == 0 for one in sent)
+        assert not any(one.initial_image.HasField("mask_feather") for one in generator.requests if one.seed == 8)
+
+    @pytest.mark.usefixtures("source")
+    async def test_every_attempt_asks_for_the_same_border(
+        self, idle: Client, start_posts: StartPosts, generator: ScriptedGenerator
+    ) -> None:
+        """The one that was decided when the task was made, not what a generator takes for usual by then."""
+        task = await idle.create(initial_image=begin(mask=MASK))
+        generator.script = [(errors.Unavailable("away"),)]
+        async with start_posts() as posts:
+            assert (await posts.finished(task.id)).state == t.TASK_STATE_AWAITING_APPROVAL
+        sent = [request.initial_image for request in generator.requests]
+        assert len(sent) == 2
+        assert all(one.HasField("mask_feather") and one.mask_feather == 8 for one in sent)
 
     @pytest.mark.usefixtures("source")
     async def test_a_storage_that_is_away_for_a_moment_costs_no_attempt(
@@ -277,6 +336,25 @@ class TestAttempt:
         (error,) = (event.state_change.error for event in events if event.state_change.HasField("error"))
         assert error.reason == "GENERATOR_ANSWER_INVALID"
         assert "another picture" in error.message
+        assert events[-1].state_change.state == t.TASK_STATE_AWAITING_APPROVAL
+
+    @pytest.mark.usefixtures("source")
+    async def test_a_generator_of_before_there_were_soft_borders_is_not_believed(
+        self, posts: Client, generator: ScriptedGenerator
+    ) -> None:
+        """It takes no notice of the field, and tells of none. For a hard border it is as good as any."""
+
+        def before(metadata: Any, data: bytes) -> Any:
+            metadata.initial_image.ClearField("mask_feather")
+            return metadata, data
+
+        generator.script = [before]
+        hard = await posts.create(initial_image=begin(mask=MASK, mask_feather=0))
+        assert (await posts.finished(hard.id)).attempt_count == 1
+        generator.script = [before]
+        events = await posts.events((await posts.create(initial_image=begin(mask=MASK))).id)
+        (error,) = (event.state_change.error for event in events if event.state_change.HasField("error"))
+        assert (error.reason, error.message) == ("GENERATOR_ANSWER_INVALID", "the generator made another border")
         assert events[-1].state_change.state == t.TASK_STATE_AWAITING_APPROVAL
 
     @pytest.mark.usefixtures("source")

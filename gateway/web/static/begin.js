@@ -15,7 +15,7 @@ const file = byId("upload");
 const status = byId("upload-status");
 
 let image = null;
-let marks = null; // a canvas, transparent where the picture is kept
+let part = null; // what of it is marked, as the dialog tells it
 let onPicture = () => {};
 
 /** Set up; `use(image)` gets an uploaded picture that is to be in a post as it is. */
@@ -42,7 +42,7 @@ function can() {
 /** Begin from this picture: `{key, url, width, height, name}`, and `uploaded` when no task made it. */
 export function set(chosen) {
   image = chosen;
-  marks = null;
+  part = null;
   status.textContent = "";
   place.replaceChildren(...controls());
   show();
@@ -52,7 +52,7 @@ export function set(chosen) {
 
 function forget() {
   image = null;
-  marks = null;
+  part = null;
   place.replaceChildren();
 }
 
@@ -73,12 +73,12 @@ function show() {
 export async function value() {
   if (!image || !can()) return null;
   const sent = { key: image.key, strength: Number(byId("strength").value) };
-  if (!part()) return sent;
-  if (!marks) throw { fields: [{ field: "initial_image", message: "Choose the part first, or take all of it." }] };
-  return { ...sent, mask: await mask.encode(marks) };
+  if (!wantsPart()) return sent;
+  if (!part) throw { fields: [{ field: "initial_image", message: "Choose the part first, or take all of it." }] };
+  return { ...sent, mask: await mask.encode(part.marks), mask_feather: part.feather };
 }
 
-function part() {
+function wantsPart() {
   return place.querySelector('[name="extent"]:checked').value === "part";
 }
 
@@ -136,14 +136,14 @@ function extent(strength) {
   const choose = el("button", { type: "button", id: "choose-part", hidden: true }, "Mark the part …");
   const said = el("span", { class: "hint", role: "status", hidden: true });
   choose.addEventListener("click", async () => {
-    const made = await mask.choose(image, marks);
+    const made = await mask.choose(image, part);
     if (made === undefined) return;
-    marks = made;
-    said.textContent = marks ? "What is marked is painted." : "Nothing is marked yet.";
-    choose.textContent = marks ? "Change the part …" : "Mark the part …";
+    part = made;
+    said.textContent = part ? "What is marked is painted." : "Nothing is marked yet.";
+    choose.textContent = part ? "Change the part …" : "Mark the part …";
     const thumb = place.querySelector(".begin-thumb");
     thumb.querySelector("canvas")?.remove();
-    if (marks) thumb.append(mask.copy(marks));
+    if (part) thumb.append(mask.copy(part.marks));
   });
   const option = (name, label, checked) => {
     const radio = el("input", { type: "radio", name: "extent", value: name, checked });

@@ -253,6 +253,7 @@ function facts(image, initial = null) {
     list.push(el("span", {}, "begun from ", el("a", { href: local(initial.url), target: "_blank" }, "a picture")));
     if (initial.strength !== null) list.push(el("span", {}, `strength ${initial.strength.toFixed(2)}`));
     if (initial.has_mask) list.push(el("span", {}, "only a part"));
+    if (initial.mask_feather) list.push(el("span", {}, `soft border ${initial.mask_feather} px`));
   }
   return el("p", { class: "facts" }, list);
 }

@@ -1,6 +1,7 @@
 // A dialog in which the part of a picture that is to be painted anew is marked, by hand or by areas.
 
 import { byId, el, local } from "./dom.js";
+import { slider } from "./settings.js";
 
 const MAX_SIDE = 1024;
 const MAX_BYTES = 256 * 1024; // the interface's limit
@@ -19,14 +20,23 @@ const dialog = byId("mask");
 const board = byId("mask-board");
 const brush = byId("mask-brush");
 
+// Pixels of the picture that will be painted, whatever the size of the one that is marked.
+const FEATHER = { min: 0, max: 64, step: 1, default: 8 };
+const border = slider("Soft border", "mask-feather", FEATHER, { words: (value) => (value ? `${value} px` : "none") });
+dialog.querySelector(".mask-tools").append(border);
+const feather = byId("mask-feather");
+
 /**
- * Let somebody mark a part of `image`, beginning with `before` (a canvas, or null). The answer is a canvas that is
- * transparent where the picture is kept, null when nothing is marked, undefined when it was cancelled.
+ * Let somebody mark a part of `image`, beginning with `before` (an earlier answer, or null). The answer has the `marks`, a
+ * canvas that is transparent where the picture is kept, and the `feather` of their border in pixels; it is null when
+ * nothing is marked, undefined when it was cancelled.
  */
 export function choose(image, before) {
   const canvas = sheet(image);
   const context = canvas.getContext("2d");
-  if (before) context.drawImage(before, 0, 0);
+  if (before) context.drawImage(before.marks, 0, 0);
+  feather.value = before ? before.feather : FEATHER.default;
+  feather.dispatchEvent(new Event("input"));
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "The picture; what is marked is painted anew");
   board.style.setProperty("--ratio", String(image.width / image.height));
@@ -49,7 +59,7 @@ export function choose(image, before) {
         listening.abort();
         board.replaceChildren();
         if (dialog.returnValue !== "done") resolve(undefined);
-        else resolve(isEmpty(canvas, context) ? null : canvas);
+        else resolve(isEmpty(canvas, context) ? null : { marks: canvas, feather: Number(feather.value) });
       },
       { once: true },
     );
