@@ -87,6 +87,27 @@ def test_mates_of_all_kinds(engine: SdxlEngine, stock: Any) -> None:
         assert difference(ours, reference(stock, wanted)) <= TOLERANCE, wanted
 
 
+@pytest.mark.parametrize("scheduler", schedulers.NAMES)
+def test_two_with_the_same_schedule_at_different_steps(engine: SdxlEngine, stock: Any, scheduler: str) -> None:
+    requests = [request(scheduler=scheduler, seed=seed, num_inference_steps=5) for seed in (1, 2)]
+    samples = list(engine.open(requests[:1]))
+    for _ in range(2):
+        engine.step(samples)
+    samples += engine.open(requests[1:])
+    while going := [sample for sample in samples if sample.steps_done < sample.total_steps]:
+        engine.step(going)
+    for wanted, sample in zip(requests, samples, strict=True):
+        assert difference(sample.latents, reference(stock, wanted)) <= TOLERANCE
+
+
+def test_only_schedules_that_are_tables_are_shared(stock: Any) -> None:
+    kept = schedulers.Schedules(stock.own_scheduler_config)
+    assert kept.lay_out("euler", 5) is kept.lay_out("euler", 5)
+    assert kept.lay_out("euler", 5) is not kept.lay_out("euler", 6)
+    assert len(kept.lay_out("euler", 6).timesteps) == 6
+    assert kept.lay_out("unipc", 5) is not kept.lay_out("unipc", 5)
+
+
 def sorts() -> list[ImageRequest]:
     """Requests of every kind that can meet in a batch."""
     return [

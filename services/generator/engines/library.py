@@ -20,6 +20,7 @@ from services.generator.engines.encoder import Encoder
 from services.generator.engines.lora import LoraSwitch
 from services.generator.engines.previews import TinyDecoder
 from services.generator.engines.prompts import PromptEncoder
+from services.generator.engines.schedulers import Schedules
 from services.generator.engines.unet import UnetOptions, UnetRunner
 from services.generator.engines.vae import Decoder
 from services.generator.models import Lora, ModelInfo
@@ -48,7 +49,8 @@ class LoadedModel:
     """A model in memory, with everything that paints with it."""
 
     pipeline: Any
-    scheduler_config: dict[str, Any]
+    device: str
+    schedules: Schedules
     prompts: PromptEncoder
     encoder: Encoder
     decoder: Decoder
@@ -222,8 +224,9 @@ class Library:
         parameters = (parameter for module in modules if module is not None for parameter in module.parameters())
         model = LoadedModel(
             pipeline=pipeline,
-            scheduler_config={**pipeline.scheduler.config, **entry.scheduler_config},
-            prompts=PromptEncoder(pipeline, self._options.prompt_cache),
+            device=self._options.device,
+            schedules=Schedules({**pipeline.scheduler.config, **entry.scheduler_config}),
+            prompts=PromptEncoder(pipeline, self._options.device, self._options.prompt_cache),
             encoder=Encoder(pipeline.vae),
             decoder=Decoder(pipeline.vae, self._tiny if catalogue.share_latents(entry, self._default) else None),
             unet=unet,

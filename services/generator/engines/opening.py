@@ -69,13 +69,13 @@ def open_sample(
 
 def _lay_out(request: ImageRequest, model: LoadedModel, refiner: LoadedModel | None) -> list[_Cut]:
     """Which steps are done: all, or those that a picture's strength asks for, shared with the refiner if it has one."""
-    first = _schedule(request, model)
+    first = model.schedules.lay_out(request.scheduler, request.num_inference_steps)
     begin = _picture_begin(first, request)
     if refiner is None or request.denoising_end is None:
         return [_Cut(first, begin, len(first.timesteps))]
     cutoff = _cutoff(first, request.denoising_end)
     count = sum(float(timestep) >= cutoff for timestep in first.timesteps)
-    second = _schedule(request, refiner)
+    second = refiner.schedules.lay_out(request.scheduler, request.num_inference_steps)
     # A picture that comes in after the cutoff is the refiner's alone.
     refiner_begin = max(begin, _refiner_begin(second, _cutoff(second, request.denoising_end)))
     return [_Cut(first, begin, max(begin, count)), _Cut(second, refiner_begin, len(second.timesteps))]
@@ -98,7 +98,7 @@ def _first_latents(
 
     What is drawn, and in which order, is what the stock pipelines for text, for a picture and for a mask draw.
     """
-    device, initial = model.pipeline.unet.device, request.initial_image
+    device, initial = model.device, request.initial_image
     shape = model.latent_shape(request.height, request.width)
     if initial is None:
         return _draw(shape, generator, device) * float(cuts[0].scheduler.init_noise_sigma), None
@@ -119,12 +119,6 @@ def _first_latents(
 def _draw(shape: tuple[int, int, int], generator: torch.Generator, device: Any) -> torch.Tensor:
     """Noise, always drawn on the CPU: the same seed gives the same noise on every device."""
     return torch.randn((1, *shape), generator=generator, dtype=torch.float32)[0].to(device)
-
-
-def _schedule(request: ImageRequest, model: LoadedModel) -> Any:
-    scheduler = schedulers.make_scheduler(request.scheduler, model.scheduler_config)
-    scheduler.set_timesteps(request.num_inference_steps)
-    return scheduler
 
 
 def _cutoff(scheduler: Any, denoising_end: float) -> int:

@@ -19,9 +19,10 @@ class Embedding:
 class PromptEncoder:
     """The text encoders of one pipeline. Not thread-safe: neither are the tokenizers."""
 
-    def __init__(self, pipeline: Any, capacity: int) -> None:
-        """Keep up to `capacity` embeddings."""
+    def __init__(self, pipeline: Any, device: str, capacity: int) -> None:
+        """Use the encoders of `pipeline`, which are on `device`; keep up to `capacity` embeddings."""
         self._pipeline = pipeline
+        self._device = device
         self._capacity = capacity
         self._known: OrderedDict[tuple[str, Hashable], Embedding] = OrderedDict()
 
@@ -53,5 +54,8 @@ class PromptEncoder:
         ]
 
     def _encode(self, texts: list[str]) -> list[Embedding]:
-        tokens, _, pooled, _ = self._pipeline.encode_prompt(prompt=texts, do_classifier_free_guidance=False)
+        # Not told the device, diffusers would look for it in every module of the pipeline, each time.
+        tokens, _, pooled, _ = self._pipeline.encode_prompt(
+            prompt=texts, device=self._device, do_classifier_free_guidance=False
+        )
         return [Embedding(tokens[i], pooled[i]) for i in range(len(texts))]

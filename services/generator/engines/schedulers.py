@@ -1,12 +1,17 @@
 """Schedulers by name: the names people know, each a diffusers class and what it changes in the checkpoint's config."""
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import diffusers
 import torch
+
+from services.generator.engines import samplers
+
+_SHARED_SCHEDULERS = 64
 
 # What one name sets, another must unset: a checkpoint's own config may come with any of them.
 _PLAIN: dict[str, Any] = {
@@ -53,6 +58,33 @@ def make_scheduler(name: str, config: Any) -> Any:
     known = inspect.signature(cls.__init__).parameters
     overrides = {key: value for key, value in recipe.overrides.items() if key in known}
     return cls.from_config(config, **overrides)
+
+
+class Schedules:
+    """The schedulers of one checkpoint with their steps laid out; what can be shared is made once. Not thread-safe."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """For a checkpoint with that scheduler config."""
+        self._config = config
+        self._shared: OrderedDict[tuple[str, int], Any] = OrderedDict()
+
+    def lay_out(self, name: str, steps: int) -> Any:
+        """A diffusers scheduler of that name with its timesteps set.
+
+        One that becomes a table is only read, so all who ask for the same share it, its begin index included; one that
+        steps by itself, and remembers what it has seen, is made anew for each image.
+        """
+        key = name, steps
+        if key in self._shared:
+            self._shared.move_to_end(key)
+            return self._shared[key]
+        scheduler = make_scheduler(name, self._config)
+        scheduler.set_timesteps(steps)
+        if samplers.tabulate(scheduler) is not None:
+            self._shared[key] = scheduler
+            if len(self._shared) > _SHARED_SCHEDULERS:
+                self._shared.popitem(last=False)
+        return scheduler
 
 
 def noise_level(scheduler: Any, step: int) -> tuple[float, float]:
