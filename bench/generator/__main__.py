@@ -1,4 +1,4 @@
-"""`python -m bench.generator --device cpu|cuda --json FILE`: the rows C1 to C10 on a CPU, G1 to G13 on a GPU."""
+"""`python -m bench.generator --device cpu|cuda --json FILE`: the rows C1 to C11 on a CPU, G1 to G13 on a GPU."""
 
 import argparse
 import os
@@ -23,7 +23,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of what is compared side by side")
     parser.add_argument("--dry", action="store_true", help="the GPU rows on a tiny model, to show that they run")
     parser.add_argument("--only", default="", help="comma-separated rows, such as C3 or G1,G3")
-    parser.add_argument("--rivals", default="", help="comma-separated servers to install and measure too, in row C10")
+    parser.add_argument("--rivals", default="", help="comma-separated servers to measure too, in C10 and C11")
+    parser.add_argument("--environments", type=Path, help="folder in which the rivals are, or are to be, installed")
     arguments = parser.parse_args()
 
     import torch
@@ -39,8 +40,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         if arguments.device == "cpu" and not arguments.dry:
             from bench.generator.cpu import CpuRun
+            from bench.generator.side_by_side import Rivals
 
-            rivals = [name.strip() for name in arguments.rivals.split(",") if name.strip()]
+            names = tuple(name.strip() for name in arguments.rivals.split(",") if name.strip())
+            rivals = Rivals(names, arguments.environments)
             CpuRun(report, Path(folder), arguments.rounds, only, rivals).run()
         else:
             from bench.generator.gpu import GpuRun

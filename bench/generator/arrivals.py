@@ -1,14 +1,44 @@
-"""Requests that come when they come: a Poisson stream, and how long others' ways of serving would make it wait."""
+"""Requests that come when they come: Poisson streams, what is asked for, and models of how long it would wait."""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-def poisson(count: int, rate: float) -> list[float]:
-    """Seconds before each of `count` arrivals, `rate` a second on average; the same each time."""
-    generator = random.Random(0)
+def poisson(count: int, rate: float, seed: int = 0) -> list[float]:
+    """Seconds before each of `count` arrivals, `rate` a second on average; the same each time for a seed."""
+    generator = random.Random(seed)
     return [generator.expovariate(rate) for _ in range(count)]
+
+
+def poisson_turn(count: int, rate: float, seed: int) -> list[float]:
+    """The same, stretched to take as long as it should: in a short turn chance would offer a fifth more or less."""
+    gaps = poisson(count, rate, seed)
+    stretch = count / rate / sum(gaps)
+    return [gap * stretch for gap in gaps]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What callers ask for: so many steps, and a share of them without guidance, which halves the work of a step."""
+
+    name: str
+    steps: tuple[int, ...]
+    unguided_of_four: int = 0
+
+    def kinds(self, count: int, seed: int) -> list[tuple[int, bool]]:
+        """Steps of each of `count` requests, and whether it is guided; the same each time for a seed.
+
+        Every kind comes equally often, in an order drawn at random, so that all turns are the same amount of work.
+        """
+        whole = [(steps, quarter >= self.unguided_of_four) for steps in self.steps for quarter in range(4)]
+        drawn = [kind for _ in range(-(-count // len(whole))) for kind in whole][:count]
+        random.Random(seed).shuffle(drawn)
+        return drawn
+
+
+EQUAL = Mix("all alike", (20,))
+MIXED = Mix("mixed", (8, 20, 40), unguided_of_four=1)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The rows C1 to C10: what the service costs, on any machine, with a tiny model."""
+"""The rows C1 to C11: what the service costs, on any machine, with a tiny model."""
 
 import asyncio
 import io
@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.generator.open_loop import arrivals
 from bench.generator.report import Report, median, percentile, resident_bytes, timed
-from bench.generator.side_by_side import against_rivals, service_against_raw
+from bench.generator.side_by_side import NO_RIVALS, Rivals, against_rivals, service_against_raw
 from bench.generator.subject import (
     Client,
     make_engine,
@@ -37,10 +38,11 @@ class CpuRun:
     """All C rows over one tiny checkpoint of 64×64 pixels."""
 
     def __init__(
-        self, report: Report, folder: Path, rounds: int, only: Collection[str] = (), rivals: Sequence[str] = ()
+        self, report: Report, folder: Path, rounds: int, only: Collection[str] = (), rivals: Rivals = NO_RIVALS
     ) -> None:
-        """`rounds` repetitions of what is compared side by side; `only` these rows, or all; C10 if there are rivals."""
-        self.only = only
+        """`rounds` repetitions of what is compared side by side; `only` these rows, or all but C11; C10 if there are
+        rivals."""
+        self.only = frozenset(only)
         self.rivals = rivals
         self.report = report
         self.rounds = rounds
@@ -62,8 +64,11 @@ class CpuRun:
             ("C8", lambda: asyncio.run(self.c8())),
             ("C9", lambda: asyncio.run(self.c9())),
             ("C10", lambda: asyncio.run(self.c10())),
+            ("C11a", lambda: asyncio.run(self.c11("C11a"))),
+            ("C11b", lambda: asyncio.run(self.c11("C11b"))),
         ):
-            if name in self.only or (not self.only and (name != "C10" or self.rivals)):
+            usual = not name.startswith("C11") and (name != "C10" or self.rivals.names)
+            if self.only.intersection({name, name.rstrip("ab")}) or (usual and not self.only):
                 self.report.section(name, measure)
 
     async def c1(self) -> None:
@@ -72,7 +77,11 @@ class CpuRun:
 
     async def c10(self) -> None:
         """The same with rivals in the same rounds."""
-        await against_rivals(self.report, self.folder, self.folder.parent, self.rounds, self.rivals)
+        await against_rivals(self.report, self.folder, self.rounds, self.rivals)
+
+    async def c11(self, row: str) -> None:
+        """Requests that come when they come: all alike (C11a) or not (C11b); with rivals if there are any."""
+        await arrivals(self.report, row, self.folder, self.rounds, self.rivals)
 
     def c2(self) -> None:
         """What batching gives, and what a second thread gives."""

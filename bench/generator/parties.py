@@ -120,6 +120,8 @@ class Ours(Server):
         """Speak to a process that is ready."""
         self.pid = pid
         self._stub = stub
+        self.first_steps: list[float] = []
+        """Seconds from each request to the news of its first step."""
 
     async def paint(self, wanted: Wanted) -> bytes:
         """Follows the stream, progress included."""
@@ -131,8 +133,11 @@ class Ours(Server):
             width=wanted.size,
             height=wanted.size,
         )
-        data = b""
+        data, begin, told = b"", time.perf_counter(), False
         async for response in self._stub.Generate(message, timeout=600):
+            if not told and response.WhichOneof("event") == "progress":
+                told = True
+                self.first_steps.append(time.perf_counter() - begin)
             data += response.chunk
         return data
 
@@ -148,8 +153,14 @@ class Loop:
 
     async def paint(self, wanted: Wanted) -> bytes:
         """One image."""
-        (image,) = await self._ask([{**wanted.as_json(), "png": True}])
-        return base64.b64decode(image)
+        (image,) = await self.paint_list([wanted])
+        return image
+
+    async def paint_list(self, wanted: Sequence[Wanted]) -> list[bytes]:
+        """Several in one call of the pipeline, as PNG; they may differ in prompt and seed only."""
+        return [
+            base64.b64decode(image) for image in await self._ask([{**one.as_json(), "png": True} for one in wanted])
+        ]
 
     async def closed_loop(self, clients: int, wanted: Sequence[Wanted]) -> list[float]:
         """Whole lists, one after the other, however many clients; each image takes as long as its list."""

@@ -154,7 +154,10 @@ RIVALS = {
 
 
 def install(name: str, folder: Path) -> Path:
-    """An environment with that rival and nothing of ours; its folder. Raises CalledProcessError, ValueError."""
+    """An environment with that rival and nothing of ours; its folder, in `folder`. One that is there already is used.
+
+    Raises CalledProcessError, ValueError.
+    """
     if name not in RIVALS:
         raise ValueError(f"not known; there are {', '.join(RIVALS)}")
     rival = RIVALS[name]
@@ -162,10 +165,9 @@ def install(name: str, folder: Path) -> Path:
     uv = str(Path(sys.executable).with_name("uv"))
     system = shutil.which("python3", path="/usr/local/bin:/usr/bin") if rival.system_python else None
     python = environment / "bin" / "python"
-    for command in (
-        [uv, "venv", "--quiet", "--python", system or sys.executable, str(environment)],
-        [uv, "pip", "install", "--quiet", "--python", str(python), *rival.packages, "pillow"],
-    ):
+    make = [uv, "venv", "--quiet", "--python", system or sys.executable, str(environment)]
+    fill = [uv, "pip", "install", "--quiet", "--python", str(python), *rival.packages, "pillow"]
+    for command in [fill] if python.exists() else [make, fill]:
         subprocess.run(command, check=True, capture_output=True, text=True)
     return environment
 

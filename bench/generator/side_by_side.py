@@ -6,7 +6,8 @@ import io
 import itertools
 import statistics
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench.generator import servers
-from bench.generator.parties import Loop, Party, Wanted, our_service, stock_loop
+from bench.generator.parties import Loop, Party, Server, Wanted, our_service, stock_loop
 from bench.generator.report import Report, median, percentile
 from bench.generator.subject import PROMPTS
 
@@ -85,17 +86,22 @@ class SideBySide:
         self._report.add(self._row, f"{who}, CPU an image", 1e3 * cpu, "ms", reference, ratio)
 
     async def compare_pictures(self) -> None:
-        """Whether all paint the same: eight at a time against the raw loop's, in grey levels of 255."""
-        wanted = self._fresh(BATCH)
+        """Whether all paint the same."""
         (raw,) = (party for party in self._parties if party.name == RAW)
-        expected = [_pixels(await raw.paint(one)) for one in wanted]
-        for party in self._parties:
-            if isinstance(party, Loop):
-                continue
-            painted = await asyncio.gather(*(party.paint(one) for one in wanted))
-            worst = max(float(np.abs(_pixels(b) - a).mean()) for a, b in zip(expected, painted, strict=True))
-            what = f"{party.name}: eight pictures asked for at once, largest mean difference from raw"
-            self._report.add(self._row, what, worst, "levels", f"of 255; {_kind(painted[0])}")
+        others = [party for party in self._parties if not isinstance(party, Loop)]
+        await compare_pictures(self._report, self._row, raw, others, self._fresh(BATCH))
+
+
+async def compare_pictures(
+    report: Report, row: str, raw: Party, others: Sequence[Party], wanted: Sequence[Wanted]
+) -> None:
+    """What each of the others paints when asked for all at once, against the raw loop's, in grey levels of 255."""
+    expected = [_pixels(await raw.paint(one)) for one in wanted]
+    for party in others:
+        painted = await asyncio.gather(*(party.paint(one) for one in wanted))
+        worst = max(float(np.abs(_pixels(b) - a).mean()) for a, b in zip(expected, painted, strict=True))
+        what = f"{party.name}: {len(wanted)} pictures asked for at once, largest mean difference from raw"
+        report.add(row, what, worst, "levels", f"of 255; {_kind(painted[0])}")
 
 
 async def service_against_raw(report: Report, model: Path, folder: Path, rounds: int) -> None:
@@ -107,32 +113,54 @@ async def service_against_raw(report: Report, model: Path, folder: Path, rounds:
         await both.measure(BATCH, rounds, "≥ 1.4")
 
 
-async def against_rivals(report: Report, model: Path, folder: Path, rounds: int, names: Collection[str]) -> None:
-    """C10: the same with other servers; one that does not install or start is noted and left out."""
-    async with contextlib.AsyncExitStack() as stack:
-        parties: list[Party] = list(await stack.enter_async_context(stock_loop(model, folder)))
-        parties.append(await stack.enter_async_context(our_service(model, folder, BATCH)))
+@dataclass(frozen=True)
+class Rivals:
+    """Other servers to measure, and a folder to keep their environments in; None for one that is thrown away."""
 
-        async def join(name: str) -> None:
-            with _noted(report, name):
-                environment = await asyncio.to_thread(servers.install, name, folder)
-                server = servers.rival_server(name, environment, model, folder, BATCH)
-                parties.append(await stack.enter_async_context(server))
+    names: tuple[str, ...] = ()
+    environments: Path | None = None
 
-        await asyncio.gather(*(join(name) for name in names))
-        everybody = SideBySide(report, "C10", parties)
+
+NO_RIVALS = Rivals()
+
+
+async def against_rivals(report: Report, model: Path, rounds: int, rivals: Rivals) -> None:
+    """C10: the same with other servers."""
+    folder = model.parent
+    async with (
+        stock_loop(model, folder) as loops,
+        our_service(model, folder, BATCH) as ours,
+        joined(report, "C10", model, rivals) as others,
+    ):
+        everybody = SideBySide(report, "C10", [*loops, ours, *others])
         await everybody.compare_pictures()
         await everybody.measure(1, 2 * rounds)
         await everybody.measure(BATCH, rounds)
 
 
+@asynccontextmanager
+async def joined(report: Report, row: str, model: Path, rivals: Rivals) -> AsyncIterator[list[Server]]:
+    """The rivals, warm; one that does not install or start is noted and left out."""
+    async with contextlib.AsyncExitStack() as stack:
+        up: list[Server] = []
+
+        async def join(name: str) -> None:
+            with _noted(report, row, name):
+                environment = await asyncio.to_thread(servers.install, name, rivals.environments or model.parent)
+                server = servers.rival_server(name, environment, model, model.parent, BATCH)
+                up.append(await stack.enter_async_context(server))
+
+        await asyncio.gather(*(join(name) for name in rivals.names))
+        yield sorted(up, key=lambda server: rivals.names.index(server.name))
+
+
 @contextlib.contextmanager
-def _noted(report: Report, name: str) -> Iterator[None]:
+def _noted(report: Report, row: str, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         told = str(getattr(error, "stderr", "") or error).strip().splitlines() or [repr(error)]
-        report.add("C10", f"{name}: left out: {told[-1][:160]}", float("nan"), "")
+        report.add(row, f"{name}: left out: {told[-1][:160]}", float("nan"), "")
 
 
 def _makes_lists(party: Party) -> bool:

@@ -28,7 +28,19 @@ def load(folder: str) -> Any:
 
 
 def paint(pipeline: Any, wanted: Sequence[dict[str, Any]]) -> list[Any]:
-    """PIL images of requests that differ in prompt and seed only."""
+    """PIL images in the order of the requests. A call of the pipeline has one size, one number of steps and one scale:
+    those that differ in prompt and seed only share it, the others have one after the other."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, request in enumerate(wanted):
+        groups.setdefault((request["size"], request["steps"], request["guidance"]), []).append(place)
+    images: list[Any] = [None] * len(wanted)
+    for places in groups.values():
+        for place, image in zip(places, _paint_alike(pipeline, [wanted[place] for place in places]), strict=True):
+            images[place] = image
+    return images
+
+
+def _paint_alike(pipeline: Any, wanted: Sequence[dict[str, Any]]) -> list[Any]:
     import torch
 
     first = wanted[0]
