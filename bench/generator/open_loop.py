@@ -15,8 +15,8 @@ from bench.generator.report import Report, median, percentile
 from bench.generator.side_by_side import BATCH, Rivals, compare_pictures, joined
 from bench.generator.subject import PROMPTS
 
-COUNT = 36
-"""Requests of a turn: three of each kind of the mix."""
+COUNT = 24
+"""Requests of a turn: two of each kind of the mix."""
 
 SHARES = (0.5, 0.8)
 WINDOW_SECONDS = 0.01
