@@ -43,7 +43,7 @@ def main() -> int:
             from bench.generator.side_by_side import Rivals
 
             names = tuple(name.strip() for name in arguments.rivals.split(",") if name.strip())
-            rivals = Rivals(names, arguments.environments)
+            rivals = Rivals(names, arguments.environments and arguments.environments.resolve())
             CpuRun(report, Path(folder), arguments.rounds, only, rivals).run()
         else:
             from bench.generator.gpu import GpuRun

@@ -67,9 +67,13 @@ class CpuRun:
             ("C11a", lambda: asyncio.run(self.c11("C11a"))),
             ("C11b", lambda: asyncio.run(self.c11("C11b"))),
         ):
-            usual = not name.startswith("C11") and (name != "C10" or self.rivals.names)
-            if self.only.intersection({name, name.rstrip("ab")}) or (usual and not self.only):
+            if self._wants(name):
                 self.report.section(name, measure)
+
+    def _wants(self, name: str) -> bool:
+        if self.only:
+            return not self.only.isdisjoint({name, name.rstrip("ab")})
+        return not name.startswith("C11") and (name != "C10" or bool(self.rivals.names))
 
     async def c1(self) -> None:
         """The service as it is deployed against a raw pipe() loop, each in its own process."""
@@ -81,7 +85,8 @@ class CpuRun:
 
     async def c11(self, row: str) -> None:
         """Requests that come when they come: all alike (C11a) or not (C11b); with rivals if there are any."""
-        await arrivals(self.report, row, self.folder, self.rounds, self.rivals)
+        kept = 0.55 * self.report.left_seconds if row == "C11a" and self._wants("C11b") else 0.0
+        await arrivals(self.report, row, self.folder, self.rounds, self.rivals, kept)
 
     def c2(self) -> None:
         """What batching gives, and what a second thread gives."""

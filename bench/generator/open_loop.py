@@ -180,8 +180,11 @@ class OpenLoop:
                 )
 
 
-async def arrivals(report: Report, row: str, model: Path, rounds: int, rivals: Rivals) -> None:
-    """C11a, where all requests are alike, or C11b, where they are not: ours, two queues around the pipeline, rivals."""
+async def arrivals(report: Report, row: str, model: Path, rounds: int, rivals: Rivals, kept_seconds: float) -> None:
+    """C11a, where all requests are alike, or C11b, where they are not: ours, two queues around the pipeline, rivals.
+
+    Of the time that is left, `kept_seconds` are kept for others.
+    """
     mix = EQUAL if row == "C11a" else MIXED
     folder = model.parent
     async with (
@@ -198,6 +201,6 @@ async def arrivals(report: Report, row: str, model: Path, rounds: int, rivals: R
         capacities = await measured.capacities()
         # A turn at four fifths of its own capacity takes each party somewhat longer than its closed loop did.
         own_seconds = 2.0 * (time.monotonic() - begin)
-        await measured.measure(capacities[ours.name], rounds, own_seconds)
-        if report.left_seconds > own_seconds:
+        await measured.measure(capacities[ours.name], rounds, own_seconds + kept_seconds)
+        if report.left_seconds > own_seconds + kept_seconds:
             await measured.measure_own(capacities)

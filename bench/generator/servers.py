@@ -177,7 +177,7 @@ async def rival_server(name: str, environment: Path, model: Path, folder: Path, 
     """A rival that has painted its first image."""
     rival, port = RIVALS[name], free_port()
     home = folder / f"home-{name}"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     bin = environment / "bin"
     values = {"python": bin / "python", "bin": bin, "model": model, "port": port, "batch": batch}
     command = [part.format(**values) for part in rival.command]
