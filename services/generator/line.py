@@ -119,10 +119,13 @@ class Line:
         """Learn how long an image takes, to tell who is turned away when to come again."""
         self._seconds_per_image += 0.2 * (seconds - self._seconds_per_image)
 
-    def wait(self) -> bool:
-        """Sleep until something is other than at the last `admit`; False when it is time to end the thread."""
+    def wait(self, seconds: float | None = None) -> bool:
+        """Sleep until something is other than at the last `admit`; False when it is time to end the thread.
+
+        With `seconds`, no longer than so.
+        """
         with self._wake:
-            self._wake.wait_for(lambda: self._changes != self._seen)
+            self._wake.wait_for(lambda: self._changes != self._seen, seconds)
             return not self._stopping
 
     def wake(self) -> None:

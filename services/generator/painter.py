@@ -2,6 +2,9 @@
 
 Jobs that may share a step (same model and size) form a lane; the lane that has had the least time steps next, so no
 size starves another. A job that is cancelled leaves before the next step and is never decoded.
+
+Opening a request is mostly the CPU's work. On a device of its own a step runs meanwhile: an image gives its slot back
+when its last step begins, so that who comes after it is opened beside that step and the device need not wait.
 """
 
 import time
@@ -17,6 +20,8 @@ from services.generator.line import Job, Line
 from services.generator.models import Image, ImageRequest, ImageSource, Painting, Preview, Progress
 
 PROGRESS_INTERVAL_SECONDS = 0.1
+# A rest shorter than this is not worth being interrupted for.
+_REST_SECONDS = 0.001
 
 
 @dataclass(eq=False)
@@ -71,8 +76,7 @@ class Painter:
             self._step(key, lane)
             if not lane.jobs:
                 del self._lanes[key]
-        if self._finished:
-            self._decode()
+        self._decode()
 
     def _drop_cancelled(self) -> None:
         for key, lane in list(self._lanes.items()):
@@ -81,10 +85,12 @@ class Painter:
                 self._release(job)
             if not lane.jobs:
                 del self._lanes[key]
-        for jobs in (self._with_picture, self._finished):
-            for job in [job for job in jobs if job.cancelled]:
-                jobs.remove(job)
-                self._release(job)
+        for job in [job for job in self._with_picture if job.cancelled]:
+            self._with_picture.remove(job)
+            self._release(job)
+        for job in [job for job in self._finished if job.cancelled]:
+            self._finished.remove(job)
+            job.sample = None
 
     def _release(self, job: Job) -> None:
         job.sample = None
@@ -114,7 +120,8 @@ class Painter:
         opened = self._watched(lambda some: self._engine.open([job.request for job in some]), jobs)
         for job, sample in zip(jobs, opened, strict=True):
             if isinstance(sample, Exception):
-                self._fail(job, sample)
+                job.mailbox.fail(sample)
+                self._release(job)
             else:
                 job.sample, job.started = sample, time.monotonic()
                 self._lane(sample.lane).jobs.append(job)
@@ -138,22 +145,37 @@ class Painter:
             return [None] * len(some)
 
         results = self._watched(work, jobs)
-        now = time.monotonic()
-        lane.served_seconds += now - begin
+        stepped = []
         lane.jobs = []
         for job, failure in zip(jobs, results, strict=True):
             if failure is not None:
-                self._fail(job, failure)
+                job.mailbox.fail(failure)
+                self._release(job)
                 continue
+            stepped.append(job)
             job.batch_size = max(job.batch_size, len(jobs))
-            finished = _sample(job).steps_done >= _sample(job).total_steps
-            if finished:
+            if _is_finished(job):
                 self._finished.append(job)
+                self._line.release()
             else:  # another model may take over now
                 (lane if _sample(job).lane == key else self._lane(_sample(job).lane)).jobs.append(job)
-            self._tell(job, now, finished)
+        self._settle(begin)
+        now = time.monotonic()
+        lane.served_seconds += now - begin
+        for job in stepped:
+            self._tell(job, now)
 
-    def _tell(self, job: Job, now: float, finished: bool) -> None:
+    def _settle(self, begin: float) -> None:
+        """Wait until the device is done with the step; who comes meanwhile is opened beside it."""
+        while (remaining := self._engine.remaining_seconds()) > _REST_SECONDS:
+            if not self._admit():
+                self._line.wait(remaining - _REST_SECONDS)
+        self._busy_since = begin
+        self._engine.wait()
+        self._busy_since = None
+
+    def _tell(self, job: Job, now: float) -> None:
+        finished = _is_finished(job)
         if not finished and now - job.last_progress < PROGRESS_INTERVAL_SECONDS:
             return
         job.last_progress = now
@@ -167,25 +189,31 @@ class Painter:
                 self._encoder.submit(_send_preview, job, pixels)
 
     def _decode(self) -> None:
-        """Decode some of the finished images of one lane: little enough not to hold up the steps of the others."""
+        """Decode some of the finished images: little enough not to hold up the steps of the others.
+
+        No more than a batch of them is left for later.
+        """
+        self._drop_cancelled()
+        while self._finished:
+            self._decode_some()
+            if len(self._finished) <= self._line.slots:
+                return
+
+    def _decode_some(self) -> None:
         lane = _sample(self._finished[0]).lane
         same = [job for job in self._finished if _sample(job).lane == lane]
         jobs = same[: self._decode_chunk]
         results = self._watched(lambda some: self._engine.decode([_sample(job) for job in some]), jobs)
         for job, pixels in zip(jobs, results, strict=True):
             self._finished.remove(job)
+            job.sample = None
             if isinstance(pixels, InvalidImage):
-                self._fail(job, image_invalid(str(pixels)))
+                job.mailbox.fail(image_invalid(str(pixels)))
             elif isinstance(pixels, Exception):
-                self._fail(job, pixels)
+                job.mailbox.fail(pixels)
             else:
                 self._line.note_duration(time.monotonic() - job.started)
                 self._encoder.submit(_send_image, job, pixels, self._painting(job))
-                self._release(job)
-
-    def _fail(self, job: Job, failure: Exception) -> None:
-        job.mailbox.fail(failure)
-        self._release(job)
 
     def _watched(self, work: Any, jobs: Sequence[Job]) -> Any:
         self._busy_since = time.monotonic()
@@ -217,6 +245,10 @@ class Painter:
 def _sample(job: Job) -> Sample:
     assert job.sample is not None
     return job.sample
+
+
+def _is_finished(job: Job) -> bool:
+    return _sample(job).steps_done >= _sample(job).total_steps
 
 
 def _send_preview(job: Job, pixels: Any) -> None:

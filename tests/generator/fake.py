@@ -49,13 +49,23 @@ class FakeEngine:
     While `gate` is shut, the step in hand does not end; `stepping` tells that there is one; `may_open` and `opening` do
     the same for opening. A test that must see something before it is over shuts the gate: how long a number of steps
     takes is nobody's promise on a busy machine.
+
+    With `launches` it is as with a GPU: `step` returns at once, and the step ends while `wait` waits at the gate.
     """
 
-    def __init__(self, *, slots: int = 2, on_step: Callable[[Sequence[Sample]], None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int = 2,
+        on_step: Callable[[Sequence[Sample]], None] | None = None,
+        launches: bool = False,
+    ) -> None:
         self.models = [MODEL]
         self.device = "cpu"
         self.slots = slots
         self.on_step = on_step or (lambda samples: None)
+        self.launches = launches
+        self._in_hand = False
         self.stepped: list[list[int]] = []
         self.decoded: list[int] = []
         self.opened: list[int] = []
@@ -87,11 +97,23 @@ class FakeEngine:
         self.opened += [request.seed for request in requests]
         return [FakeSample(request) for request in requests]
 
+    def remaining_seconds(self) -> float:
+        return 0.01 if self._in_hand and not self.gate.is_set() else 0.0
+
+    def wait(self) -> None:
+        if self._in_hand:
+            self.gate.wait(30)
+            time.sleep(0.001)
+            self._in_hand = False
+
     def step(self, samples: Sequence[Sample]) -> None:
+        assert not self._in_hand, "the step before was not waited for"
         self.stepping.set()
-        self.gate.wait(30)
+        if not self.launches:
+            self.gate.wait(30)
         self.on_step(samples)
-        time.sleep(0.001)
+        time.sleep(0 if self.launches else 0.001)
+        self._in_hand = self.launches
         self.stepped.append([sample.request.seed for sample in samples])
         for sample in samples:
             assert isinstance(sample, FakeSample)

@@ -13,9 +13,9 @@ from tests.generator.fake import FakeEngine
 from tests.generator.harness import Client, Reply, eventually, serve
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine(slots=2)
+@pytest.fixture(params=[False, True], ids=["steps on the CPU", "steps on a device"])
+def engine(request: pytest.FixtureRequest) -> FakeEngine:
+    return FakeEngine(slots=2, launches=request.param)
 
 
 @pytest.fixture
@@ -104,6 +104,41 @@ class TestSharing:
         assert engine.opened == [1, 2]
         assert engine.stepped[0] == [1, 2]
 
+    @pytest.mark.parametrize("engine", [True], indirect=True)
+    async def test_who_comes_during_a_step_is_opened_beside_it(self, client: Client, engine: FakeEngine) -> None:
+        engine.gate.clear()
+        first = start(client, 1, num_inference_steps=3)
+        await eventually(engine.stepping.is_set)
+        second = start(client, 2, num_inference_steps=3)
+        await eventually(lambda: engine.opened == [1, 2])
+        assert engine.stepped == [[1]]
+        engine.gate.set()
+        await asyncio.gather(first, second)
+        assert engine.stepped[1] == [1, 2]
+
+    @pytest.mark.parametrize("engine", [True], indirect=True)
+    async def test_who_follows_an_image_is_opened_beside_its_last_step(
+        self, client: Client, engine: FakeEngine
+    ) -> None:
+        engine.gate.clear()
+        tasks = [start(client, 1, num_inference_steps=1)]
+        await eventually(lambda: engine.stepped == [[1]])
+        tasks += [start(client, seed, num_inference_steps=2) for seed in (2, 3)]
+        await eventually(lambda: sorted(engine.opened) == [1, 2, 3])  # two slots, and three in work
+        assert engine.decoded == []
+        engine.gate.set()
+        await asyncio.gather(*tasks)
+        assert sorted(engine.stepped[1]) == [2, 3]
+        assert engine.decoded[0] == 1
+
+    async def test_finished_images_do_not_pile_up(self, engine: FakeEngine) -> None:
+        left = []
+        engine.on_step = lambda samples: left.append(sum(map(len, engine.stepped)) - len(engine.decoded))
+        async with serve(engine, queue_capacity=20, decode_chunk=1) as client:
+            await asyncio.gather(*(start(client, seed, num_inference_steps=1) for seed in range(20)))
+        assert len(engine.decoded) == 20
+        assert max(left) <= engine.slots
+
     async def test_sizes_take_turns(self, client: Client, engine: FakeEngine) -> None:
         engine.gate.clear()
         tasks = [start(client, 1, num_inference_steps=200)]
@@ -133,6 +168,16 @@ class TestEnding:
         assert all(1 not in seeds for seeds in engine.stepped[1:])
         assert engine.decoded == [2]
         await client.until(lambda now: now.free_slot_count == 2)
+
+    async def test_a_cancel_during_the_last_step_is_in_time(self, client: Client, engine: FakeEngine) -> None:
+        engine.gate.clear()
+        gone = start(client, 1, num_inference_steps=1)
+        await eventually(engine.stepping.is_set)
+        gone.cancel()
+        await eventually(lambda: not client.server.calls.running)
+        engine.gate.set()
+        await client.generate(prompt="a", seed=2)
+        assert engine.decoded == [2]
 
     async def test_a_deadline_is_a_cancel(self, client: Client, engine: FakeEngine) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

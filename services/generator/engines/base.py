@@ -79,7 +79,17 @@ class Engine(Protocol):
         """Prepare requests of one lane: encode prompts, draw noise."""
 
     def step(self, samples: Sequence[Sample]) -> None:
-        """Do the next step of every sample; all are of one lane. A step that raises has changed nothing."""
+        """Do the next step of every sample; all are of one lane. A step that raises has changed nothing.
+
+        The device may still be at work on it when this returns. All other methods may be called meanwhile; what they
+        ask of the device comes after it.
+        """
+
+    def remaining_seconds(self) -> float:
+        """How long `wait` would wait, at least; 0 where that is not known."""
+
+    def wait(self) -> None:
+        """Wait until the device has done the steps that it was given, but for short ones that may overlap the next."""
 
     def decode(self, samples: Sequence[Sample]) -> "Sequence[NDArray[np.uint8] | InvalidImage]":
         """The finished images of samples of one lane, each (height, width, 3)."""

@@ -4,9 +4,7 @@ import contextlib
 import gc
 import logging
 import os
-import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,16 +20,13 @@ from services.generator.engines.inpainting import keep_pixels
 from services.generator.engines.library import Library, LibraryOptions, LoadedModel
 from services.generator.engines.loop import Batch, Unet, UnetInputs, signature, unet_rows
 from services.generator.engines.options import SdxlOptions
+from services.generator.engines.pace import Pace
 from services.generator.engines.sample import SdxlSample
 from services.generator.engines.vae import stack_latents
 from services.generator.engines.warming import measure_batch
 from services.generator.models import ImageRequest, InitialPixels, Lora, ModelInfo
 
 log = logging.getLogger(__name__)
-
-# Steps longer than this are waited for one by one: the gap until the next is launched is not felt, and a cancel takes
-# effect at the next boundary. Shorter ones are launched while the one before still runs.
-_LONG_STEP_SECONDS = 0.02
 
 
 class SdxlEngine:
@@ -58,7 +53,7 @@ class SdxlEngine:
             ),
         )
         self._alive: weakref.WeakSet[SdxlSample] = weakref.WeakSet()
-        self._pace = _Pace(self._device)
+        self._pace = Pace()
         self._short_of_memory = False
 
     @property
@@ -122,13 +117,29 @@ class SdxlEngine:
 
     @torch.no_grad()
     def step(self, samples: Sequence[Sample]) -> None:
-        """One denoising step of samples of one lane."""
+        """One denoising step of samples of one lane. On CUDA it is launched, and done when `wait` returns."""
         mine = [_own(sample) for sample in samples]
-        with _translated(), self._pace:
+        with _translated():
+            stage, latents = mine[0].stage, mine[0].latents  # by the next step another model may have taken over
             model = self._model_of(mine[0])
             unet = _in_halves(model.unet) if self._short_of_memory and len(mine) == 1 else model.unet
+            rows = unet_rows(mine)
             _batch(model, mine).step(mine, unet)
+            if self._device == "cuda":
+                event = torch.cuda.Event(blocking=True)
+                event.record()
+                self._pace.launched(event, (stage.model, *latents.shape, rows))
         self._short_of_memory = False
+
+    def remaining_seconds(self) -> float:
+        """How long `wait` would wait, at least."""
+        with _translated():
+            return self._pace.remaining_seconds()
+
+    def wait(self) -> None:
+        """Until the device is done with the steps; of short ones, one may still be running."""
+        with _translated():
+            self._pace.wait()
 
     def decode(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | InvalidImage]:
         """The images of finished samples of one lane."""
@@ -206,30 +217,6 @@ class SdxlEngine:
 
         with _translated():
             model.unet.warm_up(shape[1], shape[2], inputs)
-
-
-class _Pace:
-    """Keeps the CPU from running many steps ahead of the GPU: progress would be a promise, and a cancel come late."""
-
-    def __init__(self, device: str) -> None:
-        self._events: deque[Any] = deque()
-        self._on = device == "cuda"
-        self._begin = 0.0
-        self._seconds = 1.0
-
-    def __enter__(self) -> None:
-        self._begin = time.monotonic()
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if not self._on or kind is not None:
-            return
-        event = torch.cuda.Event(blocking=True)
-        event.record()
-        self._events.append(event)
-        ahead = 0 if self._seconds > _LONG_STEP_SECONDS else 1
-        while len(self._events) > ahead:
-            self._events.popleft().synchronize()
-        self._seconds += 0.2 * (time.monotonic() - self._begin - self._seconds)
 
 
 def _batch(model: LoadedModel, samples: Sequence[SdxlSample]) -> Batch:

@@ -41,9 +41,11 @@ def _time_step(engine: Engine, requests: list[ImageRequest]) -> float:
     """The shortest of a few steps: other processes can only make one longer."""
     samples = engine.open(requests)
     engine.step(samples)
+    engine.wait()
     times = []
     for _ in range(_STEPS):
         begin = time.perf_counter()
         engine.step(samples)
+        engine.wait()
         times.append(time.perf_counter() - begin)
     return min(times)
