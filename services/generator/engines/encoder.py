@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from services.generator.engines.transfer import to_device
+
 Tensor = torch.Tensor
 
 
@@ -24,12 +26,12 @@ class Encoder:
         pictures.
         """
         self._vae.use_tiling = in_tiles
-        image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self._vae.device)
+        image = to_device(torch.from_numpy(pixels), self._vae.device).permute(2, 0, 1)[None]
         encoded = self._vae.encode((image.float() / 255 * 2 - 1).to(self._vae.dtype))
         if hasattr(encoded, "latent_dist"):
             mean, deviation = encoded.latent_dist.mean.float(), encoded.latent_dist.std.float()
             # Drawn on the CPU in float32, as all noise is: the same seed means the same on every device.
-            latents = mean + deviation * torch.randn(mean.shape, generator=generator).to(mean.device)
+            latents = mean + deviation * to_device(torch.randn(mean.shape, generator=generator), mean.device)
         else:
             latents = encoded.latent.float()
         return self._scale(latents)[0]

@@ -7,6 +7,7 @@ import torch
 
 from services.generator.engines import samplers
 from services.generator.engines.sample import SdxlSample
+from services.generator.engines.transfer import to_device
 
 Tensor = torch.Tensor
 UnetInputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
@@ -49,12 +50,12 @@ class Batch:
         self._tokens = torch.stack([condition.text.tokens for condition in conditions])
         self._pooled = torch.stack([condition.text.pooled for condition in conditions])
         time_ids = [condition.time_ids for condition in conditions]
-        self._time_ids = torch.tensor(time_ids, dtype=self._dtype, device=self._device)
+        self._time_ids = to_device(torch.tensor(time_ids, dtype=self._dtype), self._device)
         self._guidance = self._embed_guidance(samples, rung, pipeline)
 
     def step(self, samples: Sequence[SdxlSample], unet: Unet) -> None:
         """One step of every sample. Raises what the UNet raises, and has changed nothing then."""
-        numbers = torch.stack([_numbers(sample) for sample in samples]).to(self._device, non_blocking=True)
+        numbers = to_device(torch.stack([_numbers(sample) for sample in samples]), self._device)
         scale, timestep, p, q, a, b, c, s = numbers.T[..., None, None, None]
         out = self._guide(unet(*self._inputs(self.latents * scale, timestep.flatten())).float())
         clean = p * self.latents + q * out
@@ -62,7 +63,7 @@ class Batch:
         for i, sample in enumerate(samples):
             noise = sample.draw_noise()
             if noise is not None:
-                after[i] += s[i] * noise[0].to(self._device, non_blocking=True)
+                after[i] += s[i] * to_device(noise[0], self._device)
             elif sample.stage.table is None:
                 after[i] = _own_step(sample, out[i], self.latents[i])
             if sample.kept is not None:
@@ -101,10 +102,10 @@ class Batch:
             return None
         scales = [sample.request.guidance_scale - 1 for sample in samples]
         embedded: Tensor = pipeline.get_guidance_scale_embedding(torch.tensor(scales), embedding_dim=width)
-        return embedded.to(self._device, self._dtype)[self._owner]
+        return to_device(embedded.to(self._dtype), self._device)[self._owner]
 
     def _tensor(self, values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, device=self._device)
+        return to_device(torch.tensor(values), self._device)
 
 
 def signature(samples: Sequence[SdxlSample]) -> tuple[tuple[int, int, bool], ...]:

@@ -12,6 +12,7 @@ from services.generator.engines.inpainting import Kept, Level, paint_cells
 from services.generator.engines.library import LoadedModel
 from services.generator.engines.prompts import Embedding
 from services.generator.engines.sample import Condition, SdxlSample, Stage
+from services.generator.engines.transfer import to_device
 from services.generator.models import ImageRequest, Lora
 
 # What diffusers tells the refiner of how beautiful the image, and the one to guide away from, shall be.
@@ -112,13 +113,13 @@ def _first_latents(
     _draw(shape, generator, device)  # the stock pipeline encodes the picture without its painted part too
     if initial.used.strength == 1:
         latents = noise * float(cuts[0].scheduler.init_noise_sigma)
-    painted = paint_cells(initial.painted, *shape[1:]).to(device)
+    painted = to_device(paint_cells(initial.painted, *shape[1:]), device)
     return latents, Kept(original, noise, painted, (*levels, (1.0, 0.0)))
 
 
 def _draw(shape: tuple[int, int, int], generator: torch.Generator, device: Any) -> torch.Tensor:
     """Noise, always drawn on the CPU: the same seed gives the same noise on every device."""
-    return torch.randn((1, *shape), generator=generator, dtype=torch.float32)[0].to(device)
+    return to_device(torch.randn((1, *shape), generator=generator, dtype=torch.float32)[0], device)
 
 
 def _cutoff(scheduler: Any, denoising_end: float) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from services.generator.engines.transfer import to_device
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -53,9 +55,19 @@ class PromptEncoder:
             for text, some in zip(texts, like, strict=True)
         ]
 
+    @torch.no_grad()
     def _encode(self, texts: list[str]) -> list[Embedding]:
-        # Not told the device, diffusers would look for it in every module of the pipeline, each time.
-        tokens, _, pooled, _ = self._pipeline.encode_prompt(
-            prompt=texts, device=self._device, do_classifier_free_guidance=False
-        )
+        """What the pipeline's own `encode_prompt` answers; that waits for the device, and reads every text twice."""
+        pipeline = self._pipeline
+        pairs = ((pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2))
+        parts = [_read(texts, tokenizer, encoder, self._device) for tokenizer, encoder in pairs if encoder is not None]
+        tokens = torch.cat([part.hidden_states[-2] for part in parts], dim=-1)
+        pooled = parts[-1][0]
         return [Embedding(tokens[i], pooled[i]) for i in range(len(texts))]
+
+
+def _read(texts: list[str], tokenizer: Any, encoder: Any, device: Any) -> Any:
+    ids = tokenizer(
+        texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    ).input_ids
+    return encoder(to_device(ids, device), output_hidden_states=True)
