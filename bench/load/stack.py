@@ -49,8 +49,11 @@ class Targets:
 
 
 @contextlib.asynccontextmanager
-async def own(folder: Path) -> AsyncIterator[Targets]:
-    """The system as `make run` starts it, with its data in `folder`; nobody works on the tasks that load tests make."""
+async def own(folder: Path, more: Mapping[str, str] = {}) -> AsyncIterator[Targets]:
+    """The system as `make run` starts it, with its data in `folder`; nobody works on the tasks that load tests make.
+
+    `more`: environment variables that differ from that.
+    """
     names = ("generator", "storage", "posts")
     hosts = {name: f"127.0.0.1:{free_port()}" for name in names}
     port = free_port()
@@ -62,6 +65,7 @@ async def own(folder: Path) -> AsyncIterator[Targets]:
         **{f"{name.upper()}_LISTEN": host for name, host in hosts.items()},
         "POSTS_GENERATOR_TARGETS": ",",
         "GENERATOR_MODEL": "tiny",  # what is measured is the service around it
+        **more,
     }
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(

@@ -70,7 +70,9 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
 
         queue = Queue(work, settings.lease_seconds)
         watchers = Watchers(calls, settings.poll_seconds)
-        dispatcher = Dispatcher(queue, work, generators, storage, _terms(settings), settings.poll_seconds)
+        dispatcher = Dispatcher(
+            queue, work, generators, storage, _terms(settings), settings.poll_seconds, settings.dispatch_ahead
+        )
         upkeep = Upkeep(
             work, queue, storage, settings.lease_seconds, (settings.retry_base_seconds, settings.retry_cap_seconds)
         )

@@ -1,4 +1,8 @@
-"""Brings queued tasks to generators: claims one when a generator has room for it, never before."""
+"""Brings queued tasks to generators: claims one when a generator has room for it, never before.
+
+Room is a free slot, or a place among the few that wait at the generator: a slot that becomes free is taken at once by who
+waits there, and not only after the image of the one before has come back, and a claim, and a call.
+"""
 
 import asyncio
 import contextlib
@@ -34,8 +38,13 @@ class Dispatcher:
         storage: StorageClient,
         terms: Terms,
         poll_seconds: float,
+        ahead: int,
     ) -> None:
-        """`poll_seconds`: how often the queue is looked at when no notification comes."""
+        """`poll_seconds`: how often the queue is looked at when no notification comes.
+
+        `ahead`: how many images may wait at each generator, beside those that it works on.
+        """
+        self.ahead = ahead
         self._queue = queue
         self._record = record
         self._storage = storage
@@ -65,18 +74,24 @@ class Dispatcher:
     def on_stored(self, stored: Stored) -> None:
         """An event was stored: look for work, or look whether an attempt still holds its task."""
         if stored.state is TaskState.QUEUED:
-            self._wake_lanes()
+            self.wake_lanes()
         attempt = self._attempts.get(stored.task_id)
         if attempt and stored.state not in (None, TaskState.GENERATING):
             attempt.check_lease()
 
     def on_gap(self) -> None:
         """Notifications may have been missed: look for work, and whether attempts still hold their tasks."""
-        self._wake_lanes()
+        self.wake_lanes()
         for attempt in self._attempts.values():
             attempt.check_lease()
 
-    def _wake_lanes(self) -> None:
+    @property
+    def has_free_slot(self) -> bool:
+        """Whether some generator could begin at once."""
+        return any(lane.has_free_slot for lane in self._lanes)
+
+    def wake_lanes(self) -> None:
+        """There may be work, or room for it."""
         for lane in self._lanes:
             lane.wake()
 
@@ -150,16 +165,27 @@ class _Lane:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
-    def has_room(self) -> bool:
-        """Whether the generator has less of ours in hand than it can work on at once."""
-        return sum(attempt.held_slots for attempt in self._attempts) < self._slot_count
+    def has_free_slot(self) -> bool:
+        """Whether the generator answers and has less of ours in hand than it can work on at once."""
+        return not self._failures and not self._refusal_seconds() and self._held < self._slot_count
+
+    @property
+    def _held(self) -> int:
+        return sum(attempt.held_slots for attempt in self._attempts)
+
+    @property
+    def _has_room(self) -> bool:
+        if self._held < self._slot_count:
+            return True
+        # What waits at this generator cannot be taken by another: who has a free slot goes first.
+        return self._held < self._slot_count + self._dispatcher.ahead and not self._dispatcher.has_free_slot
 
     async def run(self) -> None:
         """Claim and start while there is work and room; until cancelled."""
         while True:
             self._woken.clear()
             try:
-                if self.has_room and not self._refusal_seconds() and await self._start_one():
+                if self._has_room and not self._refusal_seconds() and await self._start_one():
                     continue
             except errors.RpcError as error:
                 self._note_failure(error.message)
@@ -179,11 +205,13 @@ class _Lane:
             log.info("dispatching again", extra={"target": self.generator.target})
         self._failures = 0
         self._slot_count = capabilities.slot_count
-        claim = await self._dispatcher.claim() if self.has_room else None
+        claim = await self._dispatcher.claim() if self._has_room else None
         if claim is None:
             return False
         attempt = self._dispatcher.attempt(claim, self, capabilities)
         self._attempts[attempt] = asyncio.create_task(self._work(attempt))
+        if not self._dispatcher.has_free_slot:
+            self._dispatcher.wake_lanes()  # those that let this one go first
         return True
 
     async def _work(self, attempt: Attempt) -> None:

@@ -41,6 +41,9 @@ class PostsSettings(ServerSettings, DatabaseSettings):
         ("127.0.0.1:50051",), description="Generators, separated by commas; empty: this process dispatches nothing."
     )
     storage_target: Target = Field("127.0.0.1:50052", description="The storage service.")
+    dispatch_ahead: int = Field(
+        1, ge=0, le=64, description="Images that may wait at each generator, so that it need not wait for the next one."
+    )
     max_attempts: int = Field(5, ge=1, le=100, description="Attempts before a task is FAILED.")
     lease_seconds: float = Field(
         30.0, ge=0.5, le=3600, description="How long a task stays claimed after its dispatcher was last heard of."

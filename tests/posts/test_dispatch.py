@@ -11,7 +11,7 @@ from frontispiece.storage.v1 import images_pb2
 
 from rpc import errors
 from tests.posts.conftest import Client, StartPosts
-from tests.posts.leaves import ScriptedGenerator, ScriptedStorage
+from tests.posts.leaves import GENERATOR, ScriptedGenerator, ScriptedStorage, serving
 
 TIMEOUT = 20.0
 
@@ -230,19 +230,46 @@ async def test_candidates_are_painted_at_once(posts: Client, generator: Scripted
     assert (await posts.finished(task.id)).state == t.TASK_STATE_AWAITING_APPROVAL
 
 
-async def test_no_more_is_claimed_than_there_are_slots(posts: Client, generator: ScriptedGenerator) -> None:
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+async def test_no_more_is_claimed_than_there_are_slots_and_places_to_wait(
+    start_posts: StartPosts, generator: ScriptedGenerator, ahead: int
+) -> None:
     generator.slot_count = 2
-    generator.step_seconds = 0.01
-    ids = [(await posts.create()).id for _ in range(8)]
-    await asyncio.gather(*(posts.finished(task_id) for task_id in ids))
-    assert generator.most_in_progress == 2
+    generator.gate = asyncio.Event()
+    async with start_posts(dispatch_ahead=ahead) as posts:
+        ids = [(await posts.create()).id for _ in range(10)]
+        while generator.in_progress < 2 + ahead:
+            await asyncio.sleep(0.005)
+        generator.gate.set()
+        await asyncio.gather(*(posts.finished(task_id) for task_id in ids))
+    assert generator.most_in_progress == 2 + ahead
+
+
+async def test_nobody_waits_at_one_generator_while_another_is_idle(
+    start_posts: StartPosts, generator: ScriptedGenerator, storage: ScriptedStorage
+) -> None:
+    """Whichever of them is asked first: one slot each, and two tasks."""
+    second = ScriptedGenerator(slot_count=1)
+    generator.slot_count = 1
+    async with serving(second, GENERATOR) as handle:
+        target: str = generator.target  # type: ignore[attr-defined]
+        async with start_posts(generator_targets=(target, handle.address), dispatch_ahead=5) as posts:
+            for _ in range(10):
+                second.gate = generator.gate = asyncio.Event()
+                first = await posts.create()
+                while generator.in_progress + second.in_progress < 1:
+                    await asyncio.sleep(0.005)
+                other = await posts.create()
+                while generator.in_progress + second.in_progress < 2:
+                    await asyncio.sleep(0.005)
+                assert (generator.in_progress, second.in_progress) == (1, 1)
+                generator.gate.set()
+                await asyncio.gather(posts.finished(first.id), posts.finished(other.id))
 
 
 async def test_two_generators_share_the_work(
     start_posts: StartPosts, generator: ScriptedGenerator, storage: ScriptedStorage
 ) -> None:
-    from tests.posts.leaves import GENERATOR, serving
-
     second = ScriptedGenerator(step_seconds=0.02)
     generator.step_seconds = 0.02
     async with serving(second, GENERATOR) as handle:

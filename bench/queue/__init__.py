@@ -1,0 +1,1 @@
+"""How busy the queue keeps a generator."""
