@@ -6,7 +6,6 @@ that has none. Times are round figures near those that shared/notes give for SDX
 """
 
 import argparse
-import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass

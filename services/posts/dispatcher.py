@@ -1,7 +1,7 @@
 """Brings queued tasks to generators: claims one when a generator has room for it, never before.
 
-Room is a free slot, or a place among the few that wait at the generator: a slot that becomes free is taken at once by who
-waits there, and not only after the image of the one before has come back, and a claim, and a call.
+Room is a free slot, or a place among the few that wait at the generator: a slot that becomes free is taken at once by
+who waits there, and not only after the image of the one before has come back, and a claim, and a call.
 """
 
 import asyncio
