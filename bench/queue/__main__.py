@@ -34,8 +34,8 @@ class Pipeline:
 
     def __init__(self, posts: grpc.aio.Channel, generator: grpc.aio.Channel) -> None:
         """Speak to both directly."""
-        self._tasks = tasks_pb2_grpc.TaskServiceStub(posts)  # type: ignore[no-untyped-call]
-        self._generator = generator_pb2_grpc.GeneratorServiceStub(generator)  # type: ignore[no-untyped-call]
+        self._tasks = tasks_pb2_grpc.TaskServiceStub(posts)
+        self._generator = generator_pb2_grpc.GeneratorServiceStub(generator)
         self._numbers = itertools.count()
 
     def _prompt(self) -> str:
