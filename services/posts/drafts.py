@@ -8,7 +8,7 @@ from services.posts.models import Draft, FeaturedImage, Post, PostState
 from services.posts.pool import Connection
 from services.posts.slugs import numbered, slugify
 
-GET = "SELECT * FROM post_records WHERE id = $1"
+GET = "SELECT * FROM full_posts WHERE id = $1"
 
 INSERT = """
 INSERT INTO posts (id, slug, state, title, content, author_id, category_id, task_id, created_by, updated_by,

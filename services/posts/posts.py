@@ -25,9 +25,9 @@ from services.posts.pool import Connection
 
 UNTAG_POST = "DELETE FROM post_tags WHERE post_id = $1"
 
-GET_BY_SLUG = "SELECT * FROM post_records WHERE slug = $1"
+GET_BY_SLUG = "SELECT * FROM full_posts WHERE slug = $1"
 
-LIST = "SELECT * FROM post_records p {where} ORDER BY p.sort_time DESC, p.id DESC LIMIT {limit}"
+LIST = "SELECT * FROM full_posts p {where} ORDER BY p.sort_time DESC, p.id DESC LIMIT {limit}"
 
 TAGGED = """
 p.id IN (SELECT pt.post_id FROM post_tags pt JOIN tags g ON g.id = pt.tag_id WHERE g.name = {0})
@@ -48,7 +48,7 @@ INSERT INTO post_revisions (post_id, version, slug, title, content, featured_ima
     author_id, category_id, tags, updated_by, update_time)
 SELECT id, version, slug, title, content, featured_image_key, featured_image_url, alt_text,
     author_id, category_id, tags, updated_by, update_time
-FROM post_records WHERE id = $1
+FROM full_posts WHERE id = $1
 """
 
 UPDATE = """

@@ -102,7 +102,7 @@ def event(row: Record) -> Event:
 
 
 def post(row: Record) -> Post:
-    """A row of post_records."""
+    """A row of full_posts."""
     return Post(
         id=row["id"],
         slug=row["slug"],

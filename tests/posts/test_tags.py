@@ -1,0 +1,231 @@
+"""The names of a post's tags in its own row are those of post_tags, whoever writes and whatever else is written."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from rpc import errors
+from services.posts import drafts
+from services.posts import migrate as module
+from services.posts import posts as posts_module
+from services.posts.database import Database, connected
+from services.posts.migrate import migrate, migrations
+from services.posts.models import Draft, FeaturedImage, Post
+from services.posts.posts import Change, Filter, Posts
+
+IMAGE = FeaturedImage("generated/1-x.png", "http://media.test/1-x.png", "alt", 64, 32, "AA", "upload")
+NAMES = [f"tag {number}" for number in range(12)]
+EDITS = 80
+
+DRIFTED = """
+SELECT p.id, p.tags, j.names FROM posts p, LATERAL (SELECT ARRAY(
+    SELECT g.name FROM post_tags pt JOIN tags g ON g.id = pt.tag_id WHERE pt.post_id = p.id ORDER BY pt.position
+) AS names) j
+WHERE p.tags <> j.names
+"""
+
+
+async def test_edits_at_once_never_drift(record_url: str) -> None:
+    """Editors through the service and people with SQL, all at the same few posts; every snapshot is right."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    done: dict[str, int] = {}
+    await shorten_deadlocks(record_url)
+    async with connected(record_url, "test", size=10, wait_seconds=5) as database:
+        posts = Posts(database)
+        for number in range(4):
+            await posts.create("ada", "", draft(f"Post {number}", random.Random(seed + number)), IMAGE)
+        checking = asyncio.create_task(check_until_cancelled(database))
+        workers = (edit, edit, edit, edit, write_sql, write_sql, rename, rename)
+        await asyncio.gather(
+            *(work(worker, database, random.Random(seed * 10 + n), done) for n, worker in enumerate(workers))
+        )
+        checking.cancel()
+        [checked] = await asyncio.gather(checking, return_exceptions=True)
+        assert isinstance(checked, asyncio.CancelledError), checked
+        assert await database.fetch(DRIFTED) == []
+        assert await database.fetchval("SELECT count(*) FROM posts WHERE tags <> '{}'") > 0
+        # Conflicts are allowed; a test in which nearly everything is refused would show nothing.
+        assert {name: count for name, count in done.items() if count < EDITS} == {}, done
+
+
+async def shorten_deadlocks(url: str) -> None:
+    """Renames and edits lock tags and posts in opposite orders; PostgreSQL looks for that after a second."""
+    connection = await asyncpg.connect(url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f'ALTER DATABASE "{name}" SET deadlock_timeout = 20')
+    await connection.close()
+
+
+async def work(worker: Any, database: Database, chance: random.Random, done: dict[str, int]) -> None:
+    for _ in range(EDITS):
+        try:
+            await worker(database, chance)
+        except (errors.RpcError, asyncpg.IntegrityConstraintViolationError):
+            continue
+        done[worker.__name__] = done.get(worker.__name__, 0) + 1
+
+
+async def check_until_cancelled(database: Database) -> None:
+    while True:
+        assert await database.fetch(DRIFTED) == []
+        await asyncio.sleep(0.01)
+
+
+async def edit(database: Database, chance: random.Random) -> None:
+    """What editors do."""
+    posts = Posts(database)
+    post_id = await any_post(database, chance)
+    what = chance.random()
+    if what < 0.1:
+        await posts.create("ada", "", draft("New", chance), IMAGE)
+    elif what < 0.2 and await database.fetchval("SELECT count(*) FROM posts") > 3:
+        await posts.delete(post_id)
+    else:
+        changed = await posts.update("bo", post_id, "", Change(tags=chosen(chance)))
+        assert all(name.startswith("tag ") for name in changed.tags)
+
+
+async def write_sql(database: Database, chance: random.Random) -> None:
+    """What a person with SQL may do, without a lock on the post and many posts at a time."""
+    post_id = await any_post(database, chance)
+    statement, *values = chance.choice(
+        [
+            (
+                "INSERT INTO post_tags SELECT $1, id, $2::int FROM tags ORDER BY random() LIMIT 1",
+                post_id,
+                chance.randrange(8),
+            ),
+            ("DELETE FROM post_tags WHERE post_id = $1 AND position = $2::int", post_id, chance.randrange(8)),
+            ("UPDATE post_tags SET position = 7 - position WHERE post_id = $1 AND position >= $2::int", post_id, 4),
+            ("DELETE FROM post_tags WHERE tag_id IN (SELECT id FROM tags ORDER BY random() LIMIT 1)",),
+            (
+                "INSERT INTO post_tags SELECT p.id, g.id, $1 FROM posts p,"
+                " (SELECT id FROM tags ORDER BY random() LIMIT 1) g ON CONFLICT DO NOTHING",
+                chance.randrange(8),
+            ),
+        ]
+    )
+
+    async def written(connection: Any) -> None:
+        await connection.execute(statement, *values)
+        await asyncio.sleep(chance.random() / 200)  # others come in between
+
+    await database.transaction(written)
+
+
+async def rename(database: Database, chance: random.Random) -> None:
+    """A tag gets another name. No call of ours does that, but a person with SQL may."""
+
+    async def renamed(connection: Any) -> None:
+        await connection.execute(
+            "UPDATE tags SET name = $1 WHERE id IN (SELECT id FROM tags ORDER BY random() LIMIT 1)",
+            f"tag {uuid.UUID(int=chance.getrandbits(128))}",
+        )
+        await asyncio.sleep(chance.random() / 200)
+
+    await database.transaction(renamed)
+
+
+async def any_post(database: Database, chance: random.Random) -> uuid.UUID:
+    ids = [row["id"] for row in await database.fetch("SELECT id FROM posts ORDER BY create_time LIMIT 6")]
+    return chance.choice(ids)
+
+
+def draft(title: str, chance: random.Random) -> Draft:
+    return Draft(title, tags=chosen(chance))
+
+
+def chosen(chance: random.Random) -> tuple[str, ...]:
+    return tuple(chance.sample(NAMES, chance.randint(0, 5)))
+
+
+async def test_a_tag_that_waits_for_another_is_not_lost(record_url: str, sql: Any) -> None:
+    """Two statements give a post one tag each; the second begins before the first is committed."""
+    async with connected(record_url, "test", size=4, wait_seconds=5) as database:
+        post = await Posts(database).create("ada", "", Draft("One"), IMAGE)
+        await database.execute("INSERT INTO tags (name) VALUES ('first'), ('second')")
+        add = "INSERT INTO post_tags SELECT $1, id, $2 FROM tags WHERE name = $3"
+        transaction = sql.transaction()
+        await transaction.start()
+        await sql.execute(add, post.id, 0, "first")
+        second = asyncio.create_task(database.execute(add, post.id, 1, "second"))
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'test'"
+        while not await database.fetchval(waiting):
+            await asyncio.sleep(0.01)
+        await transaction.commit()
+        await second
+        assert await database.fetchval("SELECT tags FROM posts") == ["first", "second"]
+
+
+async def test_a_repaired_position_changes_the_order(record_url: str) -> None:
+    async with connected(record_url, "test", size=2, wait_seconds=5) as database:
+        posts = Posts(database)
+        post = await posts.create("ada", "", Draft("One", tags=("b", "a")), IMAGE)
+        await database.execute(
+            "UPDATE post_tags SET position = 5 WHERE tag_id = (SELECT id FROM tags WHERE name = 'b')"
+        )
+        assert (await posts.get(post.id, include_drafts=True)).tags == ("a", "b")
+        await database.execute("UPDATE tags SET name = upper(name)")
+        assert (await posts.get(post.id, include_drafts=True)).tags == ("A", "B")
+        assert (await posts.list(Filter(tag="A"), 10, "")).items[0].id == post.id
+        other = await posts.create("ada", "", Draft("Two"), IMAGE)
+        await database.execute("UPDATE post_tags SET post_id = $1 WHERE position = 5", other.id)
+        assert [post.tags for post in (await posts.list(Filter(), 10, "")).items] == [("B",), ("A",)]
+
+
+async def test_services_go_on_while_the_column_is_made(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Posts made before have their tags in the column; processes read and write during the migration and after it."""
+    every = migrations()
+    monkeypatch.setattr(module, "migrations", lambda: every[:6])
+    # All that the version before did otherwise.
+    for place, name in (
+        (drafts, "GET"),
+        (posts_module, "GET_BY_SLUG"),
+        (posts_module, "LIST"),
+        (posts_module, "KEEP_REVISION"),
+    ):
+        monkeypatch.setattr(place, name, getattr(place, name).replace("full_posts", "post_records"))
+    monkeypatch.setattr(posts_module, "GET", drafts.GET)
+    await migrate(database_url)
+    async with connected(database_url, "test", size=6, wait_seconds=5) as database:
+        posts = Posts(database)
+        chance = random.Random(1)
+        made = [await posts.create("ada", "", draft(f"Post {number}", chance), IMAGE) for number in range(60)]
+        before = {post.id: post.tags for post in made}
+        is_migrated = asyncio.Event()
+
+        async def repeatedly(call: Callable[[], Awaitable[Any]]) -> int:
+            count = 0
+            while not is_migrated.is_set():
+                await call()
+                count += 1
+            for _ in range(5):
+                await call()
+            return count
+
+        async def read() -> None:
+            page = await posts.list(Filter(), 100, "")
+            assert {post.id: post.tags for post in page.items if post.id in before} == before
+            await posts.get(made[0].id, include_drafts=True)
+
+        async def write() -> None:
+            wanted = chosen(chance)
+            post: Post = await posts.create("ada", "", Draft("New", tags=wanted), IMAGE)
+            assert post.tags == wanted
+            assert (await posts.update("ada", post.id, "", Change(tags=wanted[:1]))).tags == wanted[:1]
+            await posts.delete(post.id)
+
+        calls = [asyncio.create_task(repeatedly(call)) for call in (read, read, read, write, write)]
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(module, "migrations", lambda: every)
+        assert await migrate(database_url) == len(every) - 6
+        is_migrated.set()
+        assert all(await asyncio.gather(*calls))
+        assert await database.fetch(DRIFTED) == []
+        assert {row["id"]: tuple(row["tags"]) for row in await database.fetch("SELECT id, tags FROM posts")} == before
