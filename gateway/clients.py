@@ -26,15 +26,18 @@ POSTS = "frontispiece.posts.v1.PostService"
 IMAGES = "frontispiece.storage.v1.ImageService"
 GENERATOR = "frontispiece.generator.v1.GeneratorService"
 
-# What may run twice without harm. Not here: approving, rejecting, retrying, updating, deleting, and creating without a
-# request id; their first try may have had its effect although its answer was lost.
+# What may run twice without harm. Not here: updating, deleting, and creating without a request id; their first try may
+# have had its effect although its answer was lost.
 _RETRYABLE_POSTS = [
     (TASKS, "CreateTask"),  # the gateway always sends a request_id
     (TASKS, "GetTask"),
     (TASKS, "ListTasks"),
     (TASKS, "WatchTask"),
     (TASKS, "CancelTask"),
-    (POSTS, "CreatePost"),  # likewise
+    (TASKS, "RetryTask"),  # with a request_id, as those below
+    (TASKS, "ApproveTask"),
+    (TASKS, "RejectTask"),
+    (POSTS, "CreatePost"),
     (POSTS, "GetPost"),
     (POSTS, "ListPosts"),
     (POSTS, "PublishPost"),

@@ -145,7 +145,7 @@ def generated_image(of: schemas.Task) -> schemas.GeneratedImage:
     )
 
 
-def approve_request(task_id: str, body: schemas.Approval) -> tasks_pb2.ApproveTaskRequest:
+def approve_request(task_id: str, body: schemas.Approval, request_id: str) -> tasks_pb2.ApproveTaskRequest:
     """The request that accepts an image and makes its post."""
     return tasks_pb2.ApproveTaskRequest(
         task_id=task_id,
@@ -158,6 +158,7 @@ def approve_request(task_id: str, body: schemas.Approval) -> tasks_pb2.ApproveTa
         slug=body.slug or "",
         alt_text=body.alt_text,
         publish=body.publish,
+        request_id=request_id,
     )
 
 

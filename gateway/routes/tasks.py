@@ -56,17 +56,23 @@ async def get_task(here: Here, task_id: TaskId) -> schemas.Task:
 
 
 @router.post("/{task_id}/approve", responses=WRITE | problems(404, 409), summary="Approve a task")
-async def approve_task(here: Here, task_id: TaskId, body: schemas.Approval) -> schemas.Approved:
-    """Take one of the task's images and make its post, published unless `publish` is false."""
-    answer = await here.clients.tasks.ApproveTask(messages.approve_request(task_id, body))
+async def approve_task(here: Here, task_id: TaskId, body: schemas.Approval, request_id: RequestId) -> schemas.Approved:
+    """Take one of the task's images and make its post, published unless `publish` is false.
+
+    A repeat with the same `Idempotency-Key` answers the post that it made. Any other call after the decision is 409.
+    """
+    answer = await here.clients.tasks.ApproveTask(messages.approve_request(task_id, body, request_id))
     return schemas.Approved(task=messages.task(answer.task), post=post_messages.post(answer.post, editor=True))
 
 
 @router.post("/{task_id}/reject", responses=WRITE | problems(404, 409), summary="Reject a task")
-async def reject_task(here: Here, task_id: TaskId, body: schemas.Rejection | None = None) -> schemas.Task:
-    """Refuse the task's images."""
+async def reject_task(
+    here: Here, task_id: TaskId, request_id: RequestId, body: schemas.Rejection | None = None
+) -> schemas.Task:
+    """Refuse the task's images. A repeat with the same `Idempotency-Key` answers the task; any other call is 409."""
     comment = body.comment if body else ""
-    answer = await here.clients.tasks.RejectTask(tasks_pb2.RejectTaskRequest(task_id=task_id, comment=comment))
+    request = tasks_pb2.RejectTaskRequest(task_id=task_id, comment=comment, request_id=request_id)
+    answer = await here.clients.tasks.RejectTask(request)
     return messages.task(answer.task)
 
 
@@ -78,7 +84,10 @@ async def cancel_task(here: Here, task_id: TaskId) -> schemas.Task:
 
 
 @router.post("/{task_id}/retry", responses=EDITOR_READ | problems(404, 409), summary="Retry a task")
-async def retry_task(here: Here, task_id: TaskId) -> schemas.Task:
-    """Put a failed or cancelled task back into the queue with fresh attempts."""
-    answer = await here.clients.tasks.RetryTask(tasks_pb2.RetryTaskRequest(task_id=task_id))
+async def retry_task(here: Here, task_id: TaskId, request_id: RequestId) -> schemas.Task:
+    """Put a failed or cancelled task back into the queue with fresh attempts.
+
+    A repeat with the same `Idempotency-Key` queues nothing and answers the task as it is by then.
+    """
+    answer = await here.clients.tasks.RetryTask(tasks_pb2.RetryTaskRequest(task_id=task_id, request_id=request_id))
     return messages.task(answer.task)

@@ -81,6 +81,14 @@ async def read_post(connection: Connection, post_id: uuid.UUID) -> Post:
     return rows.post(row)
 
 
+async def made_earlier(connection: Connection, post_id: uuid.UUID) -> Post:
+    """Read the post that an earlier call with the same request_id made. Raises FailedPrecondition (deleted since)."""
+    row = await connection.fetchrow(GET, post_id)
+    if row is None:
+        raise errors.FailedPrecondition("the post of this request_id was deleted since", reason="POST_DELETED")
+    return rows.post(row)
+
+
 async def set_tags(connection: Connection, post_id: uuid.UUID, tags: tuple[str, ...]) -> None:
     """Give tags to a post that has none."""
     if tags:

@@ -53,9 +53,10 @@ async def reserve(
 ) -> uuid.UUID | None:
     """Take `key` for `result_id`: None when it was free, else the result of the request that took it before.
 
-    A request in flight with the same key is waited for. Raises AlreadyExists when its body was another.
+    "" is no key and always free. A request in flight with the same key is waited for. Raises AlreadyExists when its
+    body was another.
     """
-    if await connection.fetchval(RESERVE, principal, operation, key, request_hash, result_id) is not None:
+    if not key or await connection.fetchval(RESERVE, principal, operation, key, request_hash, result_id) is not None:
         return None
     found = await find(connection, principal, operation, key, request_hash)
     if found is None:  # forgotten between the two statements, after many days: take it anew

@@ -15,6 +15,7 @@ from services.posts.drafts import (
     find_category,
     image_values,
     insert_post,
+    made_earlier,
     not_found,
     read_post,
     set_tags,
@@ -116,12 +117,9 @@ class Posts:
         request_hash = idempotency.digest(draft, image.key)
 
         async def work(connection: Connection) -> Post:
-            if request_id:
-                earlier = await idempotency.reserve(
-                    connection, principal, "CreatePost", request_id, request_hash, post_id
-                )
-                if earlier:
-                    return await _made_earlier(connection, earlier)
+            earlier = await idempotency.reserve(connection, principal, "CreatePost", request_id, request_hash, post_id)
+            if earlier:
+                return await made_earlier(connection, earlier)
             return await insert_post(connection, post_id, draft, image, None, principal)
 
         return await self._database.transaction(work)
@@ -224,13 +222,6 @@ async def _apply(connection: Connection, before: Post, change: Change, principal
     if change.tags is not None:
         await connection.execute(UNTAG_POST, before.id)
         await set_tags(connection, before.id, change.tags)
-
-
-async def _made_earlier(connection: Connection, post_id: uuid.UUID) -> Post:
-    row = await connection.fetchrow(GET, post_id)
-    if row is None:
-        raise errors.FailedPrecondition("the post of this request_id was deleted since", reason="POST_DELETED")
-    return rows.post(row)
 
 
 def _visible(row: asyncpg.Record | None, include_drafts: bool) -> Post:

@@ -138,21 +138,31 @@ def task_state(number: int) -> TaskState | None:
     return state
 
 
-def approval(request: tasks_pb2.ApproveTaskRequest) -> Draft:
-    """The post to make of a task."""
+def retried(request: tasks_pb2.RetryTaskRequest) -> str:
+    """The request_id, "" for none."""
     fields = Fields()
+    request_id = fields.request_id("request_id", request.request_id)
+    fields.check()
+    return request_id
+
+
+def approval(request: tasks_pb2.ApproveTaskRequest) -> tuple[str, Draft]:
+    """The request_id ("" for none), and the post to make of a task."""
+    fields = Fields()
+    request_id = fields.request_id("request_id", request.request_id)
     publish = request.publish if request.HasField("publish") else True
     draft = _draft(fields, request, publish, required=False)
     fields.check()
-    return draft
+    return request_id, draft
 
 
-def comment(value: str) -> str:
-    """The words of an editor who rejects."""
+def rejection(request: tasks_pb2.RejectTaskRequest) -> tuple[str, str]:
+    """The request_id ("" for none), and the words of an editor who rejects."""
     fields = Fields()
-    clean = fields.text("comment", value, most=validation.MAX_COMMENT, lines=True)
+    request_id = fields.request_id("request_id", request.request_id)
+    comment = fields.text("comment", request.comment, most=validation.MAX_COMMENT, lines=True)
     fields.check()
-    return clean
+    return request_id, comment
 
 
 def new_post(request: posts_pb2.CreatePostRequest) -> tuple[str, Draft, str]:

@@ -67,19 +67,21 @@ class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
 
     async def RetryTask(self, request: t.RetryTaskRequest, call: Call) -> t.RetryTaskResponse:
         """Queue a task again."""
-        task = await self._tasks.retry(context.principal.get(), requests.task_id(request.task_id))
+        task_id, request_id = requests.task_id(request.task_id), requests.retried(request)
+        task = await self._tasks.retry(context.principal.get(), request_id, task_id)
         return t.RetryTaskResponse(task=messages.task(task))
 
     async def ApproveTask(self, request: t.ApproveTaskRequest, call: Call) -> t.ApproveTaskResponse:
         """Accept an image and make the post."""
-        task_id, draft = requests.task_id(request.task_id), requests.approval(request)
-        task, post = await self._tasks.approve(context.principal.get(), task_id, request.image_index, draft)
+        task_id, (request_id, draft) = requests.task_id(request.task_id), requests.approval(request)
+        principal = context.principal.get()
+        task, post = await self._tasks.approve(principal, request_id, task_id, request.image_index, draft)
         return t.ApproveTaskResponse(task=messages.task(task), post=messages.post(post))
 
     async def RejectTask(self, request: t.RejectTaskRequest, call: Call) -> t.RejectTaskResponse:
         """Refuse the images."""
-        task_id, comment = requests.task_id(request.task_id), requests.comment(request.comment)
-        task = await self._tasks.reject(context.principal.get(), task_id, comment)
+        task_id, (request_id, comment) = requests.task_id(request.task_id), requests.rejection(request)
+        task = await self._tasks.reject(context.principal.get(), request_id, task_id, comment)
         return t.RejectTaskResponse(task=messages.task(task))
 
 

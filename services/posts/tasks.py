@@ -8,7 +8,7 @@ from rpc import errors
 from services.posts import idempotency, paging, rows
 from services.posts.conditions import Conditions
 from services.posts.database import Database, Record
-from services.posts.drafts import insert_post
+from services.posts.drafts import insert_post, made_earlier
 from services.posts.models import Draft, FeaturedImage, Parameters, Post, Task, TaskImage, TaskState
 from services.posts.pool import Connection
 from services.posts.validation import MAX_ALT_TEXT
@@ -112,10 +112,9 @@ class Tasks:
         chosen = _chosen(parameters)
 
         async def work(connection: Connection) -> Task:
-            if request_id:
-                earlier = await idempotency.reserve(connection, principal, "CreateTask", request_id, key_hash, new_id)
-                if earlier:
-                    return await _get(connection, earlier)
+            earlier = await idempotency.reserve(connection, principal, "CreateTask", request_id, key_hash, new_id)
+            if earlier:
+                return await _get(connection, earlier)
             made = await connection.fetchval(
                 CREATE, new_id, request_hash, self._max_attempts, principal, *rows.columns(chosen), mask
             )
@@ -174,10 +173,16 @@ class Tasks:
 
         return await self._database.transaction(work)
 
-    async def retry(self, principal: str, task_id: uuid.UUID) -> Task:
-        """Queue a FAILED or CANCELLED task again. Raises NotFound, FailedPrecondition."""
+    async def retry(self, principal: str, request_id: str, task_id: uuid.UUID) -> Task:
+        """Queue a FAILED or CANCELLED task again, once for a request_id.
+
+        Raises NotFound, FailedPrecondition, AlreadyExists (request_id of another task).
+        """
+        request_hash = idempotency.digest(task_id)
 
         async def work(connection: Connection) -> Task:
+            if await idempotency.reserve(connection, principal, "RetryTask", request_id, request_hash, task_id):
+                return await _get(connection, task_id)
             changed = await connection.fetchval(RETRY, task_id, principal, self._max_attempts)
             task = await _get(connection, task_id)
             if changed is None:
@@ -186,15 +191,21 @@ class Tasks:
 
         return await self._database.transaction(work)
 
-    async def approve(self, principal: str, task_id: uuid.UUID, image_index: int, draft: Draft) -> tuple[Task, Post]:
-        """Accept one image and make the post, in one transaction.
+    async def approve(
+        self, principal: str, request_id: str, task_id: uuid.UUID, image_index: int, draft: Draft
+    ) -> tuple[Task, Post]:
+        """Accept one image and make the post, in one transaction, or find the one made by the same request.
 
         Raises NotFound, InvalidArgument (no such image), FailedPrecondition (no such author or category, or nothing to
-        decide yet), AlreadyExists (slug), Aborted (decided before).
+        decide yet), AlreadyExists (slug, or request_id with another body), Aborted (decided by another call).
         """
         post_id = uuid.uuid4()
+        request_hash = idempotency.digest(draft, task_id, image_index)
 
         async def work(connection: Connection) -> tuple[Task, Post]:
+            earlier = await idempotency.reserve(connection, principal, "ApproveTask", request_id, request_hash, post_id)
+            if earlier:
+                return await _get(connection, task_id), await made_earlier(connection, earlier)
             await _decide(connection, task_id, principal, TaskState.APPROVED, post_id=post_id)
             task = await _get(connection, task_id)
             if image_index >= len(task.images):
@@ -204,10 +215,17 @@ class Tasks:
 
         return await self._database.transaction(work)
 
-    async def reject(self, principal: str, task_id: uuid.UUID, comment: str) -> Task:
-        """Refuse the images. Raises NotFound, FailedPrecondition (nothing to decide yet), Aborted (decided before)."""
+    async def reject(self, principal: str, request_id: str, task_id: uuid.UUID, comment: str) -> Task:
+        """Refuse the images, once for a request_id.
+
+        Raises NotFound, FailedPrecondition (nothing to decide yet), AlreadyExists (request_id with another body),
+        Aborted (decided by another call).
+        """
+        request_hash = idempotency.digest(task_id, comment)
 
         async def work(connection: Connection) -> Task:
+            if await idempotency.reserve(connection, principal, "RejectTask", request_id, request_hash, task_id):
+                return await _get(connection, task_id)
             await _decide(connection, task_id, principal, TaskState.REJECTED, comment=comment)
             return await _get(connection, task_id)
 

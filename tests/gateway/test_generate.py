@@ -124,7 +124,7 @@ class TestOnce:
         assert len(sent) == 2
         assert sent[0] == sent[1] != ""
 
-    async def test_what_must_not_happen_twice_is_not_tried_twice(self, front: Scripted) -> None:
+    async def test_a_decision_is_tried_again_with_the_same_id(self, front: Scripted) -> None:
         def refuse(request: Any) -> None:
             raise errors.Unavailable("answer lost")
 
@@ -132,13 +132,25 @@ class TestOnce:
             ("ApproveTask", f"/api/tasks/{TASK_ID}/approve", {"title": "A door"}),
             ("RejectTask", f"/api/tasks/{TASK_ID}/reject", {}),
             ("RetryTask", f"/api/tasks/{TASK_ID}/retry", None),
-            ("CreateAuthor", "/api/authors", {"name": "A. Name"}),
         ):
             front.scripts.on(method, refuse)
-            response = await front.client.post(path, json=body)
-            assert_problem(response, 503, "UNAVAILABLE")
-            assert response.headers["retry-after"]
-            assert len(front.scripts.sent(method)) == 1
+            assert_problem(await front.client.post(path, json=body), 503, "UNAVAILABLE")
+            sent = [request.request_id for request in front.scripts.sent(method)]
+            assert len(sent) > 1
+            assert len(set(sent)) == 1
+            assert sent[0]
+            await front.client.post(path, json=body, headers={"idempotency-key": "mine"})
+            assert front.scripts.sent(method)[-1].request_id == "mine"
+
+    async def test_what_must_not_happen_twice_is_not_tried_twice(self, front: Scripted) -> None:
+        def refuse(request: Any) -> None:
+            raise errors.Unavailable("answer lost")
+
+        front.scripts.on("CreateAuthor", refuse)
+        response = await front.client.post("/api/authors", json={"name": "A. Name"})
+        assert_problem(response, 503, "UNAVAILABLE")
+        assert response.headers["retry-after"]
+        assert len(front.scripts.sent("CreateAuthor")) == 1
 
 
 class TestFailing:

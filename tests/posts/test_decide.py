@@ -9,7 +9,7 @@ import pytest
 from frontispiece.posts.v1 import posts_pb2 as p
 from frontispiece.posts.v1 import tasks_pb2 as t
 
-from tests.posts.conftest import Client, reason
+from tests.posts.conftest import Client, reason, wrong_fields
 
 PAIRS = 100
 
@@ -98,6 +98,98 @@ async def test_approve_against_reject_a_hundred_times_one_wins_each(posts: Clien
             for row in await sql.fetch("SELECT sequence FROM task_events WHERE task_id = $1 ORDER BY 1", task_id)
         ]
         assert sequences == [1, 2, 3, 4, 5]
+
+
+class TestRepeated:
+    """A call whose answer was lost is sent again with its request_id."""
+
+    async def test_an_approval_makes_one_post(self, posts: Client, sql: Any) -> None:
+        task = await posts.done(candidate_count=2)
+        fields = {"request_id": "mine", "image_index": 1, "tags": ["a", "b"]}
+        answers = await asyncio.gather(*(posts.approve(task.id, **fields) for _ in range(20)))
+        assert len({answer.SerializeToString(deterministic=True) for answer in answers}) == 1
+        assert await sql.fetchval("SELECT count(*) FROM posts") == 1
+        request = p.UpdatePostRequest(id=answers[0].post.id, title="Changed", update_mask={"paths": ["title"]})
+        await posts.posts.UpdatePost(request)
+        again = await posts.approve(task.id, **fields)
+        assert (again.post.id, again.post.title, again.task.post_id) == (answers[0].post.id, "Changed", again.post.id)
+
+    async def test_a_rejection_is_one(self, posts: Client) -> None:
+        task = await posts.done()
+        request = t.RejectTaskRequest(task_id=task.id, comment="no", request_id="mine")
+        first, second = [(await posts.tasks.RejectTask(request)).task for _ in range(2)]
+        assert first == second
+        assert first.state == t.TASK_STATE_REJECTED
+
+    async def test_a_retry_queues_once(self, idle: Client) -> None:
+        task = await idle.create()
+        cancel = t.CancelTaskRequest(task_id=task.id)
+        first, second = [(await idle.tasks.CancelTask(cancel)).task for _ in range(2)]
+        assert first == second  # needs no request_id
+        request = t.RetryTaskRequest(task_id=task.id, request_id="mine")
+        retried, again = [(await idle.tasks.RetryTask(request)).task for _ in range(2)]
+        assert retried == again
+        assert retried.state == t.TASK_STATE_QUEUED
+        await idle.tasks.CancelTask(cancel)
+        assert (await idle.tasks.RetryTask(request)).task.state == t.TASK_STATE_CANCELLED
+        request.request_id = "another"
+        assert (await idle.tasks.RetryTask(request)).task.state == t.TASK_STATE_QUEUED
+
+    async def test_without_a_request_id_a_repeat_is_told_that_it_is_late(self, posts: Client, sql: Any) -> None:
+        approved, rejected, failed = await ready_tasks(posts, sql, 3)
+        await posts.approve(approved)
+        await posts.tasks.RejectTask(t.RejectTaskRequest(task_id=rejected))
+        await sql.execute("UPDATE content_tasks SET state = 'failed' WHERE id = $1", uuid.UUID(failed))
+        await posts.tasks.RetryTask(t.RetryTaskRequest(task_id=failed))
+        for call, why in (
+            (posts.approve(approved), "ALREADY_DECIDED"),
+            (posts.approve(approved, request_id="mine"), "ALREADY_DECIDED"),
+            (posts.tasks.RejectTask(t.RejectTaskRequest(task_id=rejected)), "ALREADY_DECIDED"),
+            (posts.tasks.RetryTask(t.RetryTaskRequest(task_id=approved)), "WRONG_TASK_STATE"),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call
+            assert reason(raised.value) == why
+
+    async def test_another_body_is_refused(self, posts: Client, sql: Any) -> None:
+        first, second = await ready_tasks(posts, sql, 2)
+        await posts.approve(first, request_id="mine")
+        await posts.tasks.RejectTask(t.RejectTaskRequest(task_id=second, comment="no", request_id="mine"))
+        for call in (
+            posts.approve(first, "Another title", request_id="mine"),
+            posts.approve(second, request_id="mine"),
+            posts.tasks.RejectTask(t.RejectTaskRequest(task_id=second, comment="No", request_id="mine")),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call
+            assert raised.value.code() is grpc.StatusCode.ALREADY_EXISTS
+            assert reason(raised.value) == "IDEMPOTENCY_MISMATCH"
+
+    async def test_a_refused_call_leaves_its_id_free(self, posts: Client) -> None:
+        task = await posts.done()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await posts.approve(task.id, request_id="mine", author_id=str(uuid.uuid4()))
+        assert (await posts.approve(task.id, request_id="mine")).post.id
+
+    async def test_a_post_that_was_deleted_since(self, posts: Client) -> None:
+        task = await posts.done()
+        post = (await posts.approve(task.id, request_id="mine")).post
+        await posts.posts.DeletePost(p.DeletePostRequest(id=post.id))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await posts.approve(task.id, request_id="mine")
+        assert reason(raised.value) == "POST_DELETED"
+
+    @pytest.mark.parametrize("wrong", ["k" * 256, "two words", "é"])
+    async def test_what_is_no_id(self, idle: Client, wrong: str) -> None:
+        task = await idle.create()
+        for call in (
+            idle.approve(task.id, request_id=wrong),
+            idle.tasks.RejectTask(t.RejectTaskRequest(task_id=task.id, request_id=wrong)),
+            idle.tasks.RetryTask(t.RetryTaskRequest(task_id=task.id, request_id=wrong)),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call
+            assert wrong_fields(raised.value) == {"request_id"}
 
 
 async def test_twenty_approvals_at_once_with_one_title_get_slugs_of_their_own(posts: Client, sql: Any) -> None:

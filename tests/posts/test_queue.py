@@ -208,7 +208,7 @@ async def test_a_retry_gives_fresh_attempts_and_keeps_images(tasks: Tasks, queue
     await queue.fail_attempt(claim, PERMANENT, 0.0)
     failed = await tasks.get(task.id)
     assert (failed.state, failed.error) == (TaskState.FAILED, PERMANENT)
-    retried = await tasks.retry("ada", task.id)
+    retried = await tasks.retry("ada", "", task.id)
     assert (retried.state, retried.error, retried.updated_by) == (TaskState.QUEUED, None, "ada")
     assert retried.max_attempts - retried.attempt_count == 3
     assert [image.index for image in (await claimed(queue)).task.images] == [1]
@@ -265,7 +265,7 @@ async def test_random_lives_are_lived_by_the_rules(tasks: Tasks, queue: Queue, s
         lambda task_id, claim: queue.give_back(claim),
         lambda task_id, claim: queue.sweep(0.0, 0.0),
         lambda task_id, claim: tasks.cancel("x", task_id),
-        lambda task_id, claim: tasks.retry("x", task_id),
+        lambda task_id, claim: tasks.retry("x", "", task_id),
     ]
 
     async def hand() -> None:

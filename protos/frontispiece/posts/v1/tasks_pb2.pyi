@@ -304,10 +304,12 @@ class CancelTaskResponse(_message.Message):
     def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ...) -> None: ...
 
 class RetryTaskRequest(_message.Message):
-    __slots__ = ("task_id",)
+    __slots__ = ("task_id", "request_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
-    def __init__(self, task_id: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, task_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RetryTaskResponse(_message.Message):
     __slots__ = ("task",)
@@ -316,7 +318,7 @@ class RetryTaskResponse(_message.Message):
     def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ...) -> None: ...
 
 class ApproveTaskRequest(_message.Message):
-    __slots__ = ("task_id", "image_index", "title", "content", "author_id", "category_id", "tags", "slug", "alt_text", "publish")
+    __slots__ = ("task_id", "image_index", "title", "content", "author_id", "category_id", "tags", "slug", "alt_text", "publish", "request_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
@@ -327,6 +329,7 @@ class ApproveTaskRequest(_message.Message):
     SLUG_FIELD_NUMBER: _ClassVar[int]
     ALT_TEXT_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     image_index: int
     title: str
@@ -337,7 +340,8 @@ class ApproveTaskRequest(_message.Message):
     slug: str
     alt_text: str
     publish: bool
-    def __init__(self, task_id: _Optional[str] = ..., image_index: _Optional[int] = ..., title: _Optional[str] = ..., content: _Optional[str] = ..., author_id: _Optional[str] = ..., category_id: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., slug: _Optional[str] = ..., alt_text: _Optional[str] = ..., publish: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    def __init__(self, task_id: _Optional[str] = ..., image_index: _Optional[int] = ..., title: _Optional[str] = ..., content: _Optional[str] = ..., author_id: _Optional[str] = ..., category_id: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., slug: _Optional[str] = ..., alt_text: _Optional[str] = ..., publish: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ApproveTaskResponse(_message.Message):
     __slots__ = ("task", "post")
@@ -348,12 +352,14 @@ class ApproveTaskResponse(_message.Message):
     def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ..., post: _Optional[_Union[_posts_pb2.Post, _Mapping]] = ...) -> None: ...
 
 class RejectTaskRequest(_message.Message):
-    __slots__ = ("task_id", "comment")
+    __slots__ = ("task_id", "comment", "request_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     comment: str
-    def __init__(self, task_id: _Optional[str] = ..., comment: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, task_id: _Optional[str] = ..., comment: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RejectTaskResponse(_message.Message):
     __slots__ = ("task",)

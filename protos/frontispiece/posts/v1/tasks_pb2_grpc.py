@@ -120,32 +120,41 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelTask(self, request, context):
-        """Stops a task that is queued or generating. Cancelling a cancelled task is a success. Errors: NOT_FOUND ·
-        FAILED_PRECONDITION (it has ended or awaits approval).
+        """Stops a task that is queued or generating. Cancelling a cancelled task is a success, so a repeat needs no request_id;
+        one that comes after somebody's RetryTask cancels the task again. Errors: NOT_FOUND · FAILED_PRECONDITION with reason
+        WRONG_TASK_STATE (it has ended or awaits approval).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryTask(self, request, context):
-        """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. Errors: NOT_FOUND · FAILED_PRECONDITION.
+        """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. A repeat with the same request_id queues
+        nothing; it answers the task as it is by then. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE
+        (another state; so without a request_id a repeat finds the task queued) · ALREADY_EXISTS with reason
+        IDEMPOTENCY_MISMATCH (the request_id was used for another task).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ApproveTask(self, request, context):
-        """Accepts one of the task's images and makes its post, in one transaction. Errors: NOT_FOUND · INVALID_ARGUMENT ·
-        FAILED_PRECONDITION (no such author or category, or its images do not await approval) · ALREADY_EXISTS (the slug is
-        taken) · ABORTED (somebody decided before).
+        """Accepts one of the task's images and makes its post, in one transaction. A repeat with the same request_id answers
+        the task and the post that it made, as they are by then. Without a request_id a repeat is ABORTED, whoever decided
+        before. Errors: NOT_FOUND · INVALID_ARGUMENT · FAILED_PRECONDITION (no such author or category; WRONG_TASK_STATE: its
+        images do not await approval; POST_DELETED: the post of this request_id was deleted since) · ALREADY_EXISTS
+        (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another body) · ABORTED with reason ALREADY_DECIDED
+        (another call decided before). A call that is refused leaves its request_id free.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RejectTask(self, request, context):
-        """Refuses the task's images. Errors: NOT_FOUND · FAILED_PRECONDITION (they do not await approval) · ABORTED (somebody
-        decided before).
+        """Refuses the task's images. A repeat with the same request_id answers the task. Without a request_id a repeat is
+        ABORTED, whoever decided before. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE (they do not
+        await approval) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id was used with another body) ·
+        ABORTED with reason ALREADY_DECIDED (another call decided before).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

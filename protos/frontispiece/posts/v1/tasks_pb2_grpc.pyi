@@ -53,19 +53,29 @@ class TaskServiceStub:
     Errors: NOT_FOUND.
     """
     CancelTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.CancelTaskRequest, _tasks_pb2.CancelTaskResponse]
-    """Stops a task that is queued or generating. Cancelling a cancelled task is a success. Errors: NOT_FOUND ·
-    FAILED_PRECONDITION (it has ended or awaits approval).
+    """Stops a task that is queued or generating. Cancelling a cancelled task is a success, so a repeat needs no request_id;
+    one that comes after somebody's RetryTask cancels the task again. Errors: NOT_FOUND · FAILED_PRECONDITION with reason
+    WRONG_TASK_STATE (it has ended or awaits approval).
     """
     RetryTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.RetryTaskRequest, _tasks_pb2.RetryTaskResponse]
-    """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. Errors: NOT_FOUND · FAILED_PRECONDITION."""
+    """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. A repeat with the same request_id queues
+    nothing; it answers the task as it is by then. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE
+    (another state; so without a request_id a repeat finds the task queued) · ALREADY_EXISTS with reason
+    IDEMPOTENCY_MISMATCH (the request_id was used for another task).
+    """
     ApproveTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ApproveTaskRequest, _tasks_pb2.ApproveTaskResponse]
-    """Accepts one of the task's images and makes its post, in one transaction. Errors: NOT_FOUND · INVALID_ARGUMENT ·
-    FAILED_PRECONDITION (no such author or category, or its images do not await approval) · ALREADY_EXISTS (the slug is
-    taken) · ABORTED (somebody decided before).
+    """Accepts one of the task's images and makes its post, in one transaction. A repeat with the same request_id answers
+    the task and the post that it made, as they are by then. Without a request_id a repeat is ABORTED, whoever decided
+    before. Errors: NOT_FOUND · INVALID_ARGUMENT · FAILED_PRECONDITION (no such author or category; WRONG_TASK_STATE: its
+    images do not await approval; POST_DELETED: the post of this request_id was deleted since) · ALREADY_EXISTS
+    (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another body) · ABORTED with reason ALREADY_DECIDED
+    (another call decided before). A call that is refused leaves its request_id free.
     """
     RejectTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.RejectTaskRequest, _tasks_pb2.RejectTaskResponse]
-    """Refuses the task's images. Errors: NOT_FOUND · FAILED_PRECONDITION (they do not await approval) · ABORTED (somebody
-    decided before).
+    """Refuses the task's images. A repeat with the same request_id answers the task. Without a request_id a repeat is
+    ABORTED, whoever decided before. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE (they do not
+    await approval) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id was used with another body) ·
+    ABORTED with reason ALREADY_DECIDED (another call decided before).
     """
 
 @_typing.type_check_only
@@ -93,19 +103,29 @@ class TaskServiceAsyncStub(TaskServiceStub):
     Errors: NOT_FOUND.
     """
     CancelTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.CancelTaskRequest, _tasks_pb2.CancelTaskResponse]  # type: ignore[assignment]
-    """Stops a task that is queued or generating. Cancelling a cancelled task is a success. Errors: NOT_FOUND ·
-    FAILED_PRECONDITION (it has ended or awaits approval).
+    """Stops a task that is queued or generating. Cancelling a cancelled task is a success, so a repeat needs no request_id;
+    one that comes after somebody's RetryTask cancels the task again. Errors: NOT_FOUND · FAILED_PRECONDITION with reason
+    WRONG_TASK_STATE (it has ended or awaits approval).
     """
     RetryTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.RetryTaskRequest, _tasks_pb2.RetryTaskResponse]  # type: ignore[assignment]
-    """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. Errors: NOT_FOUND · FAILED_PRECONDITION."""
+    """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. A repeat with the same request_id queues
+    nothing; it answers the task as it is by then. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE
+    (another state; so without a request_id a repeat finds the task queued) · ALREADY_EXISTS with reason
+    IDEMPOTENCY_MISMATCH (the request_id was used for another task).
+    """
     ApproveTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ApproveTaskRequest, _tasks_pb2.ApproveTaskResponse]  # type: ignore[assignment]
-    """Accepts one of the task's images and makes its post, in one transaction. Errors: NOT_FOUND · INVALID_ARGUMENT ·
-    FAILED_PRECONDITION (no such author or category, or its images do not await approval) · ALREADY_EXISTS (the slug is
-    taken) · ABORTED (somebody decided before).
+    """Accepts one of the task's images and makes its post, in one transaction. A repeat with the same request_id answers
+    the task and the post that it made, as they are by then. Without a request_id a repeat is ABORTED, whoever decided
+    before. Errors: NOT_FOUND · INVALID_ARGUMENT · FAILED_PRECONDITION (no such author or category; WRONG_TASK_STATE: its
+    images do not await approval; POST_DELETED: the post of this request_id was deleted since) · ALREADY_EXISTS
+    (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another body) · ABORTED with reason ALREADY_DECIDED
+    (another call decided before). A call that is refused leaves its request_id free.
     """
     RejectTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.RejectTaskRequest, _tasks_pb2.RejectTaskResponse]  # type: ignore[assignment]
-    """Refuses the task's images. Errors: NOT_FOUND · FAILED_PRECONDITION (they do not await approval) · ABORTED (somebody
-    decided before).
+    """Refuses the task's images. A repeat with the same request_id answers the task. Without a request_id a repeat is
+    ABORTED, whoever decided before. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE (they do not
+    await approval) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id was used with another body) ·
+    ABORTED with reason ALREADY_DECIDED (another call decided before).
     """
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -160,8 +180,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.CancelTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.CancelTaskResponse, _abc.Awaitable[_tasks_pb2.CancelTaskResponse]]:
-        """Stops a task that is queued or generating. Cancelling a cancelled task is a success. Errors: NOT_FOUND ·
-        FAILED_PRECONDITION (it has ended or awaits approval).
+        """Stops a task that is queued or generating. Cancelling a cancelled task is a success, so a repeat needs no request_id;
+        one that comes after somebody's RetryTask cancels the task again. Errors: NOT_FOUND · FAILED_PRECONDITION with reason
+        WRONG_TASK_STATE (it has ended or awaits approval).
         """
 
     @_abc_1.abstractmethod
@@ -170,7 +191,11 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.RetryTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.RetryTaskResponse, _abc.Awaitable[_tasks_pb2.RetryTaskResponse]]:
-        """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. Errors: NOT_FOUND · FAILED_PRECONDITION."""
+        """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. A repeat with the same request_id queues
+        nothing; it answers the task as it is by then. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE
+        (another state; so without a request_id a repeat finds the task queued) · ALREADY_EXISTS with reason
+        IDEMPOTENCY_MISMATCH (the request_id was used for another task).
+        """
 
     @_abc_1.abstractmethod
     def ApproveTask(
@@ -178,9 +203,12 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.ApproveTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.ApproveTaskResponse, _abc.Awaitable[_tasks_pb2.ApproveTaskResponse]]:
-        """Accepts one of the task's images and makes its post, in one transaction. Errors: NOT_FOUND · INVALID_ARGUMENT ·
-        FAILED_PRECONDITION (no such author or category, or its images do not await approval) · ALREADY_EXISTS (the slug is
-        taken) · ABORTED (somebody decided before).
+        """Accepts one of the task's images and makes its post, in one transaction. A repeat with the same request_id answers
+        the task and the post that it made, as they are by then. Without a request_id a repeat is ABORTED, whoever decided
+        before. Errors: NOT_FOUND · INVALID_ARGUMENT · FAILED_PRECONDITION (no such author or category; WRONG_TASK_STATE: its
+        images do not await approval; POST_DELETED: the post of this request_id was deleted since) · ALREADY_EXISTS
+        (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another body) · ABORTED with reason ALREADY_DECIDED
+        (another call decided before). A call that is refused leaves its request_id free.
         """
 
     @_abc_1.abstractmethod
@@ -189,8 +217,10 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.RejectTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.RejectTaskResponse, _abc.Awaitable[_tasks_pb2.RejectTaskResponse]]:
-        """Refuses the task's images. Errors: NOT_FOUND · FAILED_PRECONDITION (they do not await approval) · ABORTED (somebody
-        decided before).
+        """Refuses the task's images. A repeat with the same request_id answers the task. Without a request_id a repeat is
+        ABORTED, whoever decided before. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE (they do not
+        await approval) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id was used with another body) ·
+        ABORTED with reason ALREADY_DECIDED (another call decided before).
         """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
