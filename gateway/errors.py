@@ -109,6 +109,9 @@ def from_rpc(error: errors.RpcError) -> Problem:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
     fields = [FieldError(rest_name(violation.field), violation.description) for violation in error.violations]
     detail = _PUBLIC_DETAIL.get(error.code, error.message)
+    if error.reason == "IDEMPOTENCY_MISMATCH":
+        name, message = rest_name(error.metadata.get("field", "request_id")), "was used before with another body"
+        fields, detail = [FieldError(name, message)], f"{name} {message}"
     return Problem(status, error.reason or error.code.name, detail, fields, headers)
 
 

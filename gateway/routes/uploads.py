@@ -27,9 +27,6 @@ _UPLOAD_SECONDS = 600.0
 
 _NAMESPACE = uuid.UUID("b6a3c1de-3f0b-4b0e-9c55-2d4f0c7c7a10")
 
-# The time is a part of an image's name, and a repeated request does not know when it was made first.
-_TIME_OF_REPEATABLE = datetime.fromtimestamp(1, UTC)
-
 router = APIRouter(tags=["media"], dependencies=EDITOR)
 
 _BODY = {
@@ -53,7 +50,7 @@ async def upload_image(
     """Store a PNG, JPEG or WebP of at most 32 MiB, 8,192 pixels a side and 33 megapixels in all.
 
     The body is the file itself, with its Content-Length. With an `Idempotency-Key`, the same key and bytes give the
-    same image. What no task and no post uses may expire.
+    same image, and the same key with other bytes is 422. What no task and no post uses may expire.
     """
     image = await _store(here.clients.images, _header(request, request_id), request)
     response.headers["location"] = f"/media/{image.key}"
@@ -80,8 +77,8 @@ def _header(request: Request, request_id: str) -> images_pb2.StoreImageHeader:
         size_bytes=int(length),
         metadata={"source": "upload"},
     )
-    is_repeatable = "idempotency-key" in request.headers
-    header.request_time.FromDatetime(_TIME_OF_REPEATABLE if is_repeatable else datetime.now(UTC))
+    if "idempotency-key" not in request.headers:  # else nobody knows when it was sent first
+        header.request_time.FromDatetime(datetime.now(UTC))
     return header
 
 

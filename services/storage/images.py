@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rpc.errors import DeadlineExceeded, NotFound, OutOfRange, RpcError
+from rpc.errors import AlreadyExists, DeadlineExceeded, NotFound, OutOfRange, RpcError
 from services.storage.admission import Admission
 from services.storage.backends.base import Backend
 from services.storage.decoding import Decoder
 from services.storage.health import Health
-from services.storage.keys import IMAGE_PREFIX, check_key, image_key
+from services.storage.keys import IMAGE_PREFIX, check_key, folder_of, image_key
 from services.storage.metadata import object_metadata
 from services.storage.models import ByteRange, ImageInfo, ImageState, Redirect, StoredImage, UploadHeader
 from services.storage.urls import Urls
@@ -55,13 +55,17 @@ class Images:
     async def store(self, header: UploadHeader, chunks: AsyncIterator[bytes]) -> StoredImage:
         """Take the bytes of an image and keep them; the answer means that they are durable.
 
-        Raises InvalidArgument, Unavailable, ResourceExhausted, DeadlineExceeded; then nothing is kept.
+        Raises InvalidArgument, Unavailable, ResourceExhausted, DeadlineExceeded; then nothing is kept. Raises
+        AlreadyExists when a request without a time comes with other bytes than before.
         """
         with self._admission.hold(header.size_bytes):
             data, sha256, info = await self._receive(header, chunks)
+            key = image_key(header.request_id, header.request_time, sha256, info.content_type)
+            if header.request_time is None:
+                await self._check_alone(key)
             looks = await self._decoder.look(data, info)
             image = StoredImage(
-                key=image_key(header.request_id, header.request_time, sha256, info.content_type),
+                key=key,
                 backend=self.backend.kind,
                 content_type=info.content_type,
                 width=looks.width,
@@ -78,6 +82,8 @@ class Images:
                 if error.retry_after_seconds is not None:  # the backend's fault, not the caller's
                     self._health.suspect()
                 raise
+            if header.request_time is None:  # two may have come at once: whoever looks last sees both
+                await self._check_alone(key)
         log.info("image stored", extra={"key": stored.key, "bytes": stored.size_bytes, "backend": stored.backend.value})
         return stored
 
@@ -118,6 +124,14 @@ class Images:
                 f"the bytes did not arrive within {self._upload_seconds:g} s", reason="UPLOAD_TOO_SLOW"
             ) from error
         return inspection.finish()
+
+    async def _check_alone(self, key: str) -> None:
+        if any(found != key for found in await self.backend.keys_in(folder_of(key))):
+            raise AlreadyExists(
+                "this request_id was used before with other bytes",
+                reason="IDEMPOTENCY_MISMATCH",
+                metadata={"field": "request_id"},
+            )
 
     async def _redirect(self, image: StoredImage) -> Redirect | None:
         direct = await self.backend.direct_url(image.key, REDIRECT_SECONDS)

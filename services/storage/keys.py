@@ -15,10 +15,20 @@ _NAMESPACE = uuid.UUID("4f1c0c1e-6a53-5d0e-9a6c-0a3f6b8f2f11")
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
-def image_key(request_id: str, request_time: datetime, sha256: str, content_type: str) -> str:
-    """The key of an image: the same request and bytes always give the same one, so that a retry changes nothing."""
+def image_key(request_id: str, request_time: datetime | None, sha256: str, content_type: str) -> str:
+    """The key of an image: the same request and bytes always give the same one, so that a retry changes nothing.
+
+    A request without a time has a folder of its own, where one can see whether it had other bytes before. The bytes are
+    a part of the key there too: a key never stands for two images, also when nobody could look.
+    """
     name = uuid.uuid5(_NAMESPACE, f"{request_id}:{sha256}")
-    return f"{IMAGE_PREFIX}{int(request_time.timestamp())}-{name}.{_EXTENSIONS[content_type]}"
+    begin = f"{int(request_time.timestamp())}-" if request_time else f"{uuid.uuid5(_NAMESPACE, request_id)}/"
+    return f"{IMAGE_PREFIX}{begin}{name}.{_EXTENSIONS[content_type]}"
+
+
+def folder_of(key: str) -> str:
+    """The folder of a key, with its last slash."""
+    return key[: key.rindex("/") + 1]
 
 
 def check_key(key: str, field: str = "key") -> str:

@@ -1,7 +1,7 @@
 """The metadata of an object: what a caller may add, and what is ours."""
 
 import re
-from datetime import UTC
+from datetime import UTC, datetime
 
 from rpc.errors import FieldViolation, InvalidArgument
 from services.storage.models import UploadHeader
@@ -16,7 +16,8 @@ _OURS = frozenset({"task-id", "generated-date", "sha256", "width", "height", "th
 
 def object_metadata(header: UploadHeader) -> dict[str, str]:
     """What is stored with the object: `generated-date`, `task-id` and the caller's own."""
-    date = header.request_time.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    time = header.request_time or datetime.now(UTC)
+    date = time.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
     ours = {"generated-date": date}
     if header.task_id:
         ours["task-id"] = header.task_id

@@ -22,10 +22,10 @@ class ImageState(Enum):
 
 @dataclass(frozen=True)
 class UploadHeader:
-    """What a caller says of an image before it sends the bytes."""
+    """What a caller says of an image before it sends the bytes; `request_time` None: nobody knows it at a retry."""
 
     request_id: str
-    request_time: datetime
+    request_time: datetime | None
     size_bytes: int
     task_id: str = ""
     sha256: str = ""

@@ -178,8 +178,9 @@ def _upload_header(header: images_pb2.StoreImageHeader) -> UploadHeader:
     violations = []
     if not _REQUEST_ID.fullmatch(header.request_id):
         violations.append(FieldViolation("header.request_id", "must be 1 to 64 of A-Z, a-z, 0-9 and hyphen"))
-    if not header.HasField("request_time") or header.request_time.seconds < 1:
-        violations.append(FieldViolation("header.request_time", "is required, and after 1970"))
+    has_time = header.HasField("request_time")
+    if has_time and header.request_time.seconds < 1:
+        violations.append(FieldViolation("header.request_time", "must be after 1970"))
     if header.task_id and not _is_uuid(header.task_id):
         violations.append(FieldViolation("header.task_id", "must be a UUID"))
     if header.sha256 and not _SHA256.fullmatch(header.sha256):
@@ -189,7 +190,7 @@ def _upload_header(header: images_pb2.StoreImageHeader) -> UploadHeader:
     metadata = dict(header.metadata)
     check_metadata(metadata)
     try:
-        request_time = header.request_time.ToDatetime(tzinfo=UTC)
+        request_time = header.request_time.ToDatetime(tzinfo=UTC) if has_time else None
     except (ValueError, OverflowError) as error:
         raise InvalidArgument.field("header.request_time", "is not a time") from error
     return UploadHeader(

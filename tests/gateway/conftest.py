@@ -83,6 +83,12 @@ async def publish(editor: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
     return post
 
 
+def assert_mismatch(document: dict[str, Any]) -> None:
+    """The problem names the header that was used for two bodies."""
+    assert document["detail"] == "Idempotency-Key was used before with another body"
+    assert [error["field"] for error in document["errors"]] == ["Idempotency-Key"]
+
+
 def assert_problem(response: httpx2.Response, status: int, code: str | None = None) -> dict[str, Any]:
     """The response is a problem document with every member it must have."""
     assert response.status_code == status, response.text

@@ -4,7 +4,7 @@ import re
 import uuid
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.gateway.browsing import link, visit
 from tests.gateway.conftest import publish
@@ -61,6 +61,38 @@ class TestDesk:
             assert shown[1] > 0
             await page.goto(stack.base_url)
             await expect(page.get_by_role("link", name=title).first).to_be_visible()
+
+    async def test_an_approval_whose_answer_was_lost_is_sent_again(self, stack: Stack, browser: Browser) -> None:
+        """The button is pressed twice, the post is made once, and the editor sees it as hers."""
+        title = f"A window {uuid.uuid4().hex[:8]}"
+        keys: list[str] = []
+
+        async def lose_the_first(route: Route) -> None:
+            keys.append(await route.request.header_value("idempotency-key") or "")
+            response = await route.fetch()
+            assert response.status == 200
+            await (route.abort() if len(keys) == 1 else route.fulfill(response=response))
+
+        async with visit(await browser.new_context()) as here:
+            page = here.page
+            await page.goto(link(stack))
+            await expect(page.locator("#ideas button").first).to_be_visible()
+            await compose(page, "a window")
+            await page.get_by_role("button", name="Generate", exact=True).click()
+            await page.get_by_label("Title").fill(title)
+            await page.route("**/approve", lose_the_first)
+            button = page.get_by_role("button", name="Approve", exact=True)
+            await button.click()
+            await expect(page.get_by_text("The gateway cannot be reached")).to_be_visible()
+            assert [text for text in here.complaints if "ERR_FAILED" not in text] == []
+            here.complaints.clear()
+            await button.click()
+            await page.get_by_role("link", name="Read the post").click()
+            await expect(page.get_by_role("heading", level=1)).to_have_text(title)
+            assert len(keys) == 2
+            assert len(set(keys)) == 1
+            await page.goto(stack.base_url)
+            await expect(page.get_by_role("link", name=title)).to_have_count(1)
 
     async def test_by_keyboard_alone(self, stack: Stack, browser: Browser) -> None:
         async with visit(await browser.new_context()) as here:

@@ -11,7 +11,7 @@ from frontispiece.posts.v1 import tasks_pb2
 
 from gateway.routes.generate import preference
 from rpc import errors
-from tests.gateway.conftest import SMALL, assert_problem, paint
+from tests.gateway.conftest import SMALL, assert_mismatch, assert_problem, paint
 from tests.gateway.scripted import TASK_ID, Scripted, event, scripted, task
 from tests.gateway.test_events import until
 
@@ -95,13 +95,16 @@ class TestOnce:
         first = await editor.post(PATH, json=SMALL, headers=headers)
         assert first.is_success
         other = await editor.post(PATH, json={**SMALL, "seed": 9}, headers=headers)
-        assert_problem(other, 422, "IDEMPOTENCY_MISMATCH")
+        assert_mismatch(assert_problem(other, 422, "IDEMPOTENCY_MISMATCH"))
         assert (await editor.post(PATH, json=SMALL, headers=headers)).json()["task_id"] == first.json()["task_id"]
 
     async def test_the_same_task_id_is_the_same_task(self, editor: httpx2.AsyncClient) -> None:
         body = {**SMALL, "task_id": str(uuid.uuid4()).upper()}
         answers = [await editor.post("/api/tasks", json=body) for _ in range(2)]
         assert [answer.json()["id"] for answer in answers] == [body["task_id"].lower()] * 2
+        response = await editor.post("/api/tasks", json={**body, "seed": 9})
+        document = assert_problem(response, 422, "IDEMPOTENCY_MISMATCH")
+        assert [error["field"] for error in document["errors"]] == ["task_id"]
 
     @pytest.mark.parametrize("key", ["", "k" * 256, "two words", "é"])
     async def test_what_is_no_key(self, editor: httpx2.AsyncClient, key: str) -> None:

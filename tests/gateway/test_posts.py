@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.gateway.conftest import assert_problem, publish, wrong_fields
+from tests.gateway.conftest import assert_mismatch, assert_problem, paint, publish, wrong_fields
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -198,6 +198,18 @@ class TestWriting:
         assert_problem(await editor.get(path), 404)
         assert_problem(await editor.delete(path), 404)
         assert (await reader.get(f"/api/posts/{other['slug']}")).status_code == 200
+
+    async def test_an_approval_is_repeated_with_its_key(self, editor: httpx2.AsyncClient) -> None:
+        task_id = (await paint(editor))["task_id"]
+        path, key = f"/api/tasks/{task_id}/approve", {"idempotency-key": str(uuid.uuid4())}
+        body = {"title": f"Once {uuid.uuid4().hex[:8]}", "tags": ["b", "a"]}
+        first = await editor.post(path, json=body, headers=key)
+        assert first.status_code == 200, first.text
+        assert (await editor.post(path, json=body, headers=key)).json() == first.json()
+        response = await editor.post(path, json={**body, "tags": []}, headers=key)
+        assert_mismatch(assert_problem(response, 422, "IDEMPOTENCY_MISMATCH"))
+        for headers in ({}, {"idempotency-key": str(uuid.uuid4())}):
+            assert_problem(await editor.post(path, json=body, headers=headers), 409, "ALREADY_DECIDED")
 
     async def test_what_is_referred_to_must_be_there(self, editor: httpx2.AsyncClient) -> None:
         other = await publish(editor)

@@ -15,7 +15,7 @@ from frontispiece.storage.v1 import images_pb2
 from PIL import Image
 
 from rpc import errors
-from tests.gateway.conftest import assert_problem, publish
+from tests.gateway.conftest import assert_mismatch, assert_problem, publish
 from tests.gateway.scripted import EDITOR, Scripted, scripted
 
 PATH = "/api/media/images"
@@ -62,10 +62,20 @@ class TestUpload:
         answers = [await upload(editor, data, **{"idempotency-key": key}) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [201, 201]
         assert answers[0].json() == answers[1].json()
-        other = await upload(editor, encoded(), **{"idempotency-key": key})
         again = await upload(editor, data, **{"idempotency-key": str(uuid.uuid4())})
         fresh = [await upload(editor, data) for _ in range(2)]
-        assert len({answer.json()["key"] for answer in (answers[0], other, again, *fresh)}) == 5
+        assert len({answer.json()["key"] for answer in (answers[0], again, *fresh)}) == 4
+
+    async def test_the_same_key_with_another_picture_is_refused(
+        self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient
+    ) -> None:
+        key, data = {"idempotency-key": str(uuid.uuid4())}, encoded()
+        first = await upload(editor, data, **key)
+        for kind in ("PNG", "JPEG"):
+            response = await upload(editor, encoded(kind), f"image/{kind.lower()}", **key)
+            assert_mismatch(assert_problem(response, 422, "IDEMPOTENCY_MISMATCH"))
+        assert (await upload(editor, data, **key)).json() == first.json()
+        assert (await reader.get(first.headers["location"])).content == data
 
     async def test_it_can_be_the_picture_of_a_post(self, editor: httpx2.AsyncClient) -> None:
         image = (await upload(editor, encoded())).json()
@@ -163,7 +173,23 @@ class TestStreaming:
         assert response.status_code == 201, response.text
         header = received[0].header
         assert (header.size_bytes, dict(header.metadata)) == (len(data), {"source": "upload"})
+        assert header.HasField("request_time")
         assert b"".join(part.chunk for part in received[1:]) == data
+
+    async def test_a_repeatable_upload_names_no_time(self, front: Scripted) -> None:
+        """Any gateway sends the same for the same key, whenever it is."""
+        headers: list[Any] = []
+
+        async def store(parts: Any) -> Any:
+            headers.extend([part.header async for part in parts if part.HasField("header")])
+            return STORED
+
+        front.scripts.on("StoreImage", store)
+        for key in ("mine", "mine", "other"):
+            assert (await upload(front.client, encoded(), **{"idempotency-key": key})).status_code == 201
+        assert not any(header.HasField("request_time") for header in headers)
+        first, second, other = [header.request_id for header in headers]
+        assert first == second != other
 
     @pytest.mark.parametrize(
         ("error", "status", "code"),

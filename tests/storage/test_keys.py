@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpc import errors
-from services.storage.keys import check_key, image_key
+from services.storage.keys import check_key, folder_of, image_key
 from services.storage.urls import Urls
 from tests.storage.conftest import Client
 
@@ -59,6 +59,13 @@ class TestKeys:
         """Were this value to change, a retry across a deployment would store an image twice."""
         key = image_key("request-1", TIME, "ab" * 32, "image/png")
         assert key == "generated/1790000000-12795dc3-7bdf-52fa-9396-dd4dd1979f74.png"
+
+    def test_without_a_time_a_request_has_a_folder(self) -> None:
+        one, other = (image_key("request-1", None, digest * 32, "image/png") for digest in ("ab", "cd"))
+        assert one == "generated/a71083f9-4a2d-5581-b0c4-0f84535e7204/12795dc3-7bdf-52fa-9396-dd4dd1979f74.png"
+        assert one != other
+        assert folder_of(one) == folder_of(other) != folder_of(image_key("request-2", None, "ab" * 32, "image/png"))
+        assert check_key(one) == one
 
     def test_the_time_zone_does_not_matter_and_the_second_does(self) -> None:
         there = TIME.astimezone(timezone(timedelta(hours=9)))

@@ -50,6 +50,37 @@ async def drained(client: Client, count: int = 0) -> None:
             await asyncio.sleep(0.05)
 
 
+class TestOnce:
+    """A request without a time, while S3 fails."""
+
+    async def test_what_waits_is_compared(self, client: Client, proxy: FaultyProxy) -> None:
+        await proxy.behave(Fault.RESET)
+        request = {"request_id": str(uuid.uuid4()), "request_time": None}
+        image = await client.store(picture(seed=1), **request)
+        assert image.backend == SPOOL
+        error = await refusal(client.store(picture(seed=2), **request))
+        assert error.reason == "IDEMPOTENCY_MISMATCH"
+        assert (await client.store(picture(seed=1), **request)).key == image.key
+
+    async def test_what_cannot_be_compared_harms_no_other_image(self, client: Client, proxy: FaultyProxy) -> None:
+        request = {"request_id": str(uuid.uuid4()), "request_time": None}
+        first = await client.store(picture(seed=1), **request)
+        assert first.backend == S3
+        await proxy.behave(Fault.SILENT)
+        second = await client.store(picture(seed=2), timeout=30, **request)
+        assert second.backend == SPOOL
+        await proxy.behave(Fault.NONE)
+        await drained(client)
+        for image, seed in ((first, 1), (second, 2)):
+            assert (await client.get(image.key))[1] == picture(seed=seed)
+        assert (await refusal(client.store(picture(seed=3), **request))).reason == "IDEMPOTENCY_MISMATCH"
+
+    async def test_the_spool_takes_over_before_the_deadline(self, client: Client, proxy: FaultyProxy) -> None:
+        await proxy.behave(Fault.SILENT)
+        image = await client.store(picture(seed=1), timeout=6, request_id=str(uuid.uuid4()), request_time=None)
+        assert image.backend == SPOOL
+
+
 class TestOutage:
     @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.RESET, Fault.BUSY])
     async def test_an_image_is_taken_served_and_moved(

@@ -45,6 +45,21 @@ export async function call(method, path, body, extra) {
   return send(path, options);
 }
 
+/**
+ * Headers for a call that may be sent again: `keyed(body)` has the same key while the body is the same, so that a call
+ * whose answer was lost does not take effect twice.
+ */
+export function repeatable() {
+  let last;
+  let key;
+  return (body) => {
+    const text = JSON.stringify(body);
+    if (text !== last) key = crypto.randomUUID();
+    last = text;
+    return { "Idempotency-Key": key };
+  };
+}
+
 /** Upload a picture (a File): what storage says of it. Throws ApiError. */
 export async function upload(file) {
   const extra = { "Content-Type": file.type, "Idempotency-Key": crypto.randomUUID() };

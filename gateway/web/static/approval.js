@@ -1,6 +1,6 @@
 // The editors' decision: the form that makes a post of a task, and the one that refuses it.
 
-import { call } from "./api.js";
+import { call, repeatable } from "./api.js";
 import { el } from "./dom.js";
 import { field, submitting } from "./forms.js";
 
@@ -15,15 +15,20 @@ export async function forms(task, chosen, onDone) {
 /** The form that makes a post of an uploaded picture; `onDone(post)` comes after. */
 export async function postForm(image, onDone) {
   const [{ authors }, { categories }] = await Promise.all([call("GET", "/api/authors"), call("GET", "/api/categories")]);
+  const keyed = repeatable();
   const send = (body) => {
-    const extra = { "Idempotency-Key": crypto.randomUUID() };
-    return call("POST", "/api/posts", { ...body, featured_image_key: image.key }, extra);
+    const whole = { ...body, featured_image_key: image.key };
+    return call("POST", "/api/posts", whole, keyed(whole));
   };
   return words({ authors, categories, alt: "", verb: "Make the post", send, onDone });
 }
 
 function approve(task, authors, categories, chosen, onDone) {
-  const send = (body) => call("POST", `/api/tasks/${task.id}/approve`, { ...body, image_index: chosen() });
+  const keyed = repeatable();
+  const send = (body) => {
+    const whole = { ...body, image_index: chosen() };
+    return call("POST", `/api/tasks/${task.id}/approve`, whole, keyed(whole));
+  };
   return words({ authors, categories, alt: task.parameters.prompt.slice(0, 500), verb: "Approve", send, onDone });
 }
 
@@ -107,10 +112,11 @@ function refuse(task, onDone) {
     field("Why?", comment, { hint: "May be left empty." }),
     el("div", { class: "row" }, el("button", {}, "Reject")),
   );
+  const keyed = repeatable();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const body = { comment: comment.value.normalize("NFC") };
-    const result = await submitting(form, () => call("POST", `/api/tasks/${task.id}/reject`, body));
+    const result = await submitting(form, () => call("POST", `/api/tasks/${task.id}/reject`, body, keyed(body)));
     if (result) onDone({ task: result, post: null });
   });
   return el("details", { class: "refuse" }, el("summary", {}, "Reject instead"), form);

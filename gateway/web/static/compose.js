@@ -1,6 +1,6 @@
 // The form for a new picture; its controls are made from what the generator says it can do.
 
-import { call } from "./api.js";
+import { call, repeatable } from "./api.js";
 import * as begin from "./begin.js";
 import { byId, el } from "./dom.js";
 import { submitting } from "./forms.js";
@@ -12,12 +12,16 @@ const prompt = byId("prompt");
 /** Set up the form; `onTask(task)` gets each task that is made, `onPicture(image)` one to make a post of as it is. */
 export function start(onTask, onPicture) {
   begin.start(form, onPicture);
+  let keyed = repeatable();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    // The same key for a request that is sent again: a lost answer does not paint twice.
-    const key = crypto.randomUUID();
-    const task = await submitting(form, async () => call("POST", "/api/tasks", await request(), { "Idempotency-Key": key }));
-    if (task) onTask(task);
+    const task = await submitting(form, async () => {
+      const body = await request();
+      return call("POST", "/api/tasks", body, keyed(body));
+    });
+    if (!task) return;
+    keyed = repeatable(); // what is sent after an answer is wanted once more
+    onTask(task);
   });
   prompt.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

@@ -37,6 +37,9 @@ class Backend(Protocol):
     async def stat(self, key: str) -> StoredImage:
         """What is known of an image."""
 
+    async def keys_in(self, folder: str) -> list[str]:
+        """Some keys of images in a folder below IMAGE_PREFIX, written with its last slash: all if there are few."""
+
     def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
         """The bytes of a range that lies within the image, in pieces of at most READ_SIZE."""
 

@@ -73,6 +73,10 @@ class LocalBackend:
         """What is known of an image."""
         return await self._run("reading", self._stat, key)
 
+    async def keys_in(self, folder: str) -> list[str]:
+        """Keys of images in a folder."""
+        return await self._run("looking", self._keys_in, folder)
+
     async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
         """The bytes of a range."""
         descriptor = await self._run("reading", self._open, key)
@@ -159,6 +163,9 @@ class LocalBackend:
             return records.decode(self._files.read(_record_path(key)), key, self.kind)
         except FileNotFoundError:
             raise _unknown(key) from None
+
+    def _keys_in(self, folder: str) -> list[str]:
+        return [path.removeprefix(".meta/") for path, _ in self._files.walk(_record_path(folder.rstrip("/")))]
 
     def _open(self, key: str) -> int:
         try:

@@ -77,6 +77,13 @@ class S3Backend:
             raise _reading_error(head, key) from head
         return s3_objects.image(key, head, tags)
 
+    async def keys_in(self, folder: str) -> list[str]:
+        """Keys of images in a folder."""
+        try:
+            return await self._call(self._list, folder)
+        except s3_errors.Boto3Error as error:
+            raise s3_errors.translated(error, "looking") from error
+
     async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
         """The bytes of a range; a connection that breaks is taken up again where it broke."""
         position, end = wanted.start, wanted.start + wanted.size
@@ -180,6 +187,10 @@ class S3Backend:
 
     def _head(self, key: str) -> dict[str, Any]:
         return dict(self._client.head_object(Bucket=self.bucket, Key=key))
+
+    def _list(self, folder: str) -> list[str]:
+        answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=folder, MaxKeys=10)
+        return [found["Key"] for found in answer.get("Contents", [])]
 
     def _tags(self, key: str) -> dict[str, str]:
         answer = self._client.get_object_tagging(Bucket=self.bucket, Key=key)

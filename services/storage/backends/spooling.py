@@ -29,6 +29,9 @@ PUT_SECONDS = 8.0
 SPOOL_SECONDS = 2.0
 """Kept back from the caller's deadline for the write to the spool."""
 
+KEYS_SECONDS = 2.0
+"""How long the primary has to tell which keys there are."""
+
 _MOVES_AT_ONCE = 4
 _LOOK_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 300.0
@@ -75,6 +78,15 @@ class SpoolingBackend:
                 if last:
                     raise
         raise AssertionError("the primary is always a place")
+
+    async def keys_in(self, folder: str) -> list[str]:
+        """Keys of images in a folder, wherever they are. While the primary fails, those in it are left out."""
+        found = await self._spool.keys_in(folder)
+        if not found and self._health.condition.healthy and self._breaker.closed:
+            found += await self._keys_in_primary(folder)
+        if self._older is not None:
+            found += await self._older.keys_in(folder)
+        return found
 
     async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
         """The bytes of a range, from where they are."""
@@ -130,6 +142,18 @@ class SpoolingBackend:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def _keys_in_primary(self, folder: str) -> list[str]:
+        left = context.remaining_seconds()
+        seconds = KEYS_SECONDS if left is None else min(KEYS_SECONDS, (left - SPOOL_SECONDS) / 2)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._primary.keys_in(folder)
+        except (RpcError, TimeoutError) as error:
+            self._health.suspect()
+            why = str(error) or f"no answer within {seconds:.1f} s"
+            log.warning("the primary backend does not tell its keys: %s", why, extra={"folder": folder})
+            return []
 
     async def _put_primary(self, image: StoredImage, data: bytes) -> StoredImage:
         left = context.remaining_seconds()

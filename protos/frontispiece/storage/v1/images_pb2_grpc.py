@@ -69,10 +69,13 @@ class ImageServiceServicer:
     def StoreImage(self, request_iterator, context):
         """Stores one image durably and tells its key and URL. The first message is the header, the others are chunks. The
         answer comes only when the bytes are safe. Idempotent: the same request_id, request_time and bytes give the same
-        key, and storing again is a success.
+        key, and storing again is a success. A request_id without a request_time stands for one image: other bytes are
+        refused for as long as that image is stored, by any process. Two that come at once may both be refused, and while
+        S3 fails only what waits in the spool is compared.
 
         Errors: INVALID_ARGUMENT (not a PNG, JPEG or WebP image, truncated, trailing bytes, too large, wrong sha256; a
-        BadRequest names the field) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full) ·
+        BadRequest names the field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id, without a
+        request_time, was used with other bytes) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full) ·
         DEADLINE_EXCEEDED (the bytes came too slowly).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
