@@ -13,6 +13,8 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _WHOLE = ((0, 0, 1, 1),)
 # First column and row, and their distances, of the seven passes of an interlaced PNG.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_INDEXED = 3
+_LAST_FILTER = 4
 _INFLATE_BYTES = 64 * 1024
 
 
@@ -34,22 +36,37 @@ def problem(mask: bytes) -> str:
 def _check(mask: bytes) -> None:
     if not mask.startswith(_SIGNATURE):
         raise _NotPngError("must be a PNG")
-    expected = 0
-    inflated = 0
-    ended = False
-    inflater = zlib.decompressobj()
+    pixels = _Pixels([])
+    before: list[bytes] = []
     for kind, content in _chunks(mask):
-        if (kind == b"IHDR") != (expected == 0):
-            raise _NotPngError("must be a PNG: it begins with one IHDR chunk")
+        _check_order(kind, content, before)
         if kind == b"IHDR":
-            expected = _pixel_bytes(content)
+            pixels = _Pixels(_passes(content))
+            is_indexed = content[9] == _INDEXED
         elif kind == b"IDAT":
-            inflated += _inflate(inflater, content, expected - inflated)
-        ended = kind == b"IEND"
-    if not ended:
+            if is_indexed and b"PLTE" not in before:
+                raise _NotPngError("must be a PNG: its palette is missing")
+            pixels.add(content)
+        before.append(kind)
+    if before[-1:] != [b"IEND"]:
         raise _NotPngError("must be a whole PNG: its end is missing")
-    if not inflater.eof or inflated != expected:
-        raise _NotPngError(f"must be a whole PNG: its pixels take {expected} bytes, there are {inflated}")
+    pixels.finish()
+
+
+def _check_order(kind: bytes, content: bytes, before: list[bytes]) -> None:
+    """Whether a chunk may follow those `before` it. What ancillary chunks hold is not looked at."""
+    if (kind == b"IHDR") != (not before):
+        raise _NotPngError("must be a PNG: it begins with one IHDR chunk")
+    if kind == b"PLTE":
+        if b"PLTE" in before or b"IDAT" in before:
+            raise _NotPngError("must be a PNG: it has one palette at most, before its pixels")
+        if len(content) % 3 or not 3 <= len(content) <= 3 * 256:
+            raise _NotPngError("must be a PNG: its palette has 1 to 256 colours")
+    elif kind == b"IDAT":
+        if b"IDAT" in before and before[-1] != b"IDAT":
+            raise _NotPngError("must be a PNG: nothing stands between its IDAT chunks")
+    elif not kind.isalpha() or (kind[:1].isupper() and kind not in (b"IHDR", b"IEND")):
+        raise _NotPngError("must be a PNG: it has a chunk that nobody knows and that cannot be left out")
 
 
 def _chunks(mask: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -71,8 +88,8 @@ def _chunks(mask: bytes) -> Iterator[tuple[bytes, bytes]]:
         position = end
 
 
-def _pixel_bytes(header: bytes) -> int:
-    """How many bytes the pixels take before compression, with the filter byte of each row."""
+def _passes(header: bytes) -> list[tuple[int, int]]:
+    """The rows of each pass, and their bytes before compression, the filter byte included."""
     if len(header) != 13:
         raise _NotPngError("must be a PNG: its IHDR chunk has another length")
     width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", header)
@@ -81,23 +98,45 @@ def _pixel_bytes(header: bytes) -> int:
     if not 1 <= width * height <= MAX_MASK_PIXELS:
         raise _NotPngError(f"must have 1 to {MAX_MASK_PIXELS} pixels, has {width} x {height}")
     bits = depth * _SAMPLES[colour]
-    total = 0
+    found = []
     for column, row, across, down in _ADAM7 if interlace else _WHOLE:
         columns, rows = -((column - width) // across), -((row - height) // down)
         if columns > 0 and rows > 0:
-            total += rows * (1 + (columns * bits + 7) // 8)
-    return total
+            found.append((rows, 1 + (columns * bits + 7) // 8))
+    return found
 
 
-def _inflate(inflater: "zlib._Decompress", data: bytes, left: int) -> int:
-    """How many bytes `data` inflates to; they are not kept. More than `left` is refused before it is unpacked."""
-    count = 0
-    while data and not inflater.eof:
-        try:
-            count += len(inflater.decompress(data, _INFLATE_BYTES))
-        except zlib.error:
-            raise _NotPngError("must be a PNG: its pixels cannot be unpacked") from None
-        if count > left:
-            raise _NotPngError("must be a PNG: it holds more pixels than it says")
-        data = inflater.unconsumed_tail
-    return count
+class _Pixels:
+    """What the IDAT chunks unpack to, piece by piece; nothing is kept, and no more unpacked than there may be."""
+
+    def __init__(self, passes: list[tuple[int, int]]) -> None:
+        self._passes = passes
+        self._expected = sum(rows * size for rows, size in passes)
+        self._count = 0
+        self._inflater = zlib.decompressobj()
+
+    def add(self, data: bytes) -> None:
+        while data and not self._inflater.eof:
+            try:
+                piece = self._inflater.decompress(data, _INFLATE_BYTES)
+            except zlib.error:
+                raise _NotPngError("must be a PNG: its pixels cannot be unpacked") from None
+            if self._count + len(piece) > self._expected:
+                raise _NotPngError("must be a PNG: it holds more pixels than it says")
+            self._check_filters(piece)
+            self._count += len(piece)
+            data = self._inflater.unconsumed_tail
+
+    def finish(self) -> None:
+        if not self._inflater.eof or self._count != self._expected:
+            raise _NotPngError(f"must be a whole PNG: its pixels take {self._expected} bytes, there are {self._count}")
+
+    def _check_filters(self, piece: bytes) -> None:
+        """Each row begins with its filter. `piece` begins where the last one ended, anywhere in a row of any pass."""
+        begin = -self._count  # of the pass, seen from the piece
+        for rows, size in self._passes:
+            end = begin + rows * size
+            filters = piece[begin if begin >= 0 else begin % size : max(end, 0) : size]
+            if filters and max(filters) > _LAST_FILTER:
+                raise _NotPngError("must be a PNG: a row names a filter that does not exist")
+            begin = end

@@ -23,9 +23,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def made(header: bytes, *pixels: bytes, before: bytes = b"", after: bytes = b"") -> bytes:
-    """A PNG of an IHDR chunk and IDAT chunks."""
-    data = b"".join(chunk(b"IDAT", part) for part in pixels)
+def made(header: bytes, *pixels: bytes, before: bytes = b"", between: bytes = b"", after: bytes = b"") -> bytes:
+    """A PNG of an IHDR chunk and IDAT chunks, `between` the two and between each two of these."""
+    data = b"".join(between + chunk(b"IDAT", part) for part in pixels)
     return SIGNATURE + before + chunk(b"IHDR", header) + data + chunk(b"IEND", b"") + after
 
 
@@ -33,6 +33,7 @@ def head(width: int, height: int, depth: int = 8, colour: int = 0, interlace: in
     return struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
 
 
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 ROWS = zlib.compress(b"\0" + b"\xff" * 8 + b"\0" + b"\0" * 8)  # 8 x 2, grey
 
 
@@ -46,15 +47,7 @@ def test_every_kind_of_png(mode: str) -> None:
 def test_an_interlaced_png_has_the_rows_of_its_seven_passes(depth: int, size: tuple[int, int]) -> None:
     width, height = size
     rows = b""
-    for column, row, across, down in (
-        (0, 0, 8, 8),
-        (4, 0, 8, 8),
-        (0, 4, 4, 8),
-        (2, 0, 4, 4),
-        (0, 2, 2, 4),
-        (1, 0, 2, 2),
-        (0, 1, 1, 2),
-    ):
+    for column, row, across, down in ADAM7:
         columns = len(range(column, width, across))
         if columns:
             rows += (b"\0" + b"\xaa" * ((columns * depth + 7) // 8)) * len(range(row, height, down))
@@ -106,6 +99,14 @@ BROKEN = {
     "no such depth": made(head(8, 2, depth=3), ROWS),
     "no such colour": made(head(8, 2, colour=5), ROWS),
     "wrong checksum": made(head(8, 2), ROWS)[:-1] + b"x",
+    "an unknown critical chunk": made(head(8, 2), ROWS, between=chunk(b"ABCD", b"")),
+    "a chunk without a name": made(head(8, 2), ROWS, between=chunk(b"\0\1\2\3", b"")),
+    "a chunk among the pixels": made(head(8, 2), ROWS[:9], ROWS[9:], between=chunk(b"tEXt", b"a\0b")),
+    "no palette": made(head(8, 2, colour=3), ROWS),
+    "an empty palette": made(head(8, 2, colour=3), ROWS, between=chunk(b"PLTE", b"")),
+    "a cut palette": made(head(8, 2, colour=3), ROWS, between=chunk(b"PLTE", bytes(7))),
+    "a large palette": made(head(8, 2, colour=3), ROWS, between=chunk(b"PLTE", bytes(771))),
+    "two palettes": made(head(8, 2, colour=3), ROWS, between=2 * chunk(b"PLTE", bytes(6))),
     "bomb": made(head(8, 2), zlib.compress(bytes(50_000_000), 9)),
 }
 
@@ -113,6 +114,27 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_no_png(name: str) -> None:
     assert problem(BROKEN[name]).startswith("must ")
+
+
+@pytest.mark.parametrize("interlace", [0, 1])
+@pytest.mark.parametrize("size", [(9, 7), (400, 500)])  # the second is unpacked in several pieces
+def test_a_row_with_a_filter_that_does_not_exist(size: tuple[int, int], interlace: int) -> None:
+    width, height = size
+    rows, starts = bytearray(), []
+    for column, row, across, down in ADAM7 if interlace else [(0, 0, 1, 1)]:
+        for _ in range(row, height, down):
+            if column < width:
+                starts.append(len(rows))
+                rows += b"\4" + b"\xff" * len(range(column, width, across))
+    chance = random.Random(1)
+    for place in [None, starts[0], starts[-1], *chance.sample(starts, 7)]:
+        broken = bytearray(rows)
+        if place is not None:
+            broken[place] = 5
+        data = zlib.compress(bytes(broken), 0)
+        cut = chance.randrange(len(data))
+        said = problem(made(head(*size, interlace=interlace), data[:cut], data[cut:]))
+        assert said == ("" if place is None else "must be a PNG: a row names a filter that does not exist")
 
 
 def test_damage_never_passes_and_never_breaks_it() -> None:
