@@ -39,7 +39,7 @@ class Spool(LocalBackend):
         return key in self._sizes
 
     def waiting_keys(self) -> list[str]:
-        """What waits, the oldest request first: keys begin with its time."""
+        """What waits, the oldest request first: keys begin with its time, if it has one."""
         return sorted(self._sizes)
 
     def waiting(self) -> SpoolUse:
