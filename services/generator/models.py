@@ -40,7 +40,11 @@ class FloatRange:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model and the true range of each of its parameters."""
+    """One model and the true range of each of its parameters.
+
+    `fp8_difference` is what 8-bit floats change in the UNet's guided prediction, relative, at the worst noise level;
+    None: it computes without them, or is not loaded yet.
+    """
 
     id: str
     revision: str
@@ -58,6 +62,7 @@ class ModelInfo:
     refiner: str = ""
     refiner_revision: str = ""
     initial_images: bool = False
+    fp8_difference: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from pydantic_settings import SettingsConfigDict
 
 from rpc.settings import ServerSettings
 
+# Measured: see docs/decisions/0038-fp8-of-our-own.md.
+FP8_TOLERANCE = 0.1
+
 
 class GeneratorSettings(ServerSettings):
     """What the generator can be told; each is an environment variable with the prefix GENERATOR_."""
@@ -70,7 +73,18 @@ class GeneratorSettings(ServerSettings):
     cuda_graphs: bool = Field(True, description="Replay the UNet as CUDA graphs at the default size; CUDA only.")
     channels_last: bool = Field(True, description="Keep weights and images channel by channel last; CUDA only.")
     fuse_qkv: bool = Field(False, description="One matrix for query, key and value; not together with LoRAs.")
-    fp8: bool = Field(False, description="Linear layers in 8-bit floats; changes images slightly; needs torchao.")
+    fp8: Literal["off", "linear", "all"] = Field(
+        "off",
+        description="Layers of the UNet in 8-bit floats, with convolutions or without: those that are faster so, if the "
+        "pictures stand it. Needs a CUDA device of compute capability 8.9; not together with LoRAs.",
+    )
+    fp8_tolerance: float = Field(
+        FP8_TOLERANCE,
+        gt=0,
+        le=1,
+        description="What fp8 may change in the guided prediction at any noise level, relative; a model that is changed "
+        "more is refused.",
+    )
     attention: Literal["auto", "cudnn", "flash"] = Field("auto", description="Preferred attention kernel; CUDA only.")
     ladder: str = Field(
         "",
@@ -129,7 +143,7 @@ class GeneratorSettings(ServerSettings):
 
     @model_validator(mode="after")
     def _check_loras(self) -> "GeneratorSettings":
-        if self.loras_dir is not None and (self.fp8 or self.fuse_qkv):
+        if self.loras_dir is not None and (self.fp8 != "off" or self.fuse_qkv):
             raise ValueError("GENERATOR_LORAS_DIR cannot be used with GENERATOR_FP8 or GENERATOR_FUSE_QKV")
         return self
 

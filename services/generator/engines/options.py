@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from services.generator.engines.fp8.quantizer import Quantizer, make_quantizer
 from services.generator.engines.unet import UnetOptions
-from services.generator.settings import GeneratorSettings
+from services.generator.settings import FP8_TOLERANCE, GeneratorSettings
 
 CUDA_LADDER = (1, 2, 4, 6, 8, 12, 16, 24, 32)
 
@@ -28,7 +31,9 @@ class SdxlOptions:
     cuda_graphs: bool = True
     channels_last: bool = True
     fuse_qkv: bool = False
-    fp8: bool = False
+    fp8: str = "off"
+    fp8_tolerance: float = FP8_TOLERANCE
+    fp8_on_cpu: bool = False  # no setting: for tests, as it only costs time there
     attention: str = ""
     ladder: tuple[int, ...] = ()
 
@@ -52,6 +57,7 @@ class SdxlOptions:
             channels_last=settings.channels_last,
             fuse_qkv=settings.fuse_qkv,
             fp8=settings.fp8,
+            fp8_tolerance=settings.fp8_tolerance,
             attention="" if settings.attention == "auto" else settings.attention,
             ladder=settings.rungs,
         )
@@ -64,8 +70,20 @@ class SdxlOptions:
             cuda_graphs=self.cuda_graphs and on_cuda,
             channels_last=self.channels_last and on_cuda,
             fuse_qkv=self.fuse_qkv,
-            fp8=self.fp8,
             attention=self.attention if on_cuda else "",
             ladder=self.ladder or (CUDA_LADDER if on_cuda else ()),
             cache_dir=self.models_dir.absolute() / "compiled",
+        )
+
+    def quantizer(self, device: str, dtype: torch.dtype) -> Quantizer | None:
+        """What puts fp8 into each model, None if that is not wanted. Raises CheckpointError if `device` cannot do it."""
+        unet = self.unet(device)
+        return make_quantizer(
+            self.fp8,
+            self.fp8_tolerance,
+            device=device,
+            dtype=dtype,
+            ladder=unet.ladder,
+            cache_dir=unet.cache_dir,
+            on_cpu=self.fp8_on_cpu,
         )

@@ -51,6 +51,7 @@ class SdxlEngine:
                 prompt_cache=options.prompt_cache,
                 unet=options.unet(self._device),
             ),
+            options.quantizer(self._device, self._dtype),
         )
         self._alive: weakref.WeakSet[SdxlSample] = weakref.WeakSet()
         self._pace = Pace()

@@ -17,15 +17,12 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from services.generator.engines.base import CheckpointError
-
 log = logging.getLogger(__name__)
 
 Tensor = torch.Tensor
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 _CAPTURE_WARM_UPS = 3
-_FP8_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,6 @@ class UnetOptions:
     cuda_graphs: bool = False
     channels_last: bool = False
     fuse_qkv: bool = False
-    fp8: bool = False
     attention: str = ""
     ladder: tuple[int, ...] = ()
     cache_dir: Path | None = None
@@ -64,8 +60,6 @@ class UnetRunner:
         self._unet = pipeline.unet
         if options.channels_last:
             self._unet.to(memory_format=torch.channels_last)
-        if options.fp8:
-            _quantize(self._unet)
         self._fast = self._compile() if options.compile_mode else self._unet
 
     @property
@@ -183,23 +177,3 @@ def _attention(preferred: str) -> Any:
     first = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}[preferred]
     rest: Sequence[SDPBackend] = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
     return sdpa_kernel([first, *(backend for backend in rest if backend != first)], set_priority=True)
-
-
-def _quantize(unet: Any) -> None:
-    """Linear layers in fp8 with one scale a row, activations quantised as they come. Needs torchao and a compiler."""
-    try:
-        from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_
-    except ImportError as error:
-        raise CheckpointError("GENERATOR_FP8 needs the package torchao") from error
-
-    def wanted(module: Any, name: str) -> bool:
-        # The time embedding is tiny and sensitive; odd sizes have no fp8 kernel.
-        return (
-            isinstance(module, torch.nn.Linear)
-            and "embedding" not in name
-            and "time_emb" not in name
-            and module.in_features % _FP8_MULTIPLE == 0
-            and module.out_features % _FP8_MULTIPLE == 0
-        )
-
-    quantize_(unet, Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()), filter_fn=wanted)

@@ -1,0 +1,193 @@
+"""Which layers go to fp8: those that stand it and, on a GPU, of those the ones that it makes faster there."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from services.generator.engines.fp8.layers import Float8Conv2d, Float8Linear, Float8PointwiseConv2d
+from services.generator.engines.fp8.tiles import TILES, Tile
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[Callable[[], Any]], float]  # the seconds that one call of some work takes
+
+_MULTIPLE = 16
+# A gain within the noise of the measurement is not worth the error.
+_WORTHWHILE = 0.97
+_ROUNDS, _CALLS = 3, 5
+_HEAD_START_CYCLES = 4_000_000  # two milliseconds: the calls are all in the GPU's queue before the first begins
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the speed of a layer depends on; `x` is its input for one UNet row."""
+
+    kind: str
+    weight: tuple[int, ...]
+    stride: int
+    biased: bool
+    x: tuple[int, ...]
+    channels_last: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Seconds of one call as the layer was, and in fp8 with the fastest tile."""
+
+    seconds: float
+    fp8_seconds: float
+    tile: Tile = TILES[0]
+
+    @property
+    def keeps_fp8(self) -> bool:
+        """Whether fp8 is worth it."""
+        return self.fp8_seconds < _WORTHWHILE * self.seconds
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How many layers went to fp8, how many were returned as no faster, and the seconds saved in one UNet call.
+
+    `saved_seconds` is None where nothing was timed.
+    """
+
+    kept: int
+    returned: int
+    saved_seconds: float | None
+
+
+def eligible(unet: nn.Module, mode: str) -> dict[str, nn.Module]:
+    """Layers by name that may go to fp8: with `mode` "linear" linear ones, with "all" convolutions too.
+
+    Not the first and last layer, whose errors nothing evens out, nor the embeddings of time and sizes, which are tiny
+    and felt everywhere; nor sizes for which there is no kernel.
+    """
+    fits = {"linear": _is_linear, "all": lambda module: _is_linear(module) or _is_conv(module)}[mode]
+    return {name: module for name, module in unet.named_modules() if fits(module) and not _is_sensitive(name)}
+
+
+def _is_sensitive(name: str) -> bool:
+    return any(part in ("conv_in", "conv_out") or "emb" in part for part in name.split("."))
+
+
+def _is_linear(module: Any) -> bool:
+    return type(module) is nn.Linear and not (module.in_features % _MULTIPLE or module.out_features % _MULTIPLE)
+
+
+def _is_conv(module: Any) -> bool:
+    if type(module) is not nn.Conv2d or module.in_channels % _MULTIPLE or module.out_channels % _MULTIPLE:
+        return False
+    plain = module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
+    form = (module.kernel_size, module.stride, module.padding)
+    known = (((1, 1), (1, 1), (0, 0)), ((3, 3), (1, 1), (1, 1)), ((3, 3), (2, 2), (1, 1)))
+    return plain and form in known
+
+
+@contextmanager
+def watch(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Shape]]:
+    """The shapes of those layers that are called meanwhile, by name; their first dimension must be UNet rows."""
+    shapes: dict[str, Shape] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+            shapes.setdefault(name, _shape(module, arguments[0]))
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(note(name)) for name, module in layers.items()]
+    try:
+        yield shapes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _shape(module: Any, x: torch.Tensor) -> Shape:
+    conv = isinstance(module, nn.Conv2d)
+    return Shape(
+        kind="conv" if conv else "linear",
+        weight=tuple(module.weight.shape),
+        stride=module.stride[0] if conv else 1,
+        biased=module.bias is not None,
+        x=tuple(x.shape[1:]),
+        channels_last=x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last),
+    )
+
+
+def quantize(
+    unet: nn.Module,
+    shapes: Mapping[str, Shape],
+    rows: int,
+    clock: Clock | None,
+    verdicts: MutableMapping[Shape, Verdict],
+) -> Summary:
+    """Replace the layers named in `shapes` in place, with a `clock` only those that are faster at that many rows.
+
+    `verdicts` keeps what was measured: a shape is measured once, in whichever model it comes first.
+    """
+    kept, saved = 0, 0.0
+    for name, shape in shapes.items():
+        layer = unet.get_submodule(name)
+        if clock is None:
+            unet.set_submodule(name, to_fp8(layer))
+            kept += 1
+            continue
+        if shape not in verdicts:
+            verdicts[shape] = _measure(layer, shape, rows, clock)
+        verdict = verdicts[shape]
+        if verdict.keeps_fp8:
+            unet.set_submodule(name, to_fp8(layer, verdict.tile))
+            kept += 1
+            saved += verdict.seconds - verdict.fp8_seconds
+    return Summary(kept, len(shapes) - kept, None if clock is None else saved)
+
+
+def to_fp8(layer: Any, tile: Tile = TILES[0]) -> nn.Module:
+    """The same layer in fp8, on the same device."""
+    if isinstance(layer, nn.Linear):
+        return Float8Linear(layer.weight, layer.bias)
+    if layer.kernel_size == (1, 1):
+        return Float8PointwiseConv2d(layer.weight.flatten(1), layer.bias)
+    return Float8Conv2d(layer.weight, layer.bias, layer.stride[0], layer.padding[0], tile)
+
+
+def _measure(layer: Any, shape: Shape, rows: int, clock: Clock) -> Verdict:
+    x = torch.randn((rows, *shape.x), dtype=layer.weight.dtype, device=layer.weight.device)
+    if shape.channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    seconds = clock(lambda: layer(x))
+    quantized = to_fp8(layer)
+    if not isinstance(quantized, Float8Conv2d):
+        return Verdict(seconds, clock(lambda: quantized(x)))
+    times: dict[Tile, float] = {}
+    for tile in TILES:
+        quantized.tile = tile
+        try:
+            times[tile] = clock(lambda: quantized(x))
+        except Exception as error:
+            # A smaller GPU has no room for the larger ones.
+            log.warning("a tile is left out: %s", error, extra={"tile": tuple(tile)})
+    best = min(times, key=times.__getitem__, default=TILES[0])
+    return Verdict(seconds, times.get(best, float("inf")), best)
+
+
+def device_seconds(work: Callable[[], Any]) -> float:
+    """Seconds of one call on the GPU alone: what it costs the CPU to launch it vanishes in a CUDA graph."""
+    for _ in range(2):
+        work()
+    times = []
+    for _ in range(_ROUNDS):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda._sleep(_HEAD_START_CYCLES)
+        begin.record()
+        for _ in range(_CALLS):
+            work()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3 / _CALLS)
+    return min(times)
