@@ -75,15 +75,15 @@ class GeneratorSettings(ServerSettings):
     fuse_qkv: bool = Field(False, description="One matrix for query, key and value; not together with LoRAs.")
     fp8: Literal["off", "linear", "all"] = Field(
         "off",
-        description="Layers of the UNet in 8-bit floats, with convolutions or without: those that are faster so, if the "
-        "pictures stand it. Needs a CUDA device of compute capability 8.9; not together with LoRAs.",
+        description="Linear layers of the UNet in 8-bit floats, or convolutions too: those that are faster so, if the "
+        "pictures stand it. Needs a CUDA device of compute capability 8.9 or more; not together with LoRAs.",
     )
     fp8_tolerance: float = Field(
         FP8_TOLERANCE,
         gt=0,
         le=1,
-        description="What fp8 may change in the guided prediction at any noise level, relative; a model that is changed "
-        "more is refused.",
+        description="What fp8 may change in the UNet's guided prediction, as a share of it, at any noise level; a model "
+        "that it changes more is refused.",
     )
     attention: Literal["auto", "cudnn", "flash"] = Field("auto", description="Preferred attention kernel; CUDA only.")
     ladder: str = Field(

@@ -69,7 +69,7 @@ class Quantize(Protocol):
     """Makes the UNet of a model faster and less exact, in place."""
 
     def __call__(self, model: LoadedModel, info: ModelInfo, *, is_refiner: bool) -> float:
-        """The relative difference that it makes to what the UNet predicts. Raises CheckpointError if it is too large."""
+        """The relative difference that it makes to what the UNet predicts. Raises CheckpointError if it is too much."""
 
 
 class Library:

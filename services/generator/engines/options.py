@@ -76,7 +76,7 @@ class SdxlOptions:
         )
 
     def quantizer(self, device: str, dtype: torch.dtype) -> Quantizer | None:
-        """What puts fp8 into each model, None if that is not wanted. Raises CheckpointError if `device` cannot do it."""
+        """What puts fp8 into each model, None if nothing shall. Raises CheckpointError where `device` cannot do it."""
         unet = self.unet(device)
         return make_quantizer(
             self.fp8,

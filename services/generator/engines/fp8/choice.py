@@ -67,8 +67,8 @@ def eligible(unet: nn.Module, mode: str) -> dict[str, nn.Module]:
     Not the first and last layer, whose errors nothing evens out, nor the embeddings of time and sizes, which are tiny
     and felt everywhere; nor sizes for which there is no kernel.
     """
-    fits = {"linear": _is_linear, "all": lambda module: _is_linear(module) or _is_conv(module)}[mode]
-    return {name: module for name, module in unet.named_modules() if fits(module) and not _is_sensitive(name)}
+    modules = ((name, module) for name, module in unet.named_modules() if not _is_sensitive(name))
+    return {name: module for name, module in modules if _is_linear(module) or (mode == "all" and _is_conv(module))}
 
 
 def _is_sensitive(name: str) -> bool:
@@ -94,7 +94,7 @@ def watch(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Shape]]:
     shapes: dict[str, Shape] = {}
 
     def note(name: str) -> Any:
-        def hook(module: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
             shapes.setdefault(name, _shape(module, arguments[0]))
 
         return hook
@@ -180,7 +180,7 @@ def device_seconds(work: Callable[[], Any]) -> float:
     """Seconds of one call on the GPU alone: what it costs the CPU to launch it vanishes in a CUDA graph."""
     for _ in range(2):
         work()
-    times = []
+    times: list[float] = []
     for _ in range(_ROUNDS):
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda._sleep(_HEAD_START_CYCLES)

@@ -6,7 +6,6 @@ makes them: so the levels are told apart, and an error at one does not pass for 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -83,14 +82,16 @@ def record(model: LoadedModel, info: ModelInfo, *, is_refiner: bool) -> Recordin
         for request, texts in zip(requests, opening.encode(model, requests, ()), strict=True)
     ]
 
-    def listening(*inputs: Any) -> Tensor:
-        out: Tensor = model.unet(*inputs).clone()
-        steps.append(Step(tuple(None if given is None else given.clone() for given in inputs), out))  # type: ignore[arg-type]  # six
+    def listening(
+        x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor, time_ids: Tensor, guidance: Tensor | None
+    ) -> Tensor:
+        # What a batch gives is made anew for each step, but the next call may write over what comes back.
+        out = model.unet(x, timestep, tokens, pooled, time_ids, guidance).clone()
+        steps.append(Step((x, timestep, tokens, pooled, time_ids, guidance), out))
         return out
 
-    unet: Unet = listening
     while samples[0].steps_done < samples[0].total_steps:
-        Batch(samples, unet_rows(samples), model.pipeline).step(samples, unet)
+        Batch(samples, unet_rows(samples), model.pipeline).step(samples, listening)
     if not all(bool(torch.isfinite(step.out).all()) for step in steps):
         raise CheckpointError(f"{info.id} paints no picture: its numbers are not finite, before any fp8")
     return Recording(steps, requests[0].guidance_scale)
@@ -109,7 +110,8 @@ def compare(recording: Recording, unet: Unet) -> Quality:
 
 
 def _difference(was: Tensor, now: Tensor) -> Tensor:
-    return (now - was).norm() / was.norm()
+    difference: Tensor = (now - was).norm() / was.norm()
+    return difference
 
 
 def _request(info: ModelInfo, number: int, *, is_refiner: bool) -> ImageRequest:

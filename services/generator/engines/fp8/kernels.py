@@ -26,7 +26,7 @@ _GROUP = 8  # tiles of pixels that go through all tiles of channels together, so
 
 @triton.jit
 def _magnitude_bits(value):
-    """|value| as an integer: those sort like the numbers, and NaN above infinity, which a maximum of floats may drop."""
+    """|value| as an integer: these sort like the numbers, and NaN above all, which a maximum of floats may drop."""
     return value.to(tl.float32).to(tl.int32, bitcast=True) & _MAGNITUDE
 
 

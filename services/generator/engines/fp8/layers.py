@@ -30,8 +30,8 @@ class Float8Linear(nn.Module):
         """(…, in) to (…, out)."""
         weight, scale, bias = _buffers(self)
         q, row_scales = _quantize_rows(x.reshape(-1, x.shape[-1]))
-        # Fast accumulation keeps sums in the tensor core's own registers, with 14 bits or so of mantissa: far below what
-        # three bits a factor lose, and a third faster. What it does to pictures, the gate measures on the device.
+        # Fast accumulation leaves sums to the tensor core, which keeps 14 bits or so of mantissa: little beside what
+        # factors of three bits lose. What it does to pictures, the gate measures on the device.
         out: Tensor = torch._scaled_mm(
             q, weight.t(), scale_a=row_scales, scale_b=scale, bias=bias, out_dtype=x.dtype, use_fast_accum=True
         )
@@ -62,7 +62,8 @@ class Float8Conv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(images, in, h, w) to (images, out, h', w')."""
         weight, scale, bias = _buffers(self)
-        return _conv(x, weight, scale, bias, self.stride, self.padding, list(self.tile))
+        out: Tensor = _conv(x, weight, scale, bias, self.stride, self.padding, list(self.tile))
+        return out
 
 
 def _buffers(module: Any) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -70,7 +71,7 @@ def _buffers(module: Any) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def _quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    # A compiler sees plain arithmetic and fuses it with what made `x`; without one, a kernel of our own does it in one go.
+    # A compiler sees plain arithmetic and fuses it with what made `x`; without one, a kernel of our own does it.
     if x.is_cuda and not torch.compiler.is_compiling():
         from services.generator.engines.fp8 import kernels
 

@@ -1,8 +1,8 @@
 """What fp8 computes, in plain PyTorch: on the CPU this runs, and the kernels for the GPU are tested against it.
 
-Numbers are float8_e4m3fn: three bits of mantissa, up to ±448. A scale brings the largest number of its group to 448; the
-groups are chosen so that no image of a batch can change another: a row (token) of a linear layer's input, an image of a
-convolution's, an output channel of a weight.
+Numbers are float8_e4m3fn: three bits of mantissa, up to ±448. A scale brings the largest number of its group to 448.
+The groups are such that no image of a batch can change another: a row (token) of a linear layer's input, an image of
+a convolution's, an output channel of a weight.
 """
 
 import torch

@@ -23,7 +23,7 @@ class Quantizer:
     """Belongs to whoever loads models, one at a time. Remembers how fast layers are in fp8."""
 
     def __init__(self, mode: str, tolerance: float, rows: int, clock: choice.Clock | None) -> None:
-        """`mode` is "linear" or "all". Layers are timed by `clock` with that many UNet rows; without one all go to fp8."""
+        """`mode` is "linear" or "all". Layers are timed by `clock`, with that many UNet rows; without it all stay."""
         self._mode = mode
         self._tolerance = tolerance
         self._rows = rows
@@ -31,7 +31,7 @@ class Quantizer:
         self._verdicts: dict[choice.Shape, choice.Verdict] = {}
 
     def __call__(self, model: LoadedModel, info: ModelInfo, *, is_refiner: bool) -> float:
-        """Quantise the UNet of `model` in place; how far its guided prediction is off then, relative, at the worst level.
+        """Quantise the UNet of `model` in place. Answers how far its guided prediction is off then, relative to it.
 
         Raises CheckpointError when that is more than the tolerance.
         """

@@ -1,4 +1,4 @@
-"""How a convolution is cut up for the GPU: which ways are tried. Knows no Triton, so that it can be named without it."""
+"""How a convolution may be cut up for the GPU. Knows no Triton, so that it can be imported everywhere."""
 
 from typing import NamedTuple
 
