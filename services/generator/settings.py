@@ -82,8 +82,8 @@ class GeneratorSettings(ServerSettings):
         FP8_TOLERANCE,
         gt=0,
         le=1,
-        description="What fp8 may change in the UNet's guided prediction, as a share of it, at any noise level; a model "
-        "that it changes more is refused.",
+        description="What fp8 may change in the UNet's guided prediction, as a share of it, at any noise level; more "
+        "is refused.",
     )
     attention: Literal["auto", "cudnn", "flash"] = Field("auto", description="Preferred attention kernel; CUDA only.")
     ladder: str = Field(
