@@ -13,6 +13,7 @@ import torch
 
 from bench.generator import ceilings
 from bench.generator.arrivals import Speeds, poisson
+from bench.generator.fp8 import measure_layers
 from bench.generator.full import make_full_checkpoint
 from bench.generator.report import Report, median, nvidia_smi, percentile, timed
 from bench.generator.subject import (
@@ -25,6 +26,7 @@ from bench.generator.subject import (
     serving,
     stock_pipeline,
 )
+from services.generator.engines.fp8 import choice
 from services.generator.engines.loop import Batch
 from services.generator.engines.sdxl import SdxlEngine
 from services.generator.engines.tiny import make_checkpoint
@@ -62,12 +64,16 @@ class GpuRun:
             ("G1", self.g1, 20),
             ("G3", self.g3, 40),
             ("G4", lambda: asyncio.run(self.g4()), 40),
-            ("G3f", lambda: self.variant("fp8, compiled", self.best_batch, compile_mode="default", fp8=True), 120),
+            ("G2f", self.g2f, 30),
+            ("G3f", lambda: self.fp8("linear"), 60),
+            ("G3f", lambda: self.fp8("all"), 90),
             ("G12", self.g12, 25),
             ("G6", self.g6, 10),
             ("G2", self.g2, 30),
+            ("G3fc", lambda: self.fp8("all", compile_mode="default"), 150),
             ("G3c", lambda: self.variant("compiled", self.best_batch, compile_mode="default"), 110),
             ("G1c", lambda: self.variant("compiled", 1, compile_mode="default"), 90),
+            ("G3fc", lambda: self.fp8("linear", compile_mode="default"), 130),
             ("G8", lambda: asyncio.run(self.g8()), 15),
             ("G7", self.g7, 15),
             ("G13", self.g13, 25),
@@ -345,6 +351,17 @@ class GpuRun:
         joules = median(watts) * (time.perf_counter() - begin) / len(wanted)
         self.report.add("G13", f"energy, batch {self.best_batch} (with nvidia-smi between steps)", joules, "J/image")
 
+    def g2f(self) -> None:
+        """Typical layers alone, as they are and in fp8."""
+        clock = choice.device_seconds if self.device == "cuda" else timed
+        measure_layers(self.report, self.device, self.dtype, 2 * self.best_batch, clock, dry=self.dry)
+
+    def fp8(self, mode: str, **options: Any) -> None:
+        """The best batch with GENERATOR_FP8. Random weights are no measure of what pictures stand: all is allowed."""
+        name = f"fp8 {mode}, compiled" if options else f"fp8 {mode}"
+        on_cpu = self.device == "cpu"
+        self.variant(name, self.best_batch, fp8=mode, fp8_tolerance=1e9, fp8_on_cpu=on_cpu, **options)
+
     def variant(self, name: str, images: int, **options: Any) -> None:
         """One batch with other options, on one rung of the ladder, beside the default engine of this run."""
         gc.collect()  # the weights of the variant before, and the memory of its graphs
@@ -355,8 +372,11 @@ class GpuRun:
         engine = make_engine(self.folder, self.device, max_batch=images, ladder=(2 * images,), **options)
         what = f"{name}: load, compile and capture {2 * images} rows"
         self.report.add("G11", what, time.perf_counter() - begin, "s")
-        runner = engine.library.get(engine.models[0].id).unet
-        if not runner.accelerated:
+        runner, difference = engine.library.get(engine.models[0].id).unet, engine.models[0].fp8_difference
+        if difference is not None:
+            what = f"{name}: guided prediction off by (random weights), at the worst noise level"
+            self.report.add("G12", what, 100 * difference, "%", "see decision 0038 for trained weights")
+        if not runner.accelerated and (self.device == "cuda" or "compile_mode" in options):
             self.report.add(row, f"{name}: failed: it went on eagerly, see the log", float("nan"), "")
             return
         compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]

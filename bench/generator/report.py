@@ -122,7 +122,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
-        "torchao": _version("torchao"),
+        "triton": _version("triton"),
     }
     if device == "cuda":
         query = "name,driver_version,clocks.sm,clocks.max.sm,power.limit,memory.total"

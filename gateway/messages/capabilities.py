@@ -29,6 +29,7 @@ def _model(message: generator_pb2.Model) -> schemas.Model:
         loras=list(message.loras),
         refiner=message.refiner,
         initial_images=message.initial_images,
+        fp8_difference=message.fp8_difference if message.HasField("fp8_difference") else None,
     )
 
 

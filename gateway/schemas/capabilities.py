@@ -43,6 +43,10 @@ class Model(Output):
         description="The model that ends what this one begins (`denoising_end`); empty: there is none."
     )
     initial_images: bool = Field(description="Whether a task may begin from a picture (`initial_image`).")
+    fp8_difference: float | None = Field(
+        description="What computing in 8-bit floats changes in the model's predictions, as a share of them, at worst; "
+        "null: it does not, or the model is not loaded yet."
+    )
 
 
 class Capabilities(Output):

@@ -209,6 +209,7 @@ def _encode_model(model: ModelInfo) -> pb.Model:
         loras=model.loras,
         refiner=model.refiner,
         initial_images=model.initial_images,
+        fp8_difference=model.fp8_difference,
     )
 
 

@@ -42,7 +42,7 @@ class GetCapabilitiesResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., slot_count: _Optional[int] = ..., free_slot_count: _Optional[int] = ..., queue_length: _Optional[int] = ..., queue_capacity: _Optional[int] = ..., device: _Optional[str] = ..., stock_available: _Optional[bool] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("id", "revision", "description", "example_prompts", "schedulers", "max_prompt_length", "width", "height", "max_pixels", "num_inference_steps", "guidance_scale", "previews", "loras", "refiner", "initial_images")
+    __slots__ = ("id", "revision", "description", "example_prompts", "schedulers", "max_prompt_length", "width", "height", "max_pixels", "num_inference_steps", "guidance_scale", "previews", "loras", "refiner", "initial_images", "fp8_difference")
     ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,7 @@ class Model(_message.Message):
     LORAS_FIELD_NUMBER: _ClassVar[int]
     REFINER_FIELD_NUMBER: _ClassVar[int]
     INITIAL_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    FP8_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     id: str
     revision: str
     description: str
@@ -73,7 +74,8 @@ class Model(_message.Message):
     loras: _containers.RepeatedScalarFieldContainer[str]
     refiner: str
     initial_images: bool
-    def __init__(self, id: _Optional[str] = ..., revision: _Optional[str] = ..., description: _Optional[str] = ..., example_prompts: _Optional[_Iterable[str]] = ..., schedulers: _Optional[_Iterable[str]] = ..., max_prompt_length: _Optional[int] = ..., width: _Optional[_Union[IntegerRange, _Mapping]] = ..., height: _Optional[_Union[IntegerRange, _Mapping]] = ..., max_pixels: _Optional[int] = ..., num_inference_steps: _Optional[_Union[IntegerRange, _Mapping]] = ..., guidance_scale: _Optional[_Union[FloatRange, _Mapping]] = ..., previews: _Optional[bool] = ..., loras: _Optional[_Iterable[str]] = ..., refiner: _Optional[str] = ..., initial_images: _Optional[bool] = ...) -> None: ...
+    fp8_difference: float
+    def __init__(self, id: _Optional[str] = ..., revision: _Optional[str] = ..., description: _Optional[str] = ..., example_prompts: _Optional[_Iterable[str]] = ..., schedulers: _Optional[_Iterable[str]] = ..., max_prompt_length: _Optional[int] = ..., width: _Optional[_Union[IntegerRange, _Mapping]] = ..., height: _Optional[_Union[IntegerRange, _Mapping]] = ..., max_pixels: _Optional[int] = ..., num_inference_steps: _Optional[_Union[IntegerRange, _Mapping]] = ..., guidance_scale: _Optional[_Union[FloatRange, _Mapping]] = ..., previews: _Optional[bool] = ..., loras: _Optional[_Iterable[str]] = ..., refiner: _Optional[str] = ..., initial_images: _Optional[bool] = ..., fp8_difference: _Optional[float] = ...) -> None: ...
 
 class IntegerRange(_message.Message):
     __slots__ = ("min", "max", "step", "default")

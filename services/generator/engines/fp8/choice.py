@@ -150,7 +150,7 @@ def quantize(
             kept += 1
             continue
         if shape not in verdicts:
-            verdicts[shape] = _measure(layer, shape, rows, clock)
+            verdicts[shape] = measure(layer, shape, rows, clock)
         verdict = verdicts[shape]
         if verdict.keeps_fp8:
             unet.set_submodule(name, to_fp8(layer, verdict.tile))
@@ -168,7 +168,8 @@ def to_fp8(layer: Any, tile: Tile = TILES[0]) -> nn.Module:
     return Float8Conv2d(layer.weight, layer.bias, layer.stride[0], layer.padding[0], tile)
 
 
-def _measure(layer: Any, shape: Shape, rows: int, clock: Clock) -> Verdict:
+def measure(layer: Any, shape: Shape, rows: int, clock: Clock) -> Verdict:
+    """Time a layer as it is and in fp8, with random inputs for that many UNet rows."""
     x = torch.randn((rows, *shape.x), dtype=layer.weight.dtype, device=layer.weight.device)
     if shape.channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
