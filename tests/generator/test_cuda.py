@@ -10,11 +10,17 @@ import pytest
 import torch
 from frontispiece.generator.v1 import generator_pb2 as pb
 
+from services.generator.__main__ import HOUSE_MODEL
 from services.generator.engines import schedulers
 from services.generator.engines.checkpoints import Source
+from services.generator.engines.fp8 import choice, numbers
+from services.generator.engines.fp8.choice import to_fp8
+from services.generator.engines.fp8.layers import Float8Conv2d
+from services.generator.engines.fp8.tiles import TILES, Tile
 from services.generator.engines.options import SdxlOptions
 from services.generator.engines.sdxl import SdxlEngine
 from services.generator.models import ImageRequest
+from services.generator.settings import FP8_TOLERANCE
 from tests.generator.drawings import blobs, disc, encode, encode_mask, initial
 from tests.generator.harness import Client, Reply, eventually, request, serve
 from tests.generator.stock import Stock, difference
@@ -130,3 +136,79 @@ def test_nothing_is_compiled_or_captured_after_the_start(checkpoint: Path) -> No
             ]
             assert all(torch.isfinite(latents).all() for latents in paint(engine, *requests))
     assert set(runner._graphs) == captured
+
+
+class TestFp8:
+    """The kernels beside the plain arithmetic of the CPU, and an engine with them."""
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_quantisation_is_the_reference_to_the_last_bit(self, dtype: torch.dtype) -> None:
+        from services.generator.engines.fp8 import kernels
+
+        rows = (torch.randn(999, 1280) * torch.logspace(-30, 30, 999)[:, None]).to(dtype)
+        rows[3], rows[4, 5], rows[5, 1] = 0, float("nan"), float("inf")
+        pictures = (torch.randn(5, 320, 61, 33) * torch.tensor([1e-20, 1, 1e10, 0, 1]).view(-1, 1, 1, 1)).to(dtype)
+        pictures[4, 3, 0, 0] = float("nan")
+        for quantize, reference, x in (
+            (kernels.quantize_rows, numbers.quantize_rows, rows),
+            (kernels.quantize_images, numbers.quantize_images, pictures),
+        ):
+            for ours, expected in zip(quantize(x.cuda()), reference(x), strict=True):
+                assert torch.allclose(ours.cpu().float(), expected.float(), rtol=0, atol=0, equal_nan=True)
+
+    @pytest.mark.parametrize("tile", TILES)
+    @pytest.mark.parametrize(
+        ("stride", "size", "channels", "outputs"),
+        [(1, (32, 32), 320, 640), (1, (31, 17), 48, 80), (2, (33, 16), 640, 320), (2, (2, 1), 16, 16)],
+    )
+    def test_convolutions(self, tile: Tile, stride: int, size: tuple[int, int], channels: int, outputs: int) -> None:
+        from services.generator.engines.fp8 import kernels
+
+        x = torch.randn(3, channels, *size) * torch.tensor([1e-3, 1.0, 1e3]).view(-1, 1, 1, 1)
+        weight, scales = numbers.quantize_rows(torch.randn(outputs, channels * 9))
+        weight = weight.view(outputs, channels, 3, 3).contiguous(memory_format=torch.channels_last)
+        bias = torch.randn(outputs).bfloat16()
+        q, x_scales = numbers.quantize_images(x)
+        expected = numbers.conv(q, x_scales, weight, scales.flatten(), bias, stride, 1)
+        on_device = [tensor.cuda() for tensor in (q, x_scales, weight, scales.flatten(), bias)]
+        ours = kernels.conv(*on_device, stride, 1, torch.float32, tile).cpu()
+        for image, reference in zip(ours, expected, strict=True):
+            # The tensor cores keep 14 bits or so of a sum.
+            assert (image - reference).abs().max() <= 2e-3 * reference.abs().max()
+
+    def test_linear_layers(self) -> None:
+        layer = torch.nn.Linear(1280, 640).bfloat16()
+        x = torch.randn(2, 77, 1280).bfloat16()
+        with torch.no_grad():
+            expected, ours = to_fp8(layer)(x), to_fp8(layer.cuda())(x.cuda()).cpu()
+        assert (ours.float() - expected.float()).norm() <= 5e-3 * expected.float().norm()
+
+    @pytest.mark.parametrize("compile_mode", ["", "default"])
+    def test_the_house_model_with_all_layers_in_fp8(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compile_mode: str
+    ) -> None:
+        monkeypatch.setattr(choice.Verdict, "keeps_fp8", property(lambda verdict: verdict.fp8_seconds < float("inf")))
+        source = [Source("house", str(HOUSE_MODEL))]
+        wanted = {"dtype": "bfloat16", "max_batch": 2, "ladder": (4,), "compile_mode": compile_mode}
+        plain = SdxlEngine(source, SdxlOptions(tmp_path, device="cuda", **{**wanted, "compile_mode": ""}))
+        engine = SdxlEngine(source, SdxlOptions(tmp_path, device="cuda", fp8="all", **wanted))
+        pictures = []
+        for one in (plain, engine):
+            one.warm_up()
+            assert one.library.get("house").unet.captured == 1, "warm-up captured nothing: see the log"
+            paint(one, one.trial_request(3))
+            samples = one.open([one.trial_request(seed) for seed in (3, 4)])
+            while samples[0].steps_done < samples[0].total_steps:
+                one.step(samples)
+            pictures.append([torch.from_numpy(image).double() for image in one.decode(samples)])
+        kinds = [type(module) for module in engine.library.get("house").unet.module.modules()]
+        assert kinds.count(Float8Conv2d) > 20
+        assert 0 < engine.models[0].fp8_difference <= FP8_TOLERANCE
+        for exact, ours in zip(*pictures, strict=True):
+            assert ((exact - ours) ** 2).mean() < 255**2 * 10**-2, "the picture stays within 20 dB"
+
+    def test_a_start_keeps_what_is_faster(self, tmp_path: Path) -> None:
+        options = SdxlOptions(tmp_path, device="cuda", dtype="bfloat16", max_batch=2, fp8="all")
+        engine = SdxlEngine([Source("house", str(HOUSE_MODEL))], options)
+        engine.warm_up()
+        assert 0 <= engine.models[0].fp8_difference <= FP8_TOLERANCE

@@ -227,18 +227,19 @@ class TestWhere:
             sdxl(checkpoint, fp8="linear")
 
     @pytest.mark.parametrize(
-        ("capability", "dtype", "triton", "said"),
+        ("capability", "dtype", "has", "said"),
         [
-            ((9, 0), torch.bfloat16, True, ""),
-            ((8, 9), torch.bfloat16, True, ""),
-            ((12, 0), torch.bfloat16, True, ""),
-            ((8, 6), torch.bfloat16, True, "8.9 or more, and this one has 8.6"),
-            ((9, 0), torch.float16, True, "GENERATOR_DTYPE=bfloat16, not float16"),
-            ((9, 0), torch.bfloat16, False, "triton"),
+            ((9, 0), torch.bfloat16, {}, ""),
+            ((8, 9), torch.bfloat16, {}, ""),
+            ((12, 0), torch.bfloat16, {}, ""),
+            ((8, 6), torch.bfloat16, {}, "8.9 or more, and this one has 8.6"),
+            ((9, 0), torch.float16, {}, "GENERATOR_DTYPE=bfloat16, not float16"),
+            ((9, 0), torch.bfloat16, {"has_triton": False}, "triton"),
+            ((9, 0), torch.bfloat16, {"has_compiler": False}, "gcc or clang"),
         ],
     )
-    def test_devices(self, capability: tuple[int, int], dtype: torch.dtype, triton: bool, said: str) -> None:
-        reason = cannot(capability, dtype, has_triton=triton)
+    def test_devices(self, capability: tuple[int, int], dtype: torch.dtype, has: Any, said: str) -> None:
+        reason = cannot(capability, dtype, **has)
         assert said in reason
         assert bool(reason) == bool(said)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,7 +92,9 @@ def make_quantizer(
         return Quantizer(mode, tolerance, _ROWS, None)
     else:
         capability = None
-    reason = cannot(capability, dtype, has_triton=importlib.util.find_spec("triton") is not None)
+    has_compiler = bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
+    has_triton = importlib.util.find_spec("triton") is not None
+    reason = cannot(capability, dtype, has_triton=has_triton, has_compiler=has_compiler)
     if reason:
         raise CheckpointError(f"GENERATOR_FP8={mode} {reason}")
     if cache_dir is not None:
@@ -100,7 +103,9 @@ def make_quantizer(
     return Quantizer(mode, tolerance, max(ladder, default=_ROWS), choice.device_seconds)
 
 
-def cannot(capability: tuple[int, int] | None, dtype: torch.dtype, *, has_triton: bool) -> str:
+def cannot(
+    capability: tuple[int, int] | None, dtype: torch.dtype, *, has_triton: bool = True, has_compiler: bool = True
+) -> str:
     """Why a device, None for the CPU, cannot compute in fp8; "" if it can."""
     if capability is None:
         return "needs a CUDA device, and the model is on the CPU"
@@ -110,4 +115,6 @@ def cannot(capability: tuple[int, int] | None, dtype: torch.dtype, *, has_triton
         return f"needs GENERATOR_DTYPE=bfloat16, not {str(dtype).removeprefix('torch.')}"
     if not has_triton:
         return "needs the package triton, which is not there"
+    if not has_compiler:
+        return "needs a C compiler (gcc or clang) for what Triton launches its kernels with"
     return ""
