@@ -134,7 +134,7 @@ def scramble(layer: Any) -> None:
 
 def transpose_taps(layer: Any) -> None:
     if isinstance(layer, Float8Conv2d):
-        layer.weight.copy_(layer.weight.transpose(2, 3))
+        layer.weight.copy_(layer.weight.transpose(2, 3).clone())
 
 
 @pytest.mark.parametrize(
