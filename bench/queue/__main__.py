@@ -26,7 +26,8 @@ from bench.queue import device
 from embedded.environment import free_port
 
 TASK_SECONDS = 120.0
-FLOOR = 1 / (device.STEPS * device.STEP_SECONDS + device.DECODE_SECONDS)
+MOST = 1 / (device.STEPS * device.STEP_SECONDS + device.DECODE_SECONDS)
+"""Images a second of a device that never waits."""
 
 
 class Pipeline:
@@ -69,10 +70,10 @@ class Pipeline:
 
 
 @asynccontextmanager
-async def simulated_device(slots: int, record: Path) -> AsyncIterator[str]:
+async def simulated_device(slots: int) -> AsyncIterator[str]:
     """The address of a generator with a simulated device, in a process of its own."""
     address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "bench.queue.device", address, str(slots), str(record)]
+    command = [sys.executable, "-m", "bench.queue.device", address, str(slots)]
     process = await asyncio.create_subprocess_exec(*command)
     try:
         yield address
@@ -83,8 +84,7 @@ async def simulated_device(slots: int, record: Path) -> AsyncIterator[str]:
 
 async def measure(report: Report, folder: Path, slots: int, images: int, rounds: int, ahead: list[int]) -> None:
     """Rounds in which each way has a turn, another one first each time."""
-    record = folder / "busy"
-    async with simulated_device(slots, record) as address:
+    async with simulated_device(slots) as address:
         for number in ahead:
             system = folder / f"ahead-{number}"
             system.mkdir()
@@ -94,12 +94,10 @@ async def measure(report: Report, folder: Path, slots: int, images: int, rounds:
                 grpc.aio.insecure_channel(targets.hosts["posts"]) as posts,
                 grpc.aio.insecure_channel(address) as generator,
             ):
-                await _turns(report, Pipeline(posts, generator), slots, images, rounds, number, record)
+                await _turns(report, Pipeline(posts, generator), slots, images, rounds, number)
 
 
-async def _turns(
-    report: Report, pipeline: Pipeline, slots: int, images: int, rounds: int, ahead: int, record: Path
-) -> None:
+async def _turns(report: Report, pipeline: Pipeline, slots: int, images: int, rounds: int, ahead: int) -> None:
     ways: dict[str, Callable[[], Awaitable[None]]] = {
         f"{2 * slots} clients": lambda: pipeline.directly(2 * slots, images),
         f"{slots} client{'s' * (slots > 1)}": lambda: pipeline.directly(slots, images),
@@ -107,20 +105,17 @@ async def _turns(
     }
     await pipeline.through_the_queue(slots)
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    shares: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         names = list(ways)
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            begin, busy = time.perf_counter(), float(record.read_text())
+            begin = time.perf_counter()
             await ways[name]()
-            seconds = time.perf_counter() - begin
-            rates[name].append(images / seconds)
-            shares[name].append((float(record.read_text()) - busy) / seconds)
+            rates[name].append(images / (time.perf_counter() - begin))
     for name, values in rates.items():
-        spread = f"the device at work all the time; {min(values) / FLOOR:.3f} to {max(values) / FLOOR:.3f}"
+        spread = f"the device at work all the time; {min(values) / MOST:.3f} to {max(values) / MOST:.3f}"
         what = f"{slots} slot{'s' * (slots > 1)}, {name}"
-        report.add(f"Q{slots}", what, median(values), "images/s", spread, median(values) / FLOOR)
+        report.add(f"Q{slots}", what, median(values), "images/s", spread, median(values) / MOST)
 
 
 def main() -> None:

@@ -2,14 +2,14 @@
 
 Nothing of the loop, the line or the protocol is simulated; the arithmetic is. What the CPU does to open a request takes
 its time on the CPU, what the device does takes its time beside it, so that a device that waits can be seen on a machine
-that has none. Times are round figures near those that shared/notes give for SDXL at 1024×1024.
+that has none. The times are round figures, near what `bench.generator` aims at for SDXL at 1024×1024 (rows G2 and G6):
+two UNet rows of 12.4 ms a step, 30 ms a decode.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,14 +73,12 @@ class _Mark:
 class Engine:
     """An engine whose device does one thing after the other, each for a known time."""
 
-    def __init__(self, slots: int, record: Path) -> None:
-        """After each decode the seconds of work done so far are written to `record`."""
+    def __init__(self, slots: int) -> None:
+        """`slots` images share a step."""
         self.models: Sequence[ModelInfo] = [_MODEL]
         self.device = "cuda"
         self._slots = slots
-        self._record = record
         self._pace = Pace()
-        self._busy_seconds = 0.0
         self._end = 0.0
         y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
         smooth = np.stack([np.sin(5 * x + 3 * y), np.cos(4 * y), np.sin(7 * x * y)], axis=-1) * 100 + 128
@@ -89,7 +87,6 @@ class Engine:
 
     def warm_up(self) -> int:
         """There is nothing to warm."""
-        self._record.write_text("0")
         return self._slots
 
     def in_memory(self) -> frozenset[str]:
@@ -129,7 +126,6 @@ class Engine:
     def decode(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8]]:
         """The same picture each time."""
         self._launch(DECODE_SECONDS * len(samples)).synchronize()
-        self._record.write_text(str(self._busy_seconds))
         return [self._pixels.copy() for _ in samples]
 
     def preview(self, sample: Sample) -> NDArray[np.uint8]:
@@ -140,16 +136,15 @@ class Engine:
         """There is no memory to give back."""
 
     def _launch(self, seconds: float) -> _Mark:
-        self._busy_seconds += seconds
         self._end = max(self._end, time.monotonic()) + seconds
         return _Mark(self._end)
 
 
-async def serve(listen: str, slots: int, record: Path) -> None:
+async def serve(listen: str, slots: int) -> None:
     """Serve until told to stop."""
     async with (
         open_stock(PexelsOptions("", "http://127.0.0.1:9", frozenset(), 1.0, 1024)) as stock,
-        Batcher(Engine(slots, record), queue_capacity=64) as batcher,
+        Batcher(Engine(slots), queue_capacity=64) as batcher,
     ):
         await server.serve([service(batcher, stock)], GeneratorSettings(listen=listen, drain_seconds=0))
 
@@ -158,6 +153,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.queue.device", description=__doc__)
     parser.add_argument("listen")
     parser.add_argument("slots", type=int)
-    parser.add_argument("record", type=Path)
     arguments = parser.parse_args()
-    server.run(serve(arguments.listen, arguments.slots, arguments.record))
+    server.run(serve(arguments.listen, arguments.slots))

@@ -19,6 +19,12 @@ class Device:
         self.pace.launched(mark, kind)
         return mark
 
+    def learn(self, seconds: float) -> None:
+        """A few steps, so that the pace knows how long they take."""
+        for _ in range(3):
+            self.launch(seconds)
+            self.pace.wait()
+
 
 class Mark:
     def __init__(self, device: Device, at: float) -> None:
@@ -68,9 +74,7 @@ def test_short_steps_are_known_as_such_though_each_is_launched_early() -> None:
 
 def test_what_remains_is_known_from_the_steps_before() -> None:
     device = Device()
-    for _ in range(3):
-        device.launch(1.0)
-        device.pace.wait()
+    device.learn(1.0)
     begin = device.now
     device.launch(1.0)
     assert 0.8 < device.pace.remaining_seconds() < 1.0
@@ -84,9 +88,7 @@ def test_what_remains_is_known_from_the_steps_before() -> None:
 
 def test_a_step_shorter_than_those_before_ends_the_wait() -> None:
     device = Device()
-    for _ in range(3):
-        device.launch(1.0)
-        device.pace.wait()
+    device.learn(1.0)
     begin = device.now
     device.launch(0.1)
     device.now = begin + 0.2
