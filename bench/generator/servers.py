@@ -115,7 +115,10 @@ RIVALS = {
     ),
     "mosec": Rival(
         ("mosec==0.9.8", *SAME),
-        ("{python}", f"{PROGRAMS}/mosec_server.py", "--address", "127.0.0.1", "--port", "{port}"),
+        (
+            *("{python}", f"{PROGRAMS}/mosec_server.py", "--address", "127.0.0.1", "--port", "{port}"),
+            *("--timeout", "600000"),  # milliseconds; three seconds unless told, less than a full line takes here
+        ),
         "/inference",
     ),
     "bentoml": Rival(
