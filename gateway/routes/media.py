@@ -1,5 +1,6 @@
 """Bytes of images: /media/{key}, with conditional requests and ranges (RFC 9110)."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -103,6 +104,9 @@ async def _open(images: Any, key: str, wanted: Range, *, header_only: bool) -> t
         if isinstance(failure, errors.NotFound | errors.InvalidArgument):
             raise _unknown() from None
         raise failure from None
+    except asyncio.CancelledError:
+        call.cancel()  # a read that is cancelled does not always end its call
+        raise
     if first is grpc.aio.EOF or first.WhichOneof("part") != "header":
         call.cancel()
         raise errors.Unknown("storage sent no header")
