@@ -369,7 +369,8 @@ class GpuRun:
         wanted = requests(self.engine, images, num_inference_steps=self.steps)
         default = timed(partial(paint, self.engine, wanted), self.wait)
         begin = time.perf_counter()
-        engine = make_engine(self.folder, self.device, max_batch=images, ladder=(2 * images,), **options)
+        shape: dict[str, Any] = {"max_batch": images, "ladder": (2 * images,), "warm_chunks": (1,)}
+        engine = make_engine(self.folder, self.device, **shape, **options)
         what = f"{name}: load, compile and capture {2 * images} rows"
         self.report.add("G11", what, time.perf_counter() - begin, "s")
         runner, difference = engine.library.get(engine.models[0].id).unet, engine.models[0].fp8_difference

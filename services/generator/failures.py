@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rpc.errors import FailedPrecondition, Internal
-from services.generator.engines.base import CheckpointError, DeviceLost, OutOfMemory
+from rpc.errors import FailedPrecondition, Internal, InvalidArgument
+from services.generator.engines.base import CheckpointError, DeviceLost, InvalidRequest, OutOfMemory
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ def attempt(
     The answer has, for each item, its result or the error to tell its caller. One item that runs out of memory is tried
     once more after `recover`. Raises DeviceLost.
     """
+    again = True
     try:
         return list(work(items))
     except DeviceLost:
@@ -43,18 +44,22 @@ def attempt(
     except CheckpointError as error:
         log.error("a model or LoRA cannot be used: %s", error)
         return [_unusable() for _ in items]
+    except InvalidRequest as error:
+        failure: Exception = InvalidArgument.field(error.field, str(error))
+        again = False
     except OutOfMemory as error:
         log.warning("out of memory with %d at once: %s", len(items), error)
-        failure: Exception = out_of_memory()
+        failure = out_of_memory()
     except Exception as error:
         log.warning("failed with %d at once", len(items), exc_info=error)
         failure = Internal("the engine failed", reason="ENGINE_FAILED")
     # Outside the except blocks: the traceback would keep the tensors of the failed attempt alive.
-    recover()
+    if again:
+        recover()
     if len(items) > 1:
         middle = len(items) // 2
         return [*attempt(work, items[:middle], recover), *attempt(work, items[middle:], recover)]
-    return _once_more(work, items, failure)
+    return _once_more(work, items, failure) if again else [failure]
 
 
 def _once_more(

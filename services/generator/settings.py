@@ -65,7 +65,9 @@ class GeneratorSettings(ServerSettings):
     )
     queue_capacity: int = Field(64, ge=0, le=10_000, description="Requests that may wait before RESOURCE_EXHAUSTED.")
     decode_chunk: int = Field(4, ge=1, le=64, description="Finished images decoded together between two steps.")
-    prompt_cache: int = Field(256, ge=0, le=100_000, description="Encoded prompts kept; about 0.5 MB each for SDXL.")
+    prompt_cache: int = Field(
+        256, ge=0, le=100_000, description="Encoded prompts kept; about 0.5 MB for each 75 tokens with SDXL."
+    )
     compile: Literal["off", "default", "max-autotune-no-cudagraphs"] = Field(
         "off",
         description="Compile the UNet for the default size: minutes at the first start, then up to 1.3 times fast.",

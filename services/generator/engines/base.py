@@ -26,6 +26,15 @@ class InvalidImage(Exception):
     """The model painted something that is no picture: not finite, or one colour all over."""
 
 
+class InvalidRequest(Exception):
+    """The engine cannot paint what is asked for, for a reason that only it can see: `field` says which, `args` why."""
+
+    def __init__(self, field: str, why: str) -> None:
+        """`why` completes the sentence that begins with the field's name."""
+        super().__init__(why)
+        self.field = field
+
+
 class Sample(Protocol):
     """One image in the making, owned by the engine."""
 
@@ -76,7 +85,7 @@ class Engine(Protocol):
         """
 
     def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
-        """Prepare requests of one lane: encode prompts, draw noise."""
+        """Prepare requests of one lane: encode prompts, draw noise. Raises InvalidRequest if any of them is none."""
 
     def step(self, samples: Sequence[Sample]) -> None:
         """Do the next step of every sample; all are of one lane. A step that raises has changed nothing.

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 
 from services.generator.engines import samplers
+from services.generator.engines.chunks import widen
 from services.generator.engines.sample import SdxlSample
 from services.generator.engines.transfer import to_device
 
@@ -47,7 +48,8 @@ class Batch:
         ).view(-1, 1, 1, 1)
         given = [sample.stage.positive for sample in samples] + [samples[i].stage.negative for i in guided]
         conditions = [condition for condition in [*given, *given[:1] * padding] if condition is not None]
-        self._tokens = torch.stack([condition.text.tokens for condition in conditions])
+        length = text_length(samples)
+        self._tokens = torch.stack([widen(condition.text.tokens, length) for condition in conditions])
         self._pooled = torch.stack([condition.text.pooled for condition in conditions])
         time_ids = [condition.time_ids for condition in conditions]
         self._time_ids = to_device(torch.tensor(time_ids, dtype=self._dtype), self._device)
@@ -116,6 +118,13 @@ def signature(samples: Sequence[SdxlSample]) -> tuple[tuple[int, int, bool], ...
 def unet_rows(samples: Sequence[SdxlSample]) -> int:
     """Rows that the UNet needs for one step."""
     return sum(2 if sample.guided else 1 for sample in samples)
+
+
+def text_length(samples: Sequence[SdxlSample]) -> int:
+    """Tokens of text that the UNet is given for each row: those of the longest prompt."""
+    stages = [(sample.stage, sample.guided) for sample in samples]
+    conditions = [stage.positive for stage, _ in stages] + [stage.negative for stage, guided in stages if guided]
+    return max(len(condition.text.tokens) for condition in conditions if condition is not None)
 
 
 def _numbers(sample: SdxlSample) -> Tensor:

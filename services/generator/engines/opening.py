@@ -1,5 +1,6 @@
 """From a request to a sample ready for its first step: prompts and picture encoded, steps laid out, noise drawn."""
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any
 import torch
 
 from services.generator.engines import samplers, schedulers
+from services.generator.engines.base import InvalidRequest
+from services.generator.engines.chunks import TextTooLong
 from services.generator.engines.inpainting import Kept, Level, paint_cells
 from services.generator.engines.library import LoadedModel
 from services.generator.engines.prompts import Embedding
@@ -22,10 +25,20 @@ Texts = tuple[Embedding, Embedding]
 
 
 def encode(model: LoadedModel, requests: Sequence[ImageRequest], loras: tuple[Lora, ...]) -> list[Texts]:
-    """The embeddings of each request's prompt and negative prompt; all texts are encoded together."""
-    positives = model.prompts.encode([request.prompt for request in requests], loras)
-    negatives = model.prompts.encode_negative([request.negative_prompt for request in requests], positives, loras)
+    """The embeddings of each request's prompt and negative prompt. Raises InvalidRequest when one is too long."""
+    with _naming("prompt"):
+        positives = model.prompts.encode([request.prompt for request in requests], loras)
+    with _naming("negative_prompt"):
+        negatives = model.prompts.encode_negative([request.negative_prompt for request in requests], positives, loras)
     return list(zip(positives, negatives, strict=True))
+
+
+@contextlib.contextmanager
+def _naming(field: str) -> Iterator[None]:
+    try:
+        yield
+    except TextTooLong as error:
+        raise InvalidRequest(field, str(error)) from None
 
 
 @dataclass(frozen=True)

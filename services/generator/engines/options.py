@@ -36,6 +36,7 @@ class SdxlOptions:
     fp8_on_cpu: bool = False  # no setting: for tests, as it only costs time there
     attention: str = ""
     ladder: tuple[int, ...] = ()
+    warm_chunks: tuple[int, ...] = (1, 2)
 
     @classmethod
     def from_settings(cls, settings: GeneratorSettings) -> "SdxlOptions":
@@ -72,6 +73,7 @@ class SdxlOptions:
             fuse_qkv=self.fuse_qkv,
             attention=self.attention if on_cuda else "",
             ladder=self.ladder or (CUDA_LADDER if on_cuda else ()),
+            warm_chunks=self.warm_chunks,
             cache_dir=self.models_dir.absolute() / "compiled",
         )
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
+from services.generator.engines.chunks import cut
 from services.generator.engines.transfer import to_device
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """What the UNet is told of one text: `tokens` (77, d) and `pooled` (p)."""
+    """What the UNet is told of one text: `tokens` (77 for each of its chunks, d) and `pooled` (p) of the first."""
 
     tokens: torch.Tensor
     pooled: torch.Tensor
@@ -31,7 +32,7 @@ class PromptEncoder:
     def encode(self, texts: Sequence[str], variant: Hashable = ()) -> list[Embedding]:
         """The embeddings of `texts`, in order; those not known are encoded together.
 
-        `variant` tells apart what the encoders' weights are at the time: LoRAs change them.
+        `variant` tells apart what the encoders' weights are at the time: LoRAs change them. Raises TextTooLong.
         """
         unknown = [text for text in dict.fromkeys(texts) if (text, variant) not in self._known]
         fresh = dict(zip(unknown, self._encode(unknown), strict=True)) if unknown else {}
@@ -57,17 +58,25 @@ class PromptEncoder:
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> list[Embedding]:
-        """What the pipeline's own `encode_prompt` answers; that waits for the device, and reads every text twice."""
+        """What the pipeline's own `encode_prompt` answers, for texts of one chunk.
+
+        That method waits for the device, reads every text twice, and leaves out what comes after the first chunk.
+        """
         pipeline = self._pipeline
         pairs = ((pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2))
-        parts = [_read(texts, tokenizer, encoder, self._device) for tokenizer, encoder in pairs if encoder is not None]
+        # Both tokenizers know the same words, and cut every text alike; only what they pad with differs.
+        cuts = [(cut(texts, tokenizer), encoder) for tokenizer, encoder in pairs if encoder is not None]
+        parts = [_read(chunks, encoder, self._device) for chunks, encoder in cuts]
         tokens = torch.cat([part.hidden_states[-2] for part in parts], dim=-1)
         pooled = parts[-1][0]
-        return [Embedding(tokens[i], pooled[i]) for i in range(len(texts))]
+        counts = [len(chunks) for chunks in cuts[-1][0]]
+        embeddings, first = [], 0
+        for count in counts:
+            embeddings.append(Embedding(tokens[first : first + count].flatten(0, 1), pooled[first]))
+            first += count
+        return embeddings
 
 
-def _read(texts: list[str], tokenizer: Any, encoder: Any, device: Any) -> Any:
-    ids = tokenizer(
-        texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    ).input_ids
+def _read(texts: list[list[list[int]]], encoder: Any, device: Any) -> Any:
+    ids = torch.tensor([chunk for chunks in texts for chunk in chunks])
     return encoder(to_device(ids, device), output_hidden_states=True)

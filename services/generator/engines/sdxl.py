@@ -18,7 +18,7 @@ from services.generator.engines.base import CheckpointError, DeviceLost, Invalid
 from services.generator.engines.checkpoints import Source
 from services.generator.engines.inpainting import keep_pixels
 from services.generator.engines.library import Library, LibraryOptions, LoadedModel
-from services.generator.engines.loop import Batch, Unet, UnetInputs, signature, unet_rows
+from services.generator.engines.loop import Batch, Unet, UnetInputs, signature, text_length, unet_rows
 from services.generator.engines.options import SdxlOptions
 from services.generator.engines.pace import Pace
 from services.generator.engines.sample import SdxlSample
@@ -124,12 +124,12 @@ class SdxlEngine:
             stage, latents = mine[0].stage, mine[0].latents  # by the next step another model may have taken over
             model = self._model_of(mine[0])
             unet = _in_halves(model.unet) if self._short_of_memory and len(mine) == 1 else model.unet
-            rows = unet_rows(mine)
+            shape = (*latents.shape, unet_rows(mine), text_length(mine))
             _batch(model, mine).step(mine, unet)
             if self._device == "cuda":
                 event = torch.cuda.Event(blocking=True)
                 event.record()
-                self._pace.launched(event, (stage.model, *latents.shape, rows))
+                self._pace.launched(event, (stage.model, *shape))
         self._short_of_memory = False
 
     def remaining_seconds(self) -> float:
@@ -226,7 +226,8 @@ def _batch(model: LoadedModel, samples: Sequence[SdxlSample]) -> Batch:
     if isinstance(packed, Batch) and packed.signature == signature(samples):
         return packed
     _, height, width = samples[0].latents.shape
-    return Batch(samples, model.unet.rung(unet_rows(samples), height, width), model.pipeline)
+    rung = model.unet.rung(unet_rows(samples), height, width, text_length(samples))
+    return Batch(samples, rung, model.pipeline)
 
 
 def _in_halves(unet: Unet) -> Unet:

@@ -1,8 +1,8 @@
 """Running the UNet as fast as the device can: eager, compiled, and as CUDA graphs on a fixed ladder of batch sizes.
 
 A compiled or captured UNet is good for one shape only. So the shapes are few and known at the start: the sizes that are
-warmed, times the rungs of a ladder of row counts; a batch in between is padded up to the next rung. Every other size
-runs eagerly, with as many rows as it has.
+warmed, times one chunk of text or two, times the rungs of a ladder of row counts; a batch in between is padded up to
+the next rung. Every other size, and longer texts, run eagerly, with as many rows as they have.
 """
 
 import contextlib
@@ -27,7 +27,10 @@ _CAPTURE_WARM_UPS = 3
 
 @dataclass(frozen=True)
 class UnetOptions:
-    """How the UNet is run; see the settings of the same names. `ladder` counts UNet rows, two a guided image."""
+    """How the UNet is run; see the settings of the same names. `ladder` counts UNet rows, two a guided image.
+
+    `warm_chunks` counts chunks of text: people write prompts of one, language models write some of two for them.
+    """
 
     compile_mode: str = ""
     cuda_graphs: bool = False
@@ -35,6 +38,7 @@ class UnetOptions:
     fuse_qkv: bool = False
     attention: str = ""
     ladder: tuple[int, ...] = ()
+    warm_chunks: tuple[int, ...] = (1, 2)
     cache_dir: Path | None = None
 
 
@@ -52,8 +56,8 @@ class UnetRunner:
         """Prepare the UNet of `pipeline`, already on its device, in place."""
         self._options = options
         self._ladder = tuple(sorted(set(options.ladder)))
-        self._warm: set[tuple[int, int]] = set()
-        self._graphs: dict[tuple[int, int, int], _Captured] = {}
+        self._warm: set[tuple[int, int, int]] = set()
+        self._graphs: dict[tuple[int, int, int, int], _Captured] = {}
         self._pool: Any = None
         if options.fuse_qkv:
             pipeline.fuse_qkv_projections(unet=True, vae=False)
@@ -77,24 +81,27 @@ class UnetRunner:
         """How many sizes are CUDA graphs by now."""
         return len(self._graphs)
 
-    def rung(self, rows: int, height: int, width: int) -> int:
-        """How many rows a batch of `rows` is padded to, for latents of that size."""
-        if not self._ladder or (self.accelerated and (height, width) not in self._warm):
+    def rung(self, rows: int, height: int, width: int, text_length: int) -> int:
+        """How many rows a batch of `rows` is padded to, for latents of that size and so many tokens of text."""
+        if not self._ladder or (self.accelerated and (height, width, text_length) not in self._warm):
             return rows
         return next((rung for rung in self._ladder if rung >= rows), rows)
 
     def warm_up(self, height: int, width: int, make_inputs: Any) -> None:
-        """Compile and capture every rung for latents of that size; `make_inputs(rows)` gives Inputs.
+        """Compile and capture every rung for latents of that size; `make_inputs(rows)` gives Inputs with a short text.
 
         Where that fails, this runner goes on eagerly and says so in the log.
         """
         if not self.accelerated:
             return
         begin = time.monotonic()
-        self._warm.add((height, width))
         try:
-            for rows in self._ladder:
-                self(*make_inputs(rows))
+            for chunks in self._options.warm_chunks:
+                for rows in self._ladder:
+                    x, timestep, tokens, *others = make_inputs(rows)
+                    tokens = tokens.repeat(1, chunks, 1)
+                    self._warm.add((height, width, tokens.shape[1]))
+                    self(x, timestep, tokens, *others)
         except Exception as error:
             log.warning("the UNet stays eager: it could not be compiled or captured", exc_info=error)
             self._options = UnetOptions(channels_last=self._options.channels_last, attention=self._options.attention)
@@ -112,11 +119,12 @@ class UnetRunner:
             x = x.contiguous(memory_format=torch.channels_last)
         inputs = (x, timestep, tokens, pooled, time_ids, guidance)
         rows, _, height, width = x.shape
-        if not self.accelerated or (height, width) not in self._warm or rows not in self._ladder:
+        size = (height, width, tokens.shape[1])
+        if not self.accelerated or size not in self._warm or rows not in self._ladder:
             return self._call(self._unet, inputs)
         if not self._options.cuda_graphs:
             return self._call(self._fast, inputs)
-        key = (height, width, rows)
+        key = (*size, rows)
         if key not in self._graphs:
             self._graphs[key] = self._capture(inputs)
         captured = self._graphs[key]
