@@ -61,6 +61,7 @@ train-house: $(VENV)/.dev ## Train the house model (PRESET=cpu or gpu); resumes 
 	@$(BIN)/python -m models.house.train_text --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.train_unet --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.export --work $(HOUSE_WORK) --preset $(PRESET) --out $(HOUSE_WORK)/weights
+	@$(BIN)/python -m models.house.train_prose --work $(HOUSE_WORK) --preset $(PRESET) --model $(HOUSE_WORK)/weights
 
 evaluate-house: $(VENV)/.dev ## Judge the house model (HOUSE_MODEL=folder) and draw its contact sheet
 	@$(BIN)/python -m models.house.evaluate --work $(HOUSE_WORK) --preset $(PRESET) --model $(HOUSE_MODEL) \

@@ -20,7 +20,7 @@ _TIME_WIDTH = 32
 
 @dataclass(frozen=True)
 class Preset:
-    """What is learned, how wide the UNet is at 16, 8, 4 and 2 cells, and three trainings.
+    """What is learned, how wide the UNet is at 16, 8, 4 and 2 cells, and four trainings.
 
     Of each training: its steps, images a step and highest learning rate; the UNet's is Muon's.
     """
@@ -36,11 +36,14 @@ class Preset:
     vae_steps: int
     vae_batch: int
     vae_rate: float
+    prose_steps: int
+    prose_batch: int
+    prose_rate: float
 
 
 PRESETS = {
-    "cpu": Preset(ALONE, (64, 96, 144, 192), 700, 128, 1e-3, 2_400, 32, 0.02, 3_000, 4, 2.5e-4),
-    "gpu": Preset(FULL, (64, 96, 144, 192), 2_000, 512, 1e-3, 20_000, 256, 0.02, 10_000, 32, 4e-4),
+    "cpu": Preset(ALONE, (64, 96, 144, 192), 700, 128, 1e-3, 2_400, 32, 0.02, 3_000, 4, 2.5e-4, 1_500, 32, 5e-4),
+    "gpu": Preset(FULL, (64, 96, 144, 192), 2_000, 512, 1e-3, 20_000, 256, 0.02, 10_000, 32, 4e-4, 4_000, 128, 5e-4),
 }
 
 

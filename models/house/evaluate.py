@@ -22,9 +22,36 @@ from models.house.captions import caption
 from models.house.export import DEFAULTS
 from models.house.scenes import IMAGE_PX, Repertoire, Scene
 from models.house.vocabulary import COLOURS, held_out
+from services.generator.engines.chunks import widen
+from services.generator.engines.prompts import PromptEncoder
 
 PROMPTS, PAIRS, SHEET = 200, 60, (8, 6)
 _SEED = 31_337
+# Written for the evaluation, in whole sentences; training makes up its own from lists of words (prose.py).
+_BEFORE = (
+    "",
+    "",
+    "",
+    "Could you draw ",
+    "For next Tuesday's front page I am looking for a cheerful visual: ",
+    "Digital artwork depicting ",
+    "A children's encyclopedia entry begins with ",
+    "Header image of our recipe column, ",
+    "The essay argues that boredom is useful, so let us see ",
+    "Hand-crafted vector graphic, ",
+)
+_AFTER = (
+    ", rendered with smooth gradients and generous negative space so that a headline fits above it",
+    ". Keep the outlines thick, avoid clutter, and do not add any lettering",
+    ", ultra detailed, octane render, 8k, trending on artstation",
+    ". The overall feeling ought to be optimistic and somewhat nostalgic, like an afternoon spent with grandparents",
+    ", shot on 35mm with a shallow depth of field, volumetric lighting, rule of thirds",
+    ". Our readers are busy commuters who glance at their phones, so the motif must be recognisable at thumbnail size",
+    ", in the manner of a mid-century travel poster, with restrained shading and a slight paper grain",
+    ", friendly, centered, isolated, simple shapes, sticker design",
+    ". It accompanies an interview about how small teams decide what to build next and what to leave out",
+    ", masterpiece, best quality, highly detailed, sharp focus, no watermark, no signature, no blur",
+)
 _BATCH = 10
 _FRAME_PX = 10
 
@@ -55,6 +82,15 @@ def held_prompts(repertoire: Repertoire) -> list[tuple[Scene, str]]:
     order = list(chain.from_iterable(rounds))[:PROMPTS]
     chosen = [scenes.single(subject, colour, rng, repertoire) for subject, colour in order]
     return [(scene, caption(scene, rng)) for scene in chosen]
+
+
+def prose_prompts(repertoire: Repertoire) -> list[tuple[Scene, str]]:
+    """The held prompts with 5 to 70 words around them that tell nothing about the scene."""
+    rng = random.Random(_SEED + 3)
+    return [
+        (scene, rng.choice(_BEFORE) + text.rstrip(".") + "".join(rng.sample(_AFTER, rng.choice((1, 1, 2, 3)))))
+        for scene, text in held_prompts(repertoire)
+    ]
 
 
 def pair_prompts(repertoire: Repertoire) -> list[tuple[Scene, str]]:
@@ -129,11 +165,17 @@ def model(pipeline: Any, steps: int, guidance: float) -> Painter:
 
 
 def generate(pipeline: Any, texts: list[str], seeds: list[int], steps: int, guidance: float) -> Tensor:
-    """Images (batch, 3, 256, 256) in -1 to 1."""
+    """Images (batch, 3, 256, 256) in -1 to 1; texts are read in chunks, as the generator reads them."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    embeddings = PromptEncoder(pipeline, pipeline.device, 0).encode([*texts, ""])
+    longest = max(len(embedding.tokens) for embedding in embeddings)
+    tokens = torch.stack([widen(embedding.tokens, longest) for embedding in embeddings])
+    pooled = torch.stack([embedding.pooled for embedding in embeddings])
     images: Tensor = pipeline(
-        prompt=texts,
-        negative_prompt=[""] * len(texts),
+        prompt_embeds=tokens[:-1],
+        pooled_prompt_embeds=pooled[:-1],
+        negative_prompt_embeds=tokens[-1:].repeat(len(texts), 1, 1),
+        negative_pooled_prompt_embeds=pooled[-1:].repeat(len(texts), 1),
         num_inference_steps=steps,
         guidance_scale=guidance,
         generator=generators,
@@ -221,12 +263,15 @@ def tabulate(
 ) -> str:
     """The table of all painters, and the last one's scores as the last line."""
     singles, pairs = held_prompts(repertoire)[:most_prompts], pair_prompts(repertoire)[:most_prompts]
+    prose = prose_prompts(repertoire)[:most_prompts]
     lines = [
         f"| {len(singles)} held prompts | top-1 | top-5 | colour | subject and colour | both of {len(pairs)} pairs |",
         "|---|---|---|---|---|---|",
     ]
-    for name, painter in painters.items():
-        result = score(painter, judge, singles)
+    rows = [(name, painter, singles) for name, painter in painters.items()]
+    rows.insert(-1, (f"{rows[-1][0]}, with prose around", rows[-1][1], prose))
+    for name, painter, prompts in rows:
+        result = score(painter, judge, prompts)
         shares = (result.top1, result.top5, result.colour, result.both, both_present(painter, judge, pairs))
         lines.append(
             f"| {name} | " + " | ".join("–" if math.isnan(share) else f"{share:.1%}" for share in shares) + " |"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,32 +30,48 @@ class Batch:
     token_ids: Tensor
 
 
+class Encoder(Protocol):
+    """Pictures to latents."""
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Latents (batch, 16, 16, 16) of images (batch, 3, 256, 256) in -1 to 1."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where batches come from: sprites, the scenes to draw, the projection to latents and the tokenizer."""
+    """Where batches come from: sprites, the scenes to draw, the projection to latents and the tokenizer.
+
+    `encoder` makes the latents where there is a model already, whose projection may be that of another work folder.
+    """
 
     sprites: Tensor
     repertoire: Repertoire
     projection: latents.Projection
     words: Any
+    encoder: Encoder | None = None
     _painted: dict[int, Tensor] = field(default_factory=dict)
 
     def batch(self, seed: int, size: int) -> Batch:
         """The batch of this seed, always the same."""
+        clean, told = self.told(seed, size)
+        tokens = self.words(
+            told, padding="max_length", max_length=tokenizer.TOKENS, truncation=True, return_tensors="pt"
+        )
+        return Batch(clean, tokens.input_ids.to(clean.device))
+
+    def told(self, seed: int, size: int) -> tuple[Tensor, list[str]]:
+        """The clean latents of that batch, and their captions; some are empty."""
         rng = random.Random(seed)
         numbers = [rng.randrange(POOL) for _ in range(size)]
         drawn = {number: scenes.draw(random.Random(number), self.repertoire) for number in numbers}
         told = ["" if rng.random() < UNTOLD_SHARE else caption(drawn[number], rng) for number in numbers]
-        tokens = self.words(
-            told, padding="max_length", max_length=tokenizer.TOKENS, truncation=True, return_tensors="pt"
-        )
         self._paint({number: scene for number, scene in drawn.items() if number not in self._painted})
-        clean = torch.stack([self._painted[number] for number in numbers]).float()
-        return Batch(clean, tokens.input_ids.to(clean.device))
+        return torch.stack([self._painted[number] for number in numbers]).float(), told
 
     def _paint(self, drawn: dict[int, scenes.Scene]) -> None:
         if drawn:
-            painted = self.projection.encode(scenes.paint(list(drawn.values()), self.sprites)).half()
+            encoder = self.encoder or self.projection
+            painted = encoder.encode(scenes.paint(list(drawn.values()), self.sprites)).half()
             self._painted.update(zip(drawn, painted, strict=True))
 
 

@@ -25,7 +25,9 @@ def pictures() -> Tensor:
 
 @pytest.fixture(scope="session")
 def preset() -> Preset:
-    return replace(PRESETS["cpu"], unet_channels=(16, 16, 32, 32), unet_batch=2, text_batch=2, vae_batch=1)
+    return replace(
+        PRESETS["cpu"], unet_channels=(16, 16, 32, 32), unet_batch=2, text_batch=2, vae_batch=1, prose_batch=4
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,26 @@
+import random
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from models.house import architecture, export, latents, train_text, training
+from models.house import architecture, export, latents, train_prose, train_text, training
 from models.house.architecture import Preset
 from models.house.evaluate import floor, generate
 from models.house.muon import orthogonal
+from models.house.prose import Prose, strange_words
 from models.house.source import Source
+from models.house.train_prose import ProseTraining, Readers
 from models.house.train_text import TextTraining
 from models.house.train_unet import UnetTraining, draw_steps
 from models.house.train_vae import DecoderTraining
 from models.house.training import Training
+from models.house.vocabulary import COLOURS, SUBJECTS
+from services.generator.engines.chunks import widen
+from services.generator.engines.prompts import PromptEncoder
 from services.generator.engines.vae import Decoder
 
 CPU = torch.device("cpu")
@@ -24,7 +31,29 @@ def unet_training(preset: Preset, source: Source, seed: int, device: torch.devic
     return UnetTraining(preset, source, seed, device, architecture.text_encoders(source.words))
 
 
-@pytest.fixture(params=[TextTraining, unet_training, DecoderTraining])
+def untrained(preset: Preset, source: Source) -> Any:
+    torch.manual_seed(0)
+    vae = architecture.vae()
+    latents.write(vae, source.projection)
+    text_encoder, text_encoder_2 = architecture.text_encoders(source.words)
+    return StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        text_encoder_2=text_encoder_2,
+        tokenizer=source.words,
+        tokenizer_2=source.words,
+        unet=architecture.unet(preset),
+        scheduler=architecture.scheduler(),
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    )
+
+
+def prose_training(preset: Preset, source: Source, seed: int, device: torch.device) -> ProseTraining:
+    return ProseTraining(untrained(preset, source), preset, source, Prose(["abacus", "yodel"]), seed)
+
+
+@pytest.fixture(params=[TextTraining, unet_training, DecoderTraining, prose_training])
 def kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -127,6 +156,65 @@ class TestSteps:
         assert steps.min() >= 0
         assert steps.max() == 999
         assert 0.44 < (steps >= 900).float().mean() < 0.48
+
+
+class TestProse:
+    WORDS = Prose(["abacus", "yodel"])
+
+    def test_the_caption_stays_and_what_comes_around_tells_nothing(self) -> None:
+        rng = random.Random(1)
+        told = [self.WORDS.around("a red apple on a blue background", rng) for _ in range(400)]
+        assert all("a red apple on a blue background" in text for text in told)
+        assert 0.2 < told.count("a red apple on a blue background") / len(told) < 0.35
+        around = {word.strip(",.;:") for text in told for word in text.replace(told[0], "").lower().split()}
+        names = {name for subject in SUBJECTS for name in subject.names} | set(COLOURS)
+        assert around & names <= {"apple", "red", "blue"}
+        assert not any("{" in text or "  " in text for text in told)
+
+    def test_strange_words_are_those_of_no_caption(self) -> None:
+        assert strange_words(["Abacus", "red apple", "flag: yodel", "alarm clock"]) == [
+            "abacus",
+            "alarm",
+            "clock",
+            "yodel",
+        ]
+
+    def test_only_the_readers_learn_and_they_go_downhill(self, source: Source, preset: Preset, tmp_path: Path) -> None:
+        run = prose_training(preset, source, 4, CPU)
+        before = run.loss(4 * training.SEEDS_APART).item()
+        unet = {name: value.clone() for name, value in run.unet.state_dict().items()}
+        teacher = {name: value.clone() for name, value in run.teacher.state_dict().items()}
+
+        run.advance(1000)
+
+        assert 0 < run.loss(4 * training.SEEDS_APART).item() < before
+        assert all(torch.equal(value, unet[name]) for name, value in run.unet.state_dict().items())
+        assert all(torch.equal(value, teacher[name]) for name, value in run.teacher.state_dict().items())
+
+    def test_captions_alone_are_read_as_before(self, source: Source, preset: Preset) -> None:
+        run = prose_training(preset, source, 3, CPU)
+        run.prose = Mock(around=lambda caption, rng: caption)
+        assert run.loss(1).item() == 0
+
+    def test_they_are_read_as_the_generator_reads(self, source: Source, preset: Preset) -> None:
+        pipeline = untrained(preset, source)
+        texts = ["a fox", "a fox " + "with yodel and abacus " * 12, ""]
+        states, pooled = Readers(pipeline)(texts)
+        for i, embedding in enumerate(PromptEncoder(pipeline, "cpu", 4).encode(texts)):
+            torch.testing.assert_close(states[i], widen(embedding.tokens, states.shape[1]))
+            torch.testing.assert_close(pooled[i], embedding.pooled)
+
+    def test_the_model_gets_the_averaged_readers(self, source: Source, preset: Preset, tmp_path: Path) -> None:
+        export.write(untrained(preset, source).to(dtype=torch.float16), tmp_path / "weights", shard_size="1GB")
+        run = prose_training(preset, source, 3, CPU)
+        run.advance(10)
+        run.save(tmp_path / "prose.pt")
+
+        train_prose.write(run, tmp_path / "prose.pt", tmp_path / "weights")
+
+        loaded = StableDiffusionXLPipeline.from_pretrained(tmp_path / "weights", dtype=torch.float16)
+        average = run.average.module.text_encoder_2.text_projection.weight
+        assert torch.equal(loaded.text_encoder_2.text_projection.weight, average.half())
 
 
 class TestExport:
