@@ -22,8 +22,7 @@ from models.house.captions import caption
 from models.house.export import DEFAULTS
 from models.house.scenes import IMAGE_PX, Repertoire, Scene
 from models.house.vocabulary import COLOURS, held_out
-from services.generator.engines.chunks import widen
-from services.generator.engines.prompts import PromptEncoder
+from services.generator.engines.prompts import embed, stack
 
 PROMPTS, PAIRS, SHEET = 200, 60, (8, 6)
 _SEED = 31_337
@@ -167,10 +166,8 @@ def model(pipeline: Any, steps: int, guidance: float) -> Painter:
 def generate(pipeline: Any, texts: list[str], seeds: list[int], steps: int, guidance: float) -> Tensor:
     """Images (batch, 3, 256, 256) in -1 to 1; texts are read in chunks, as the generator reads them."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    embeddings = PromptEncoder(pipeline, pipeline.device, 0).encode([*texts, ""])
-    longest = max(len(embedding.tokens) for embedding in embeddings)
-    tokens = torch.stack([widen(embedding.tokens, longest) for embedding in embeddings])
-    pooled = torch.stack([embedding.pooled for embedding in embeddings])
+    with torch.no_grad():
+        tokens, pooled = stack(embed(pipeline, [*texts, ""], pipeline.device))
     images: Tensor = pipeline(
         prompt_embeds=tokens[:-1],
         pooled_prompt_embeds=pooled[:-1],

@@ -24,7 +24,7 @@ from models.house.scenes import IMAGE_PX
 from models.house.source import Source, prepare
 from models.house.train_unet import draw_steps
 from models.house.training import Training, adam, autocast, load_average, run
-from services.generator.engines.chunks import cut, widen
+from services.generator.engines.prompts import embed, stack
 
 CHECKPOINT = "prose.pt"
 
@@ -42,25 +42,16 @@ class _Encoder:
 
 
 class Readers(nn.Module):
-    """Both text encoders, called the way the generator calls them."""
+    """Both text encoders and their tokenizers, called the way the generator calls them."""
 
     def __init__(self, pipeline: Any) -> None:
         super().__init__()
         self.text_encoder, self.text_encoder_2 = pipeline.text_encoder, pipeline.text_encoder_2
-        self.words = pipeline.tokenizer
+        self.tokenizer, self.tokenizer_2 = pipeline.tokenizer, pipeline.tokenizer_2
 
     def forward(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """States (batch, tokens of the longest text, 256), and each text's first chunk in one vector (batch, 128)."""
-        chunks = cut(texts, self.words)
-        ids = torch.tensor([chunk for text in chunks for chunk in text], device=self.text_encoder.device)
-        first = self.text_encoder(ids, output_hidden_states=True)
-        second = self.text_encoder_2(ids, output_hidden_states=True)
-        states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        counts = [len(text) for text in chunks]
-        parts = [part.flatten(0, 1) for part in states.split(counts)]
-        longest = max(len(part) for part in parts)
-        begins = torch.tensor([0, *counts[:-1]]).cumsum(0)
-        return torch.stack([widen(part, longest) for part in parts]), second.text_embeds[begins]
+        return stack(embed(self, texts, self.text_encoder.device))
 
 
 class ProseTraining(Training):

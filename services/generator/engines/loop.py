@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 
 from services.generator.engines import samplers
-from services.generator.engines.chunks import widen
+from services.generator.engines.prompts import stack
 from services.generator.engines.sample import SdxlSample
 from services.generator.engines.transfer import to_device
 
@@ -48,9 +48,7 @@ class Batch:
         ).view(-1, 1, 1, 1)
         given = [sample.stage.positive for sample in samples] + [samples[i].stage.negative for i in guided]
         conditions = [condition for condition in [*given, *given[:1] * padding] if condition is not None]
-        length = text_length(samples)
-        self._tokens = torch.stack([widen(condition.text.tokens, length) for condition in conditions])
-        self._pooled = torch.stack([condition.text.pooled for condition in conditions])
+        self._tokens, self._pooled = stack([condition.text for condition in conditions])
         time_ids = [condition.time_ids for condition in conditions]
         self._time_ids = to_device(torch.tensor(time_ids, dtype=self._dtype), self._device)
         self._guidance = self._embed_guidance(samples, rung, pipeline)

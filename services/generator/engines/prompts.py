@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from services.generator.engines.chunks import cut
+from services.generator.engines.chunks import cut, widen
 from services.generator.engines.transfer import to_device
 
 
@@ -58,23 +58,33 @@ class PromptEncoder:
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> list[Embedding]:
-        """What the pipeline's own `encode_prompt` answers, for texts of one chunk.
+        return embed(self._pipeline, texts, self._device)
 
-        That method waits for the device, reads every text twice, and leaves out what comes after the first chunk.
-        """
-        pipeline = self._pipeline
-        pairs = ((pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2))
-        # Both tokenizers know the same words, and cut every text alike; only what they pad with differs.
-        cuts = [(cut(texts, tokenizer), encoder) for tokenizer, encoder in pairs if encoder is not None]
-        parts = [_read(chunks, encoder, self._device) for chunks, encoder in cuts]
-        tokens = torch.cat([part.hidden_states[-2] for part in parts], dim=-1)
-        pooled = parts[-1][0]
-        counts = [len(chunks) for chunks in cuts[-1][0]]
-        embeddings, first = [], 0
-        for count in counts:
-            embeddings.append(Embedding(tokens[first : first + count].flatten(0, 1), pooled[first]))
-            first += count
-        return embeddings
+
+def embed(pipeline: Any, texts: Sequence[str], device: Any) -> list[Embedding]:
+    """What the pipeline's own `encode_prompt` answers, for texts of one chunk. Raises TextTooLong.
+
+    That method waits for the device, reads every text twice, and leaves out what comes after the first chunk.
+    """
+    pairs = ((pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2))
+    # Both tokenizers know the same words, and cut every text alike; only what they pad with differs.
+    cuts = [(cut(texts, tokenizer), encoder) for tokenizer, encoder in pairs if encoder is not None]
+    parts = [_read(chunks, encoder, device) for chunks, encoder in cuts]
+    tokens = torch.cat([part.hidden_states[-2] for part in parts], dim=-1)
+    pooled = parts[-1][0]
+    embeddings, first = [], 0
+    for chunks in cuts[-1][0]:
+        end = first + len(chunks)
+        embeddings.append(Embedding(tokens[first:end].flatten(0, 1), pooled[first]))
+        first = end
+    return embeddings
+
+
+def stack(embeddings: Sequence[Embedding]) -> tuple[torch.Tensor, torch.Tensor]:
+    """All as one batch: `tokens` (n, those of the longest, d) and `pooled` (n, p)."""
+    longest = max(len(embedding.tokens) for embedding in embeddings)
+    tokens = torch.stack([widen(embedding.tokens, longest) for embedding in embeddings])
+    return tokens, torch.stack([embedding.pooled for embedding in embeddings])
 
 
 def _read(texts: list[list[list[int]]], encoder: Any, device: Any) -> Any:
