@@ -1,4 +1,4 @@
-"""The stock pipelines for pictures and masks, and our loop, asked for the same thing."""
+"""The stock pipelines for texts, pictures and masks, and our loop, asked for the same thing."""
 
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,29 @@ class Stock:
             guidance_scale=wanted.guidance_scale,
             **{"generator": torch.Generator().manual_seed(wanted.seed), "output_type": "latent", **more},
         ).images[0]
+
+
+def text_pipeline(checkpoint: Path) -> Any:
+    """The stock pipeline for texts; it remembers the checkpoint's scheduler for `reference`, which puts others in."""
+    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(checkpoint, use_safetensors=True)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.own_scheduler_config = pipeline.scheduler.config
+    return pipeline
+
+
+def reference(stock: Any, wanted: ImageRequest) -> torch.Tensor:
+    """What that pipeline makes of a request without a picture."""
+    stock.scheduler = schedulers.make_scheduler(wanted.scheduler, stock.own_scheduler_config)
+    return stock(
+        wanted.prompt,
+        negative_prompt=wanted.negative_prompt or None,
+        height=wanted.height,
+        width=wanted.width,
+        num_inference_steps=wanted.num_inference_steps,
+        guidance_scale=wanted.guidance_scale,
+        generator=torch.Generator().manual_seed(wanted.seed),
+        output_type="latent",
+    ).images[0]
 
 
 def whole_cells(initial: InitialPixels) -> Image.Image:

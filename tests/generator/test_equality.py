@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
@@ -16,16 +15,14 @@ from services.generator.engines.sdxl import SdxlEngine
 from services.generator.engines.tiny import build_pipeline
 from services.generator.models import ImageRequest
 from tests.generator.harness import request, sdxl
+from tests.generator.stock import difference, paint, reference, text_pipeline
 
 TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
 def stock(checkpoint: Path) -> Any:
-    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(checkpoint, use_safetensors=True)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.own_scheduler_config = pipeline.scheduler.config
-    return pipeline
+    return text_pipeline(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -33,31 +30,6 @@ def engine(checkpoint: Path) -> SdxlEngine:
     made = sdxl(checkpoint)
     made.warm_up()
     return made
-
-
-def reference(stock: Any, wanted: ImageRequest) -> torch.Tensor:
-    stock.scheduler = schedulers.make_scheduler(wanted.scheduler, stock.own_scheduler_config)
-    return stock(
-        wanted.prompt,
-        negative_prompt=wanted.negative_prompt or None,
-        height=wanted.height,
-        width=wanted.width,
-        num_inference_steps=wanted.num_inference_steps,
-        guidance_scale=wanted.guidance_scale,
-        generator=torch.Generator().manual_seed(wanted.seed),
-        output_type="latent",
-    ).images[0]
-
-
-def paint(engine: SdxlEngine, *requests: ImageRequest) -> list[torch.Tensor]:
-    samples = engine.open(requests)
-    while going := [sample for sample in samples if sample.steps_done < sample.total_steps]:
-        engine.step(going)
-    return [sample.latents.clone() for sample in samples]
-
-
-def difference(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one - other).abs().max() / other.abs().max())
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 16])

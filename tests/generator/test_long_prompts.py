@@ -14,8 +14,9 @@ from services.generator.engines import chunks
 from services.generator.engines.prompts import PromptEncoder
 from services.generator.engines.sdxl import SdxlEngine
 from tests.generator.harness import request, sdxl, serve
-from tests.generator.test_equality import TOLERANCE, difference, paint, reference
+from tests.generator.stock import difference, paint, reference, text_pipeline
 
+TOLERANCE = 1e-4
 # The test checkpoint's tokens are single letters, of which a chunk holds 75.
 ROOM = 75
 LONG = "a lighthouse at dusk above the grey sea while a red fox looks on from its rock and gulls return"  # two chunks
@@ -43,17 +44,7 @@ def embed(pipeline: Any, text: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def stock(checkpoint: Path) -> Any:
-    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(checkpoint, use_safetensors=True)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.own_scheduler_config = pipeline.scheduler.config
-    return pipeline
-
-
-@pytest.fixture(scope="module")
-def engine(checkpoint: Path) -> SdxlEngine:
-    made = sdxl(checkpoint)
-    made.warm_up()
-    return made
+    return text_pipeline(checkpoint)
 
 
 class TestChunks:
