@@ -9,7 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the service does; before PyTorch is loaded
 
-from services.generator.engines.quiet import silence
+from services.generator.quiet import silence
 
 silence()
 

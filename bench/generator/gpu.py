@@ -26,12 +26,12 @@ from bench.generator.subject import (
     serving,
     stock_pipeline,
 )
-from services.generator.engines.fp8 import choice
-from services.generator.engines.loop import Batch
-from services.generator.engines.sdxl import SdxlEngine
-from services.generator.engines.tiny import make_checkpoint
-from services.generator.engines.unet import UnetOptions, UnetRunner
 from services.generator.models import ImageRequest
+from services.generator.sdxl.denoise import Batch
+from services.generator.sdxl.engine import SdxlEngine
+from services.generator.sdxl.fp8 import choice
+from services.generator.sdxl.loading.tiny import make_checkpoint
+from services.generator.sdxl.unet import UnetOptions, UnetRunner
 
 MLPERF_H200 = "2.40 img/s, MLPerf v5.1 H200 fp8, quoted"
 
@@ -134,7 +134,7 @@ class GpuRun:
         """From a checkpoint on disk to a warm engine."""
         seconds = timed(lambda: self.engine)
         self.report.add("G11", "load, warm up, capture the ladder", seconds, "s", "aim ≤ 20 s with warm caches")
-        runner = self.engine.library.get(self.engine.models[0].id).unet
+        runner = self.engine.registry.get(self.engine.models[0].id).unet
         # The runner goes on eagerly where capturing fails; the rows below must not pass for captured ones then.
         self.report.add("G11", "sizes captured as CUDA graphs", runner.captured, "", "0 is eager: see the log")
         self.unet_tflop, self.vae_tflop = ceilings.count_tflop(self.engine)
@@ -153,7 +153,7 @@ class GpuRun:
 
     def g2(self) -> None:
         """The UNet alone: eager, channels last, CUDA graph; per row, over the batch."""
-        usual = self.engine.library.get(self.engine.models[0].id)
+        usual = self.engine.registry.get(self.engine.models[0].id)
         eager = UnetRunner(self.stock, UnetOptions())  # a UNet of its own: ours was turned channels last in place
         channels_last = UnetRunner(usual.pipeline, UnetOptions(channels_last=True))
         for images in self.batches:
@@ -165,7 +165,7 @@ class GpuRun:
 
     def _unet_inputs(self, images: int) -> Any:
         samples = open_samples(self.engine, requests(self.engine, images))
-        model = self.engine.library.get(self.engine.models[0].id)
+        model = self.engine.registry.get(self.engine.models[0].id)
         return Batch(samples, 2 * images, model.pipeline).unet_inputs()
 
     def _unet_row(self, name: str, unet: Any, inputs: Any, rows: int, base: float | None) -> float:
@@ -254,7 +254,7 @@ class GpuRun:
 
     def g6(self) -> None:
         """The VAE alone."""
-        model = self.engine.library.get(self.engine.models[0].id)
+        model = self.engine.registry.get(self.engine.models[0].id)
         base = 0.0
         for images in (1, 2) if self.dry else (1, 2, 4):
             samples = open_samples(self.engine, requests(self.engine, images))
@@ -309,7 +309,7 @@ class GpuRun:
 
     def g10(self) -> None:
         """From latents to PNG bytes: see C6 for the encoders side by side."""
-        from services.generator.encoding import encode_png
+        from services.generator.images.png import encode_png
 
         (pixels,) = paint(self.engine, requests(self.engine, 1, num_inference_steps=2))
         seconds = self.time(lambda: encode_png(pixels), 5)
@@ -373,7 +373,7 @@ class GpuRun:
         engine = make_engine(self.folder, self.device, **shape, **options)
         what = f"{name}: load, compile and capture {2 * images} rows"
         self.report.add("G11", what, time.perf_counter() - begin, "s")
-        runner, difference = engine.library.get(engine.models[0].id).unet, engine.models[0].fp8_difference
+        runner, difference = engine.registry.get(engine.models[0].id).unet, engine.models[0].fp8_difference
         if difference is not None:
             what = f"{name}: guided prediction off by (random weights), at the worst noise level"
             self.report.add("G12", what, 100 * difference, "%", "see decision 0038 for trained weights")

@@ -11,14 +11,14 @@ from frontispiece.generator.v1 import generator_pb2_grpc
 from rpc import logs, server
 from rpc.server import Service
 from rpc.settings import announce, load
-from services.generator.batching import Batcher
-from services.generator.engines.base import CheckpointError
-from services.generator.pexels import PexelsOptions, StockPhotos, open_stock
+from services.generator.engine import CheckpointError
+from services.generator.scheduling.runner import EngineRunner
 from services.generator.servicer import SERVICE_NAME, GeneratorServicer
 from services.generator.settings import GeneratorSettings
+from services.generator.stock.pexels import PexelsOptions, StockPhotos, open_stock
 
 if TYPE_CHECKING:
-    from services.generator.engines.sdxl import SdxlEngine
+    from services.generator.sdxl.engine import SdxlEngine
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +30,21 @@ EXIT_LOST = 70
 async def main(settings: GeneratorSettings) -> bool:
     """Serve until told to stop; False when the engine was lost and the process should be started anew."""
     engine = make_engine(settings)
-    batcher = Batcher(
+    runner = EngineRunner(
         engine,
         queue_capacity=settings.queue_capacity,
         decode_chunk=settings.decode_chunk,
         step_timeout_seconds=settings.step_timeout_seconds,
     )
-    async with open_stock(_pexels_options(settings)) as stock, batcher:
+    async with open_stock(_pexels_options(settings)) as stock, runner:
         log.info("warm", extra={"models": [model.id for model in engine.models], "device": engine.device})
-        await server.serve([service(batcher, stock)], settings, stop=batcher.lost)
-        return not batcher.lost.is_set()
+        await server.serve([service(runner, stock)], settings, stop=runner.lost)
+        return not runner.lost.is_set()
 
 
-def service(batcher: Batcher, stock: StockPhotos) -> Service:
+def service(runner: EngineRunner, stock: StockPhotos) -> Service:
     """The gRPC service over its parts."""
-    servicer = GeneratorServicer(batcher, stock)
+    servicer = GeneratorServicer(runner, stock)
     return Service(SERVICE_NAME, lambda grpc: generator_pb2_grpc.add_GeneratorServiceServicer_to_server(servicer, grpc))
 
 
@@ -53,23 +53,23 @@ def make_engine(settings: GeneratorSettings) -> "SdxlEngine":
     # Threads that spin while they wait for each other are up to twenty times slower where cores are shared, and the
     # database, the gateway and the browser are on the same ones. Must be set before PyTorch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from services.generator.engines.quiet import silence
+    from services.generator.quiet import silence
 
     silence()
-    from services.generator.engines.checkpoints import Source
-    from services.generator.engines.options import SdxlOptions
-    from services.generator.engines.sdxl import SdxlEngine
-    from services.generator.engines.tiny import make_checkpoint
+    from services.generator.sdxl.engine import SdxlEngine
+    from services.generator.sdxl.loading.checkpoints import ModelSource
+    from services.generator.sdxl.loading.tiny import make_checkpoint
+    from services.generator.sdxl.options import SdxlOptions
 
     if settings.model == "house":
-        default = Source("house", str(HOUSE_MODEL))
+        default = ModelSource("house", str(HOUSE_MODEL))
     elif settings.model == "tiny":
         folder = settings.models_dir / "tiny"
         make_checkpoint(folder)
-        default = Source("tiny", str(folder))
+        default = ModelSource("tiny", str(folder))
     else:
-        default = Source.parse("", settings.model)
-    further = [Source.parse(name, text) for name, text in settings.further_models.items()]
+        default = ModelSource.parse("", settings.model)
+    further = [ModelSource.parse(name, text) for name, text in settings.further_models.items()]
     return SdxlEngine([default, *further], SdxlOptions.from_settings(settings))
 
 

@@ -12,8 +12,8 @@ from frontispiece.generator.v1 import generator_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 
 from rpc.errors import InvalidArgument
-from services.generator import limits
-from services.generator.batching import Batcher
+from services.generator import validation
+from services.generator.images.initial_image import InitialImageReader
 from services.generator.models import (
     Draft,
     Event,
@@ -28,8 +28,8 @@ from services.generator.models import (
     Progress,
     Queued,
 )
-from services.generator.pexels import StockPhotos
-from services.generator.pictures import PictureReader
+from services.generator.scheduling.runner import EngineRunner
+from services.generator.stock.pexels import StockPhotos
 
 CHUNK_BYTES = 256 * 1024
 
@@ -41,17 +41,17 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     """frontispiece.generator.v1.GeneratorService."""
 
-    def __init__(self, batcher: Batcher, stock: StockPhotos) -> None:
-        """Paint with `batcher`, fetch photos with `stock`."""
-        self._batcher = batcher
+    def __init__(self, runner: EngineRunner, stock: StockPhotos) -> None:
+        """Paint with `runner`, fetch photos with `stock`."""
+        self._runner = runner
         self._stock = stock
-        self._pictures = PictureReader()
+        self._pictures = InitialImageReader()
 
     async def GetCapabilities(  # the contract's name
         self, request: pb.GetCapabilitiesRequest, context: Context
     ) -> pb.GetCapabilitiesResponse:
         """What this generator can do, and how busy it is."""
-        engine, load = self._batcher.engine, self._batcher.load()
+        engine, load = self._runner.engine, self._runner.load()
         return pb.GetCapabilitiesResponse(
             models=[_encode_model(model) for model in engine.models],
             slot_count=load.slot_count,
@@ -67,7 +67,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     ) -> AsyncIterator[pb.GenerateResponse]:
         """One image, as a stream of events. The end of the call, however it comes, ends the work."""
         draft = _decode_draft(request)
-        resolved = limits.resolve(draft, self._batcher.engine.models)
+        resolved = validation.resolve(draft, self._runner.engine.models)
         if request.source == pb.IMAGE_SOURCE_STOCK:
             for response in _encode_image(await self._stock.fetch(resolved.prompt, resolved.width, resolved.height)):
                 yield response
@@ -76,11 +76,11 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
             raise InvalidArgument.field("source", "is not known")
         with self._pictures.hold(draft.initial_image):
             if draft.initial_image is not None:
-                self._batcher.check_room()  # before the picture is read: that is the dear part
+                self._runner.check_room()  # before the picture is read: that is the dear part
                 picture = await self._pictures.read(draft.initial_image, resolved.width, resolved.height)
                 resolved = replace(resolved, initial_image=picture)
             del draft  # with the encoded picture, which nobody needs any more
-            async with contextlib.aclosing(self._batcher.paint(resolved)) as events:
+            async with contextlib.aclosing(self._runner.paint(resolved)) as events:
                 async for event in events:
                     for response in _encode_event(event):
                         yield response

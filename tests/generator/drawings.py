@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.generator.feathering import soften
+from services.generator.images.mask import soften
 from services.generator.models import InitialPixels, UsedInitialImage
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.generator.engines.base import InvalidImage, Sample
+from services.generator.engine import InvalidImage, Sample
 from services.generator.models import FloatRange, ImageRequest, IntegerRange, ModelInfo
 
 _SIZE = IntegerRange(64, 256, 8, 64)
@@ -35,7 +35,7 @@ class FakeSample:
     steps_done: int = 0
 
     @property
-    def lane(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         return (self.request.height, self.request.width)
 
     @property
@@ -83,15 +83,15 @@ class FakeEngine:
     def in_memory(self) -> frozenset[str]:
         return frozenset({"tiny"})
 
-    def lane(self, request: ImageRequest) -> Hashable:
+    def batch_key(self, request: ImageRequest) -> Hashable:
         return (request.height, request.width)
 
-    def prepare(
+    def ensure_loaded(
         self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
     ) -> Sequence[bool]:
         return [True] * len(waiting)
 
-    def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
+    def prepare(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
         self.opening.set()
         self.may_open.wait(30)
         self.opened += [request.seed for request in requests]

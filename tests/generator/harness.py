@@ -12,15 +12,15 @@ from frontispiece.generator.v1 import generator_pb2_grpc
 
 from rpc.server import running
 from services.generator.__main__ import service
-from services.generator.batching import Batcher
-from services.generator.engines.base import Engine
-from services.generator.engines.checkpoints import Source
-from services.generator.engines.options import SdxlOptions
-from services.generator.engines.quiet import silence
-from services.generator.engines.sdxl import SdxlEngine
+from services.generator.engine import Engine
 from services.generator.models import ImageRequest
-from services.generator.pexels import PexelsOptions, open_stock
+from services.generator.quiet import silence
+from services.generator.scheduling.runner import EngineRunner
+from services.generator.sdxl.engine import SdxlEngine
+from services.generator.sdxl.loading.checkpoints import ModelSource
+from services.generator.sdxl.options import SdxlOptions
 from services.generator.settings import GeneratorSettings
+from services.generator.stock.pexels import PexelsOptions, open_stock
 
 silence()
 # The cores are shared: two threads that wait for each other are slower than one here.
@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 
 def sdxl(checkpoint: Path, **options: Any) -> SdxlEngine:
     return SdxlEngine(
-        [Source.parse("", str(checkpoint))],
+        [ModelSource.parse("", str(checkpoint))],
         SdxlOptions(checkpoint.parent, device="cpu", threads=1, **{"max_batch": 4, **options}),
     )
 
@@ -73,7 +73,7 @@ class Client:
     """A real client of a real server."""
 
     stub: Any
-    batcher: Batcher
+    runner: EngineRunner
     server: Any
 
     async def generate(self, timeout: float = 60, reply: Reply | None = None, **fields: Any) -> Reply:
@@ -125,7 +125,7 @@ class serve:  # reads as a function
         import grpc
 
         settings = GeneratorSettings(listen="127.0.0.1:0")
-        async with open_stock(self._pexels) as stock, Batcher(self._engine, **self._options) as batcher:
-            async with running([service(batcher, stock)], settings) as server:
+        async with open_stock(self._pexels) as stock, EngineRunner(self._engine, **self._options) as runner:
+            async with running([service(runner, stock)], settings) as server:
                 async with grpc.aio.insecure_channel(server.address.replace(":0", f":{server.port}")) as channel:
-                    yield Client(generator_pb2_grpc.GeneratorServiceStub(channel), batcher, server)
+                    yield Client(generator_pb2_grpc.GeneratorServiceStub(channel), runner, server)

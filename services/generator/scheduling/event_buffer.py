@@ -1,0 +1,59 @@
+"""From the engine thread to one caller: only the newest progress is kept, so a slow reader costs no memory."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from services.generator.models import Event, Image
+
+
+class EventBuffer:
+    """The events of one request, in order; a newer Queued, Progress or Preview replaces an unread one of its kind.
+
+    `put` and `fail` may be called from any thread. After an image or a failure nothing more is delivered.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Deliver on `loop`."""
+        self._loop = loop
+        self._events: dict[type, Event] = {}
+        self._error: Exception | None = None
+        self._closed = False
+        self._arrived = asyncio.Event()
+
+    def put(self, event: Event) -> None:
+        """Deliver an event."""
+        self._call(event, None)
+
+    def fail(self, error: Exception) -> None:
+        """End the stream with an error."""
+        self._call(None, error)
+
+    async def stream(self) -> AsyncGenerator[Event]:
+        """The events until the image, which is the last. Raises what `fail` was given."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            events, self._events = list(self._events.values()), {}
+            for event in events:
+                yield event
+                if isinstance(event, Image):
+                    return
+            if self._error is not None:
+                raise self._error
+
+    def _call(self, event: Event | None, error: Exception | None) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._receive, event, error)
+        except RuntimeError:  # the loop is closed: nobody listens any more
+            return
+
+    def _receive(self, event: Event | None, error: Exception | None) -> None:
+        if self._closed:
+            return
+        if event is None:
+            self._closed, self._error = True, error
+        else:
+            self._closed = isinstance(event, Image)
+            self._events.pop(type(event), None)  # the newest goes to the end, so that the order stays true
+            self._events[type(event)] = event
+        self._arrived.set()
