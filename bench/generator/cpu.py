@@ -209,7 +209,7 @@ class CpuRun:
         """From nothing to a warm engine, in a fresh process."""
         program = (
             "import time; b = time.perf_counter()\n"
-            "from services.generator.quiet import silence; silence()\n"
+            "from services.generator.__main__ import silence_libraries as silence; silence()\n"
             "from bench.generator.subject import make_engine; i = time.perf_counter()\n"
             "import sys, pathlib; from bench.generator.report import resident_bytes\n"
             "make_engine(pathlib.Path(sys.argv[1]), 'cpu', max_batch=8, threads=1); w = time.perf_counter()\n"

@@ -14,6 +14,7 @@ from frontispiece.generator.v1 import generator_pb2_grpc
 from rpc.server import running
 from rpc.settings import ServerSettings
 from services.generator.__main__ import service
+from services.generator.generate import Generator
 from services.generator.models import ImageRequest
 from services.generator.scheduling.runner import EngineRunner
 from services.generator.sdxl.engine import SdxlEngine
@@ -36,7 +37,10 @@ PROMPTS = (
 
 def make_engine(folder: Path, device: str, **options: Any) -> SdxlEngine:
     """A warm engine for the checkpoint in `folder`."""
-    engine = SdxlEngine([ModelSource("bench", str(folder))], SdxlOptions(folder.parent, device=device, **options))
+    special = {name: options.pop(name) for name in ("fp8_on_cpu", "warm_chunks") if name in options}
+    # A copy is not validated: a variant may have values that no operator may set.
+    settings = SdxlOptions(models_dir=folder.parent).model_copy(update={"device": device, **options})
+    engine = SdxlEngine([ModelSource("bench", str(folder))], settings, **special)
     engine.warm_up()
     return engine
 
@@ -74,17 +78,7 @@ class Client:
 
     def call(self, wanted: ImageRequest, preview_interval: int = 0) -> Any:
         """A Generate call in progress."""
-        message = pb.GenerateRequest(
-            prompt=wanted.prompt,
-            negative_prompt=wanted.negative_prompt,
-            width=wanted.width,
-            height=wanted.height,
-            num_inference_steps=wanted.num_inference_steps,
-            guidance_scale=wanted.guidance_scale,
-            seed=wanted.seed,
-            scheduler=wanted.scheduler,
-            preview_interval=preview_interval,
-        )
+        message = pb.GenerateRequest(parameters=wanted.parameters(), preview_interval=preview_interval)
         return self.stub.Generate(message, timeout=600)
 
     async def generate(self, wanted: ImageRequest, preview_interval: int = 0) -> pb.ImageMetadata:
@@ -114,10 +108,11 @@ class Client:
 @asynccontextmanager
 async def serving(engine: SdxlEngine) -> AsyncIterator[Client]:
     """The service on a free port, warm."""
-    nobody = PexelsOptions("", "http://127.0.0.1:9", frozenset(), 1.0, 1024)
     settings = ServerSettings(listen="127.0.0.1:0")
-    async with open_stock(nobody) as stock, EngineRunner(engine, queue_capacity=1000, decode_chunk=4) as runner:
-        async with running([service(runner, stock)], settings) as server:
+    runner = EngineRunner(lambda: engine, queue_capacity=1000, decode_chunk=4)
+    async with open_stock(PexelsOptions()) as stock, runner:
+        await runner.ready()
+        async with running([service(Generator(runner, stock))], settings) as server:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
                 yield Client(generator_pb2_grpc.GeneratorServiceStub(channel), runner)
 

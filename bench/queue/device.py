@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rpc import server
 from services.generator.__main__ import service
 from services.generator.engine import Sample
+from services.generator.generate import Generator
 from services.generator.models import FloatRange, ImageRequest, IntegerRange, ModelInfo
 from services.generator.scheduling.runner import EngineRunner
 from services.generator.sdxl.device_sync import DeviceSync
@@ -89,6 +90,10 @@ class Engine:
         """There is nothing to warm."""
         return self._slots
 
+    def inspect(self, request: ImageRequest) -> Sequence[tuple[str, str]]:
+        """It has no tokenizers."""
+        return []
+
     def in_memory(self) -> frozenset[str]:
         """The one model."""
         return frozenset({_MODEL.id})
@@ -98,7 +103,7 @@ class Engine:
         return (request.height, request.width)
 
     def ensure_loaded(
-        self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
+        self, waiting: Sequence[ImageRequest], admitted: Sequence[ImageRequest], when_ready: Callable[[], None]
     ) -> Sequence[bool]:
         """All may start."""
         return [True] * len(waiting)
@@ -142,11 +147,10 @@ class Engine:
 
 async def serve(listen: str, slots: int) -> None:
     """Serve until told to stop."""
-    async with (
-        open_stock(PexelsOptions("", "http://127.0.0.1:9", frozenset(), 1.0, 1024)) as stock,
-        EngineRunner(Engine(slots), queue_capacity=64) as runner,
-    ):
-        await server.serve([service(runner, stock)], GeneratorSettings(listen=listen, drain_seconds=0))
+    runner = EngineRunner(lambda: Engine(slots), queue_capacity=64)
+    async with open_stock(PexelsOptions()) as stock, runner:
+        await runner.ready()
+        await server.serve([service(Generator(runner, stock))], GeneratorSettings(listen=listen, drain_seconds=0))
 
 
 if __name__ == "__main__":

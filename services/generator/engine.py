@@ -1,4 +1,4 @@
-"""What the batching core asks of an engine; the core knows nothing else about images."""
+"""The interface between scheduling and an engine. Scheduling knows nothing else about images."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -11,40 +11,40 @@ if TYPE_CHECKING:
 
 
 class CheckpointError(Exception):
-    """The checkpoint cannot be used; the message says why and is fit for the log of an operator."""
+    """The checkpoint cannot be used. The message says why, for the log of an operator."""
 
 
 class OutOfMemory(Exception):
-    """The device has no room for this much at once; less may fit."""
+    """The device has no memory for this much work at once; less may fit."""
 
 
 class DeviceLost(Exception):
-    """The device answers nothing sensible any more; only a new process helps."""
+    """The device is in an error that only a new process ends."""
 
 
 class InvalidImage(Exception):
-    """The model painted something that is no picture: not finite, or one colour all over."""
+    """The result is no image: it has values that are not finite, or only one colour."""
 
 
 class InvalidRequest(Exception):
-    """The engine cannot paint what is asked for, for a reason that only it can see: `field` says which, `args` why."""
+    """The engine cannot generate this request, for a reason that is known only with the model in memory."""
 
-    def __init__(self, field: str, why: str) -> None:
-        """`why` completes the sentence that begins with the field's name."""
-        super().__init__(why)
-        self.field = field
+    def __init__(self, parameter: str, problem: str) -> None:
+        """`parameter` is its name in GenerationParameters; `problem` completes the sentence that begins with it."""
+        super().__init__(problem)
+        self.parameter = parameter
 
 
 class Sample(Protocol):
-    """One image in the making, owned by the engine."""
+    """One image in progress, owned by the engine."""
 
     @property
     def request(self) -> ImageRequest:
-        """What is painted."""
+        """The request."""
 
     @property
     def batch_key(self) -> Hashable:
-        """Samples with equal groups may share the next step, or be decoded together; it may change with a step."""
+        """Samples with equal keys may share the next step, and be decoded together. A step may change the key."""
 
     @property
     def steps_done(self) -> int:
@@ -52,59 +52,69 @@ class Sample(Protocol):
 
     @property
     def total_steps(self) -> int:
-        """Denoising steps in all."""
+        """All denoising steps."""
 
 
 class Engine(Protocol):
-    """Paints images step by step. Every method but `models` and `device` is called from one thread only."""
+    """Generates images step by step. Every method except `models`, `device` and `inspect` is called on one thread."""
 
     @property
     def models(self) -> Sequence[ModelInfo]:
-        """The models it serves; the first is the default."""
+        """The models; the first is the default."""
 
     @property
     def device(self) -> str:
-        """Where it computes: "cpu" or "cuda"."""
+        """ "cpu" or "cuda"."""
+
+    def inspect(self, request: ImageRequest) -> Sequence[tuple[str, str]]:
+        """Parameters that the models of the request cannot use, and why; models that are not in memory are skipped.
+
+        On any thread.
+        """
 
     def warm_up(self) -> int:
-        """Load what is needed to start, run it once, and answer how many images may share a step."""
+        """Load the default model and run it once. Returns the number of images that may share a step."""
 
     def in_memory(self) -> frozenset[str]:
-        """Names of the models, and of refiners, that need not be loaded."""
+        """Ids of the models and refiners in memory."""
 
     def batch_key(self, request: ImageRequest) -> Hashable:
-        """Requests with equal groups may be opened together."""
+        """Requests with equal keys may be prepared together."""
 
     def ensure_loaded(
-        self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
+        self, waiting: Sequence[ImageRequest], admitted: Sequence[ImageRequest], when_ready: Callable[[], None]
     ) -> Sequence[bool]:
-        """Which of the requests that wait, first come first, could be opened at once, or would fail at once.
+        """For each waiting request, the oldest first: whether `prepare` would succeed, or fail, without loading a
+        model.
 
-        Begins to load in the background what others need; `when_ready` is called on any thread when that is done. What
-        the requests in `painting` need stays in memory.
+        Begins to load a missing model in the background; `when_ready` is called on any thread when it is loaded. The
+        models of the `admitted` requests stay in memory.
         """
 
     def prepare(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
-        """Prepare requests of one batch key: encode prompts, draw noise. Raises InvalidRequest if any is invalid."""
+        """Encode prompts and initial images, and draw noise, for requests of one batch key.
+
+        Raises InvalidRequest if any request is invalid.
+        """
 
     def step(self, samples: Sequence[Sample]) -> None:
-        """Do the next step of every sample; all are of one batch key. A step that raises has changed nothing.
+        """Do the next step of every sample; all are of one batch key. If it raises, no sample has changed.
 
-        The device may still be at work on it when this returns. All other methods may be called meanwhile; what they
-        ask of the device comes after it.
+        The device may still work on the step when this returns. All other methods may be called meanwhile; their work
+        on the device comes after it.
         """
 
     def remaining_seconds(self) -> float:
-        """How long `wait` would wait, at least; 0 where that is not known."""
+        """Lower bound of the time that `wait` would take; 0 while that is not known."""
 
     def wait(self) -> None:
-        """Wait until the device has done the steps that it was given, but for short ones that may overlap the next."""
+        """Wait until the device has done its steps, except a short one that may overlap with the next."""
 
     def decode(self, samples: Sequence[Sample]) -> "Sequence[NDArray[np.uint8] | InvalidImage]":
         """The finished images of samples of one batch key, each (height, width, 3)."""
 
     def preview(self, sample: Sample) -> "NDArray[np.uint8]":
-        """A small, rough picture of the state of a sample, (h, w, 3) with the sides of the image in proportion."""
+        """A small image of the current state of a sample, (h, w, 3), with the proportions of the image."""
 
     def recover(self) -> None:
-        """Give back memory that is not in use, after OutOfMemory."""
+        """Free memory that is not in use, after OutOfMemory."""

@@ -1,172 +1,165 @@
-"""From a request as it came to one that can be painted: defaults filled in, every value inside the model's ranges."""
+"""The rules of the models: which parameters a model accepts, and what an unset parameter means.
 
-import math
+The limits that hold for every model are options in types/v1/generation.proto; the server checks them before a handler
+is called. Here stands what depends on the models of this generator. Generate and ValidateParameters use the same
+function.
+"""
+
 import secrets
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from frontispiece.types.v1 import generation_pb2 as types
+from frontispiece.types.v1.limits_pb2 import Limits
+from google.protobuf.descriptor import FieldDescriptor
 
 from rpc.errors import FieldViolation, InvalidArgument
-from services.generator.models import (
-    MAX_SEED,
-    Draft,
-    FloatRange,
-    ImageRequest,
-    InitialImage,
-    IntegerRange,
-    ModelInfo,
-)
+from rpc.validation import limits, number_problem
+from services.generator.models import FloatRange, ImageRequest, IntegerRange, Lora, ModelInfo
 
-MAX_LORAS = 4
-MAX_LORA_WEIGHT = 4.0
-MAX_PICTURE_BYTES = 16 * 2**20
-MAX_MASK_BYTES = 2**20
-MAX_MASK_FEATHER = 64
-_STRENGTH, _STRENGTH_WITH_MASK = 0.6, 1.0
-_MASK_FEATHER = 8
+Parameters = types.GenerationParameters
+Problem = tuple[str, str]
+"""The name of a parameter, and what is wrong with it."""
+
+Inspect = Callable[[ImageRequest], Sequence[Problem]]
+"""Checks a request against a model in memory. Returns no problem for a model that is not in memory."""
+
+_ROOT = "parameters"
 
 
-def resolve(draft: Draft, models: Sequence[ModelInfo]) -> ImageRequest:
-    """The request to paint. Raises InvalidArgument that names every wrong field at once.
+def resolve(parameters: Parameters, models: Sequence[ModelInfo], *, inspect: Inspect | None = None) -> ImageRequest:
+    """The request that these parameters ask for, with every default filled in.
 
-    Its `initial_image` is left out: to read a picture takes long, and is done elsewhere (pictures.py).
+    Raises InvalidArgument that names every wrong field: "parameters.width". The result has no `initial_image`: to
+    decode it takes long, and is done in images/initial_image.py.
     """
-    model = find_model(draft.model, models)
-    violations = [
-        *_check_prompt("prompt", draft.prompt, model.max_prompt_length, required=True),
-        *_check_prompt("negative_prompt", draft.negative_prompt, model.max_prompt_length, required=False),
-        *_check_integer("width", draft.width, model.width),
-        *_check_integer("height", draft.height, model.height),
-        *_check_integer("num_inference_steps", draft.num_inference_steps, model.num_inference_steps),
-        *_check_float("guidance_scale", draft.guidance_scale, model.guidance_scale),
-    ]
-    width = model.width.default if draft.width is None else draft.width
-    height = model.height.default if draft.height is None else draft.height
-    if not violations and width * height > model.max_pixels:
-        violations.append(FieldViolation("width", f"width × height must be at most {model.max_pixels} pixels"))
-    if draft.seed is not None and not 0 <= draft.seed <= MAX_SEED:
-        violations.append(FieldViolation("seed", f"must be from 0 to {MAX_SEED}"))
-    if draft.scheduler and draft.scheduler not in model.schedulers:
-        violations.append(FieldViolation("scheduler", f"must be one of {', '.join(model.schedulers)}"))
-    violations += _check_loras(draft, model)
-    if draft.guidance_end is not None and not 0 <= draft.guidance_end <= 1:
-        violations.append(FieldViolation("guidance_end", "must be a number from 0 to 1"))
-    violations += _check_denoising_end(draft, model)
-    violations += _check_initial_image(draft, model)
-    if violations:
-        raise InvalidArgument.fields(violations)
-    steps, guidance = draft.num_inference_steps, draft.guidance_scale
-    return ImageRequest(
+    model = _find_model(parameters.model, models)
+    problems = list(_problems(parameters, model))
+    if problems:
+        raise refusal(problems)
+    request = ImageRequest(
         model=model.id,
-        prompt=unicodedata.normalize("NFC", draft.prompt),
-        negative_prompt=unicodedata.normalize("NFC", draft.negative_prompt),
-        width=width,
-        height=height,
-        num_inference_steps=model.num_inference_steps.default if steps is None else steps,
-        guidance_scale=model.guidance_scale.default if guidance is None else guidance,
-        seed=secrets.randbelow(MAX_SEED + 1) if draft.seed is None else draft.seed,
-        scheduler=draft.scheduler or model.schedulers[0],
-        preview_interval=draft.preview_interval,
-        # In one order, so that the same LoRAs named in another order still share steps.
-        loras=tuple(sorted(draft.loras, key=lambda lora: lora.name)),
-        guidance_end=1.0 if draft.guidance_end is None else draft.guidance_end,
-        refiner="" if draft.denoising_end is None else model.refiner,
-        denoising_end=draft.denoising_end,
+        prompt=parameters.prompt,
+        negative_prompt=parameters.negative_prompt,
+        width=value_of(parameters, "width", model),
+        height=value_of(parameters, "height", model),
+        num_inference_steps=value_of(parameters, "num_inference_steps", model),
+        guidance_scale=value_of(parameters, "guidance_scale", model),
+        seed=parameters.seed if parameters.HasField("seed") else random_seed(),
+        scheduler=parameters.scheduler or model.schedulers[0],
+        # Sorted, so that requests that name the same LoRAs in another order still share steps.
+        loras=tuple(sorted((_lora(lora) for lora in parameters.loras), key=lambda lora: lora.name)),
+        guidance_end=value_of(parameters, "guidance_end"),
+        denoising_end=parameters.denoising_end if parameters.HasField("denoising_end") else None,
+        refiner=model.refiner if parameters.HasField("denoising_end") else "",
     )
+    if inspect and not is_stock(parameters) and (problems := list(inspect(request))):
+        raise refusal(problems)
+    return request
 
 
-def find_model(name: str, models: Sequence[ModelInfo]) -> ModelInfo:
-    """The model called `name`; the first when `name` is empty. Raises InvalidArgument for any other."""
+def is_stock(parameters: Parameters) -> bool:
+    """Whether the parameters ask for a stock photo."""
+    return parameters.source == types.IMAGE_SOURCE_STOCK
+
+
+def value_of(message: Any, name: str, model: ModelInfo | None = None) -> Any:
+    """The value of an optional number; if it is not set, the default of the model, else that of the contract."""
+    if message.HasField(name):
+        return getattr(message, name)
+    allowed: IntegerRange | FloatRange | None = getattr(model, name, None)
+    if allowed is not None:
+        return allowed.default
+    default = limits(type(message), name).default
+    is_real = message.DESCRIPTOR.fields_by_name[name].cpp_type == FieldDescriptor.CPPTYPE_DOUBLE
+    return default if is_real else int(default)
+
+
+def random_seed() -> int:
+    """A seed that the contract accepts."""
+    return secrets.randbelow(int(limits(Parameters, "seed").max) + 1)
+
+
+def used_initial_image(initial: types.InitialImage) -> types.InitialImage:
+    """The initial image with every default filled in and without the mask.
+
+    With a mask the default of `strength` is the largest value: the marked part is replaced altogether.
+    """
+    used = types.InitialImage(key=initial.key, strength=value_of(initial, "strength"), has_mask=bool(initial.mask))
+    if initial.mask:
+        used.mask_feather = value_of(initial, "mask_feather")
+        if not initial.HasField("strength"):
+            used.strength = limits(types.InitialImage, "strength").max
+    return used
+
+
+def _find_model(name: str, models: Sequence[ModelInfo]) -> ModelInfo:
+    """The model with this id; the first for ""."""
     for model in models:
         if name in ("", model.id):
             return model
-    raise InvalidArgument.field("model", f"must be one of {', '.join(model.id for model in models)}")
+    raise refusal([("model", f"must be one of {', '.join(model.id for model in models)}")])
 
 
-def strength_of(initial: InitialImage) -> float:
-    """The strength asked for, or the default: a part that is painted anew is painted anew altogether."""
-    if initial.strength is not None:
-        return initial.strength
-    return _STRENGTH_WITH_MASK if initial.mask else _STRENGTH
+def refusal(problems: Sequence[Problem]) -> InvalidArgument:
+    """The error that names each parameter in the request."""
+    return InvalidArgument.fields([FieldViolation(f"{_ROOT}.{name}", problem) for name, problem in problems])
 
 
-def mask_feather_of(initial: InitialImage) -> int:
-    """The width of the soft border asked for, or the default, in pixels; 0 without a mask."""
-    if initial.mask_feather is not None:
-        return initial.mask_feather
-    return _MASK_FEATHER if initial.mask else 0
+def _problems(parameters: Parameters, model: ModelInfo) -> Iterator[Problem]:
+    for name in ("prompt", "negative_prompt"):
+        if len(getattr(parameters, name)) > model.max_prompt_length:
+            yield name, f"must have at most {model.max_prompt_length} characters for {model.id}"
+    yield from _number_problems(parameters, model)
+    if parameters.scheduler and parameters.scheduler not in model.schedulers:
+        yield "scheduler", f"must be one of {', '.join(model.schedulers)}"
+    if not is_stock(parameters):  # the contract: ignored for a stock photo
+        for i, lora in enumerate(parameters.loras):
+            if lora.name not in model.loras:
+                yield f"loras[{i}].name", f"must be one of {', '.join(model.loras) or 'none: there are no LoRAs'}"
+    if parameters.HasField("denoising_end"):
+        yield from _refiner_problems(parameters, model)
+    if parameters.HasField("initial_image"):
+        yield from _initial_image_problems(parameters, model)
 
 
-def _check_prompt(field: str, text: str, max_length: int, *, required: bool) -> list[FieldViolation]:
-    if required and not text.strip():
-        return [FieldViolation(field, "must not be empty")]
-    if len(unicodedata.normalize("NFC", text)) > max_length:
-        return [FieldViolation(field, f"must be at most {max_length} characters")]
-    if any(unicodedata.category(letter) == "Cc" for letter in text):
-        return [FieldViolation(field, "must not contain control characters")]
-    return []
+def _number_problems(parameters: Parameters, model: ModelInfo) -> Iterator[Problem]:
+    wrong = False
+    for name in ("width", "height", "num_inference_steps", "guidance_scale"):
+        if problem := _range_problem(name, getattr(model, name), value_of(parameters, name, model)):
+            wrong = True
+            yield name, problem
+    pixels = value_of(parameters, "width", model) * value_of(parameters, "height", model)
+    if pixels > model.max_pixels and not wrong:
+        yield "width", f"width × height must be at most {model.max_pixels} pixels; is {pixels}"
 
 
-def _check_loras(draft: Draft, model: ModelInfo) -> list[FieldViolation]:
-    names = [lora.name for lora in draft.loras]
-    if len(names) > MAX_LORAS or len(set(names)) < len(names):
-        return [FieldViolation("loras", f"must be at most {MAX_LORAS}, each once")]
-    violations = []
-    for i, lora in enumerate(draft.loras):
-        if lora.name not in model.loras:
-            violations.append(FieldViolation(f"loras[{i}].name", f"must be one of {', '.join(model.loras) or 'none'}"))
-        if not -MAX_LORA_WEIGHT <= lora.weight <= MAX_LORA_WEIGHT:
-            violations.append(
-                FieldViolation(f"loras[{i}].weight", f"must be from {-MAX_LORA_WEIGHT:g} to {MAX_LORA_WEIGHT:g}")
-            )
-    return violations
+def _range_problem(name: str, allowed: IntegerRange | FloatRange, value: float) -> str:
+    if allowed.min == allowed.max and value != allowed.min:
+        return f"must be {allowed.min}, the only value of this model; is {value}"
+    step = allowed.step if isinstance(allowed, IntegerRange) else 0
+    unit = limits(Parameters, name).unit
+    return number_problem(value, Limits(min=allowed.min, max=allowed.max, multiple_of=step, unit=unit))
 
 
-def _check_denoising_end(draft: Draft, model: ModelInfo) -> list[FieldViolation]:
-    if draft.denoising_end is None:
-        return []
+def _refiner_problems(parameters: Parameters, model: ModelInfo) -> Iterator[Problem]:
+    skipped = 0.0
+    if parameters.HasField("initial_image"):
+        skipped = 1 - used_initial_image(parameters.initial_image).strength
     if not model.refiner:
-        return [FieldViolation("denoising_end", f"must not be set: {model.id} has no refiner")]
-    if not 0 < draft.denoising_end < 1:
-        return [FieldViolation("denoising_end", "must be a number greater than 0 and less than 1")]
-    return []
+        yield "denoising_end", f"must not be set: {model.id} has no refiner"
+    elif parameters.denoising_end <= skipped:
+        yield "denoising_end", f"must be greater than 1 - initial_image.strength: {model.id} would do no step"
 
 
-def _check_initial_image(draft: Draft, model: ModelInfo) -> list[FieldViolation]:
-    initial = draft.initial_image
-    if initial is None:
-        return []
-    if draft.stock:
-        return [FieldViolation("initial_image", "must not be set for a stock photo")]
-    if not model.initial_images:
-        return [FieldViolation("initial_image", f"must not be set: {model.id} cannot begin from a picture")]
-    violations = []
-    if not 0 < len(initial.data) <= MAX_PICTURE_BYTES:
-        violations.append(FieldViolation("initial_image.data", f"must be 1 to {MAX_PICTURE_BYTES} bytes"))
-    if len(initial.mask) > MAX_MASK_BYTES:
-        violations.append(FieldViolation("initial_image.mask", f"must be at most {MAX_MASK_BYTES} bytes"))
-    strength = strength_of(initial)
-    if not 0 < strength <= 1:
-        violations.append(FieldViolation("initial_image.strength", "must be a number greater than 0 and at most 1"))
-    elif draft.denoising_end is not None and draft.denoising_end <= 1 - strength:
-        why = f"must be greater than 1 - initial_image.strength: {model.id} would do no step"
-        violations.append(FieldViolation("denoising_end", why))
-    if initial.mask_feather is not None and not initial.mask:
-        violations.append(FieldViolation("initial_image.mask_feather", "must not be set: there is no mask"))
-    elif mask_feather_of(initial) > MAX_MASK_FEATHER:
-        violations.append(FieldViolation("initial_image.mask_feather", f"must be from 0 to {MAX_MASK_FEATHER} pixels"))
-    return violations
+def _initial_image_problems(parameters: Parameters, model: ModelInfo) -> Iterator[Problem]:
+    if is_stock(parameters):
+        yield "initial_image", "must not be set for a stock photo"
+    elif not model.initial_images:
+        yield "initial_image", f"must not be set: {model.id} cannot start from an image"
+    elif parameters.initial_image.HasField("mask_feather") and not parameters.initial_image.mask:
+        yield "initial_image.mask_feather", "must not be set: there is no mask"
 
 
-def _check_integer(field: str, value: int | None, limits: IntegerRange) -> list[FieldViolation]:
-    if value is None or (limits.min <= value <= limits.max and (value - limits.min) % limits.step == 0):
-        return []
-    if limits.min == limits.max:
-        return [FieldViolation(field, f"must be {limits.min}: the model paints nothing else")]
-    multiple = f" in steps of {limits.step}" if limits.step > 1 else ""
-    return [FieldViolation(field, f"must be from {limits.min} to {limits.max}{multiple}")]
-
-
-def _check_float(field: str, value: float | None, limits: FloatRange) -> list[FieldViolation]:
-    if value is None or (math.isfinite(value) and limits.min <= value <= limits.max):
-        return []
-    return [FieldViolation(field, f"must be a finite number from {limits.min:g} to {limits.max:g}")]
+def _lora(lora: types.Lora) -> Lora:
+    return Lora(lora.name, value_of(lora, "weight"))

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from frontispiece.generator.v1 import generator_pb2 as pb
+from frontispiece.types.v1 import generation_pb2 as types
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,14 +24,14 @@ from services.generator.models import ImageRequest, InitialPixels
 from services.generator.sdxl.loading.tiny import build_refiner
 from tests.generator.drawings import blobs, disc, encode, encode_mask
 from tests.generator.fake import FakeEngine
-from tests.generator.harness import Client, Reply, eventually, sdxl, serve
+from tests.generator.harness import Client, Reply, StartImage, eventually, generate_request, sdxl, serve, start_from
 
 PICTURE = encode(blobs(64, 64))
 MASK = encode_mask(disc(64, 64))
 
 
-def begin(data: bytes = PICTURE, **fields: Any) -> pb.InitialImage:
-    return pb.InitialImage(data=data, **fields)
+def begin(data: bytes = PICTURE, **fields: Any) -> StartImage:
+    return start_from(data, **fields)
 
 
 def pixels(reply: Reply) -> NDArray[np.uint8]:
@@ -49,10 +49,10 @@ class TestTold:
         reply = await client.generate(
             prompt="a", seed=3, num_inference_steps=10, initial_image=begin(strength=0.5), preview_interval=1
         )
-        image = reply.image
-        assert image.initial_image.sha256 == hashlib.sha256(PICTURE).hexdigest()
-        assert (image.initial_image.strength, image.initial_image.mask_sha256) == (0.5, "")
-        assert (image.num_inference_steps, image.seed) == (10, 3)
+        assert reply.generation.initial_image_sha256 == hashlib.sha256(PICTURE).hexdigest()
+        assert reply.generation.mask_sha256 == ""
+        assert reply.parameters.initial_image == types.InitialImage(key="initial.png", strength=0.5)
+        assert (reply.parameters.num_inference_steps, reply.parameters.seed) == (10, 3)
         assert {progress.total_steps for progress in reply.all("progress")} == {5}
         assert reply.all("progress")[-1].step == 5
         again = await client.generate(prompt="a", seed=3, num_inference_steps=10, initial_image=begin(strength=0.5))
@@ -61,16 +61,16 @@ class TestTold:
     async def test_the_defaults(self, client: Client) -> None:
         plain = await client.generate(prompt="a", num_inference_steps=10, initial_image=begin())
         masked = await client.generate(prompt="a", num_inference_steps=10, initial_image=begin(mask=MASK))
-        assert plain.image.initial_image.strength == 0.6
+        assert plain.parameters.initial_image.strength == 0.6
         assert plain.all("progress")[-1].total_steps == 6
-        assert masked.image.initial_image.strength == 1.0
-        assert masked.image.initial_image.mask_sha256 == hashlib.sha256(MASK).hexdigest()
+        assert masked.parameters.initial_image.strength == 1.0
+        assert masked.generation.mask_sha256 == hashlib.sha256(MASK).hexdigest()
         assert masked.all("progress")[-1].total_steps == 10
-        assert (plain.image.initial_image.mask_feather, masked.image.initial_image.mask_feather) == (0, 8)
+        assert (plain.parameters.initial_image.mask_feather, masked.parameters.initial_image.mask_feather) == (0, 8)
 
     async def test_without_one_nothing_is_told_of_one(self, client: Client) -> None:
         reply = await client.generate(prompt="a", num_inference_steps=1)
-        assert not reply.image.HasField("initial_image")
+        assert not reply.parameters.HasField("initial_image")
 
     async def test_the_model_says_that_it_can(self, client: Client) -> None:
         assert (await client.capabilities()).models[0].initial_images
@@ -86,7 +86,7 @@ class TestTold:
         """Whatever its width, what the mask keeps is kept, and the middle of what it marks is painted altogether."""
         wanted = {"prompt": "a", "seed": 1, "num_inference_steps": 3}
         reply = await client.generate(**wanted, initial_image=begin(mask=MASK, mask_feather=feather))
-        assert reply.image.initial_image.mask_feather == feather
+        assert reply.parameters.initial_image.mask_feather == feather
         opacity = soften(disc(64, 64), feather)
         hard = pixels(await client.generate(**wanted, initial_image=begin(mask=MASK, mask_feather=0)))
         assert np.array_equal(pixels(reply)[opacity == 0], blobs(64, 64)[opacity == 0])
@@ -107,23 +107,23 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("field", "fields"),
         [
-            ("initial_image.data", {"initial_image": pb.InitialImage(strength=0.5)}),
-            ("initial_image.data", {"initial_image": begin(b"x")}),
-            ("initial_image.data", {"initial_image": begin(PICTURE[:-40])}),
-            ("initial_image.data", {"initial_image": begin(PICTURE + bytes(2**24))}),
-            ("initial_image.mask", {"initial_image": begin(mask=b"x")}),
-            ("initial_image.mask", {"initial_image": begin(mask=MASK + bytes(2**20))}),
-            ("initial_image.mask", {"initial_image": begin(mask=encode_mask(np.zeros((9, 9), np.bool_)))}),
-            ("initial_image.strength", {"initial_image": begin(strength=0)}),
-            ("initial_image.strength", {"initial_image": begin(strength=-0.1)}),
-            ("initial_image.strength", {"initial_image": begin(strength=1.01)}),
-            ("initial_image.strength", {"initial_image": begin(strength=float("nan"))}),
-            ("initial_image.strength", {"initial_image": begin(strength=float("inf"))}),
-            ("initial_image.mask_feather", {"initial_image": begin(mask_feather=8)}),
-            ("initial_image.mask_feather", {"initial_image": begin(mask_feather=0)}),
-            ("initial_image.mask_feather", {"initial_image": begin(mask=MASK, mask_feather=65)}),
-            ("initial_image.mask_feather", {"initial_image": begin(mask=MASK, mask_feather=2**32 - 1)}),
-            ("initial_image", {"initial_image": begin(), "source": pb.IMAGE_SOURCE_STOCK}),
+            ("initial_image", {"initial_image": begin(b"", strength=0.5)}),
+            ("initial_image", {"initial_image": begin(b"x")}),
+            ("initial_image", {"initial_image": begin(PICTURE[:-40])}),
+            ("initial_image", {"initial_image": begin(PICTURE + bytes(2**24))}),
+            ("parameters.initial_image.mask", {"initial_image": begin(mask=b"x")}),
+            ("parameters.initial_image.mask", {"initial_image": begin(mask=MASK + bytes(2**18))}),
+            ("parameters.initial_image.mask", {"initial_image": begin(mask=encode_mask(np.zeros((9, 9), np.bool_)))}),
+            ("parameters.initial_image.strength", {"initial_image": begin(strength=0)}),
+            ("parameters.initial_image.strength", {"initial_image": begin(strength=-0.1)}),
+            ("parameters.initial_image.strength", {"initial_image": begin(strength=1.01)}),
+            ("parameters.initial_image.strength", {"initial_image": begin(strength=float("nan"))}),
+            ("parameters.initial_image.strength", {"initial_image": begin(strength=float("inf"))}),
+            ("parameters.initial_image.mask_feather", {"initial_image": begin(mask_feather=8)}),
+            ("parameters.initial_image.mask_feather", {"initial_image": begin(mask_feather=0)}),
+            ("parameters.initial_image.mask_feather", {"initial_image": begin(mask=MASK, mask_feather=65)}),
+            ("parameters.initial_image.mask_feather", {"initial_image": begin(mask=MASK, mask_feather=2**32 - 1)}),
+            ("parameters.initial_image", {"initial_image": begin(), "source": types.IMAGE_SOURCE_STOCK}),
         ],
     )
     async def test_the_wrong_field_is_named(self, client: Client, field: str, fields: dict[str, Any]) -> None:
@@ -132,17 +132,17 @@ class TestRefused:
         assert [violation.field for violation in error.violations] == [field]
 
     async def test_all_wrong_fields_at_once(self, client: Client) -> None:
-        picture = begin(b"", strength=2, mask=MASK + bytes(2**20), mask_feather=65)
+        picture = begin(PICTURE + bytes(2**24), strength=2, mask=MASK + bytes(2**18), mask_feather=65)
         error = await refused(client, width=3, initial_image=picture)
-        names = ["data", "mask", "strength", "mask_feather"]
-        fields = ["width", *(f"initial_image.{name}" for name in names)]
+        names = ["width", "initial_image.strength", "initial_image.mask", "initial_image.mask_feather"]
+        fields = [*(f"parameters.{name}" for name in names), "initial_image"]
         assert [violation.field for violation in error.violations] == fields
 
     async def test_the_largest_ones_are_taken(self, client: Client) -> None:
         """PNG readers ignore what follows the end."""
-        picture, mask = (data + bytes(limit - len(data)) for data, limit in ((PICTURE, 2**24), (MASK, 2**20)))
+        picture, mask = (data + bytes(limit - len(data)) for data, limit in ((PICTURE, 2**24), (MASK, 2**18)))
         reply = await client.generate(prompt="a", num_inference_steps=1, initial_image=begin(picture, mask=mask))
-        assert reply.image.initial_image.sha256 == hashlib.sha256(picture).hexdigest()
+        assert reply.generation.initial_image_sha256 == hashlib.sha256(picture).hexdigest()
 
     async def test_a_message_beyond_all_limits_is_refused_with_both_sizes(self, client: Client) -> None:
         error = await refused(client, initial_image=begin(bytes(25 * 2**20)))
@@ -177,7 +177,7 @@ class TestRefused:
             await client.until(lambda now: now.queue_length == 1)
             engine.gate.set()
             await asyncio.gather(first, plain)
-            assert (await client.generate(prompt="a", initial_image=begin())).image.HasField("initial_image")
+            assert (await client.generate(prompt="a", initial_image=begin())).parameters.HasField("initial_image")
 
     async def test_by_a_model_that_cannot(self) -> None:
         engine = FakeEngine()
@@ -187,18 +187,18 @@ class TestRefused:
             error = await refused(client, initial_image=begin())
             (violation,) = error.violations
             assert violation == errors.FieldViolation(
-                "initial_image", "must not be set: tiny cannot begin from a picture"
+                "parameters.initial_image", "must not be set: tiny cannot start from an image"
             )
 
     async def test_so_little_strength_that_the_refiner_would_do_all(self, checkpoint: Path, tmp_path: Path) -> None:
         build_refiner(size=64, channels=(32, 64)).save_pretrained(tmp_path / "refiner")
         async with serve(sdxl(checkpoint, refiner=str(tmp_path / "refiner"))) as client:
             error = await refused(client, denoising_end=0.7, initial_image=begin(strength=0.3))
-            assert [violation.field for violation in error.violations] == ["denoising_end"]
+            assert [violation.field for violation in error.violations] == ["parameters.denoising_end"]
             reply = await client.generate(
                 prompt="a", denoising_end=0.7, num_inference_steps=10, initial_image=begin(strength=0.6, mask=MASK)
             )
-            assert (reply.image.refiner, reply.all("progress")[-1].total_steps) == ("refiner", 6)
+            assert (reply.generation.refiner, reply.all("progress")[-1].total_steps) == ("refiner", 6)
             assert np.array_equal(pixels(reply)[~disc(64, 64)], blobs(64, 64)[~disc(64, 64)])
 
 
@@ -233,13 +233,13 @@ class TestMates:
             engine.gate.set()
             replies = await asyncio.gather(*tasks)
         assert engine.pages[:8] == [(0, 1), "step", (0, 2), (1, 0), "step", (1, 0), "step", (1, 0)]
-        assert replies[0].image.batch_size == 6
+        assert replies[0].generation.batch_size == 6
 
     async def test_who_leaves_before_its_picture_is_encoded_costs_nothing(self) -> None:
         engine = Diary(slots=4)
         async with serve(engine, queue_capacity=0) as client:
             engine.gate.clear()
-            mate = asyncio.create_task(client.generate(prompt="a", seed=0, num_inference_steps=300))
+            mate = asyncio.create_task(client.generate(prompt="a", seed=0, num_inference_steps=80))
             await eventually(engine.stepping.is_set)
             others = []
             for seed in range(1, 4):
@@ -250,7 +250,7 @@ class TestMates:
             await eventually(lambda: len(client.server.calls.running) == 2)
             engine.gate.set()
             await asyncio.gather(mate, others[0])
-            assert engine.opened == [0, 1]
+            assert engine.prepared == [0, 1]
             await client.until(lambda now: now.free_slot_count == 4)
 
     async def test_one_that_does_not_fit_fails_alone(self) -> None:
@@ -271,7 +271,7 @@ class TestMates:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await other
             assert errors.from_call(caught.value).reason == "OUT_OF_MEMORY"
-            assert (await mate).image.seed == 0
+            assert (await mate).parameters.seed == 0
 
     async def test_a_deadline_ends_it(self, client: Client) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -290,7 +290,7 @@ class TestAborts:
             async def abort(number: int) -> None:
                 mask = MASK if number % 3 else b""
                 picture = begin(mask=mask, strength=1.0)
-                wanted = pb.GenerateRequest(prompt="a", seed=number, num_inference_steps=80, initial_image=picture)
+                wanted = generate_request(prompt="a", seed=number, num_inference_steps=80, initial_image=picture)
                 call = client.stub.Generate(wanted, timeout=60)
                 if number % 2:  # the others leave while the picture is read, while they wait, or as they are admitted
                     await anext(aiter(call))
@@ -303,4 +303,4 @@ class TestAborts:
             gc.collect()
             assert len(engine._alive) == 0
             assert not [some for some in gc.get_objects() if type(some) is InitialPixels]
-            assert (await client.generate(prompt="a", num_inference_steps=1)).image.batch_size == 1
+            assert (await client.generate(prompt="a", num_inference_steps=1)).generation.batch_size == 1

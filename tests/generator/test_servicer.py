@@ -7,11 +7,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from frontispiece.generator.v1 import generator_pb2 as pb
+from frontispiece.types.v1 import generation_pb2 as types
 from PIL import Image
 
 from rpc import errors
-from tests.generator.harness import Client, eventually, sdxl, serve
+from tests.generator.harness import Client, eventually, generate_request, sdxl, serve
 
 
 async def refused(client: Client, **fields: object) -> errors.RpcError:
@@ -24,14 +24,24 @@ class TestGenerate:
     async def test_a_prompt_becomes_a_picture_and_all_is_told(self, client: Client) -> None:
         reply = await client.generate(prompt="a lighthouse at dusk", seed=3, num_inference_steps=5, guidance_scale=4)
         image = reply.image
-        assert image.content_type == "image/png"
-        assert image.size_bytes == len(reply.data)
-        assert image.sha256 == hashlib.sha256(reply.data).hexdigest()
-        assert (image.width, image.height) == (64, 64)
-        assert (image.seed, image.num_inference_steps, image.guidance_scale) == (3, 5, 4.0)
-        assert (image.source, image.model, image.scheduler) == (pb.IMAGE_SOURCE_GENERATED, "tiny", "euler")
-        assert len(image.model_revision) == 40
-        assert image.batch_size == 1
+        assert image.file.content_type == "image/png"
+        assert image.file.size_bytes == len(reply.data)
+        assert image.file.sha256 == hashlib.sha256(reply.data).hexdigest()
+        assert (image.file.width, image.file.height) == (64, 64)
+        assert image.generation.parameters == types.GenerationParameters(
+            prompt="a lighthouse at dusk",
+            width=64,
+            height=64,
+            num_inference_steps=5,
+            guidance_scale=4,
+            seed=3,
+            scheduler="euler",
+            model="tiny",
+            source=types.IMAGE_SOURCE_GENERATED,
+            guidance_end=1,
+        )
+        assert len(image.generation.model_revision) == 40
+        assert image.generation.batch_size == 1
         pixels = np.asarray(Image.open(io.BytesIO(reply.data)))
         assert pixels.shape == (64, 64, 3)
         assert pixels.std() > 1
@@ -48,15 +58,15 @@ class TestGenerate:
 
     async def test_a_seed_is_chosen_and_returned(self, client: Client) -> None:
         first = await client.generate(prompt="a", num_inference_steps=1)
-        again = await client.generate(prompt="a", num_inference_steps=1, seed=first.image.seed)
-        assert 0 <= first.image.seed <= 2**53 - 1
+        again = await client.generate(prompt="a", num_inference_steps=1, seed=first.parameters.seed)
+        assert 0 <= first.parameters.seed <= 2**53 - 1
         assert first.data == again.data
 
     async def test_requests_at_once_share_steps(self, client: Client) -> None:
         replies = await asyncio.gather(
             *(client.generate(prompt=f"number {i}", num_inference_steps=12, seed=i) for i in range(4))
         )
-        assert max(reply.image.batch_size for reply in replies) > 1
+        assert max(reply.generation.batch_size for reply in replies) > 1
         assert len({reply.data for reply in replies}) == 4
 
 
@@ -81,7 +91,7 @@ class TestBadRequests:
             ("scheduler", {"scheduler": "nobody"}),
             ("model", {"model": "../other"}),
             ("source", {"source": 9}),
-            ("loras[0].name", {"loras": [pb.Lora(name="../../etc/passwd")]}),
+            ("loras[0].name", {"loras": [types.Lora(name="../../etc/passwd")]}),
             ("guidance_end", {"guidance_end": 1.1}),
             ("guidance_end", {"guidance_end": float("nan")}),
             ("denoising_end", {"denoising_end": 0.8}),  # it has no refiner
@@ -90,10 +100,10 @@ class TestBadRequests:
     async def test_the_wrong_field_is_named(self, client: Client, field: str, fields: dict[str, object]) -> None:
         error = await refused(client, **{"prompt": "a", **fields})
         assert isinstance(error, errors.InvalidArgument)
-        assert [violation.field for violation in error.violations] == [field]
+        assert [violation.field for violation in error.violations] == [f"parameters.{field}"]
 
     async def test_stock_photos_need_a_key(self, client: Client) -> None:
-        error = await refused(client, prompt="a", source=pb.IMAGE_SOURCE_STOCK)
+        error = await refused(client, prompt="a", source=types.IMAGE_SOURCE_STOCK)
         assert isinstance(error, errors.FailedPrecondition)
         assert "PEXELS_API_KEY" in error.message
 
@@ -104,7 +114,7 @@ class TestAborts:
         async with serve(engine) as client:
 
             async def abort(number: int) -> None:
-                wanted = pb.GenerateRequest(prompt=f"{number % 3}", seed=number, num_inference_steps=80)
+                wanted = generate_request(prompt=f"{number % 3}", seed=number, num_inference_steps=80)
                 call = client.stub.Generate(wanted, timeout=60)
                 if number % 2:  # the others leave while they wait, or as they are admitted
                     await anext(aiter(call))
@@ -116,7 +126,7 @@ class TestAborts:
             await eventually(lambda: len(client.server.calls.running) == 0)
             gc.collect()
             assert len(engine._alive) == 0
-            assert (await client.generate(prompt="a", num_inference_steps=1)).image.batch_size == 1
+            assert (await client.generate(prompt="a", num_inference_steps=1)).generation.batch_size == 1
 
 
 async def test_capabilities_tell_the_true_ranges(client: Client) -> None:

@@ -19,8 +19,8 @@ from models.house.train_unet import UnetTraining, draw_steps
 from models.house.train_vae import DecoderTraining
 from models.house.training import Training
 from models.house.vocabulary import COLOURS, SUBJECTS
-from services.generator.sdxl.prompt_chunks import widen
-from services.generator.sdxl.prompts import PromptEncoder
+from services.generator.sdxl.prompt_chunks import repeat_tokens
+from services.generator.sdxl.prompts import Prompt, PromptEncoder
 from services.generator.sdxl.vae_decode import VaeDecoder
 
 CPU = torch.device("cpu")
@@ -200,8 +200,8 @@ class TestProse:
         pipeline = untrained(preset, source)
         texts = ["a fox", "a fox " + "with yodel and abacus " * 12, ""]
         states, pooled = Readers(pipeline)(texts)
-        for i, embedding in enumerate(PromptEncoder(pipeline, "cpu", 4).encode(texts)):
-            torch.testing.assert_close(states[i], widen(embedding.tokens, states.shape[1]))
+        for i, embedding in enumerate(PromptEncoder(pipeline, "cpu", 4).encode([Prompt(text) for text in texts])):
+            torch.testing.assert_close(states[i], repeat_tokens(embedding.tokens, states.shape[1]))
             torch.testing.assert_close(pooled[i], embedding.pooled)
 
     def test_the_model_gets_the_averaged_readers(self, source: Source, preset: Preset, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""The engine thread: paints all admitted requests step by step; they join and leave batches between steps.
+"""The engine thread: runs all admitted requests step by step. They join and leave batches between steps.
 
-Jobs that may share a step (same model and size) form a group; the group that has had the least time steps next, so no
-size starves another. A job that is cancelled leaves before the next step and is never decoded.
+Jobs with the same batch key (model and size) form a group. The group that has had the least time does the next step, so
+that no size starves another. A cancelled job leaves before the next step and is never decoded.
 
-Opening a request is mostly the CPU's work. On a device of its own a step runs meanwhile: an image gives its slot back
-when its last step begins, so that who comes after it is opened beside that step and the device need not wait.
+To prepare a request is mostly work of the CPU. With a GPU a step runs at the same time: an image gives its slot back
+when its last step begins, so that the next request is prepared beside that step and the GPU does not wait.
 """
 
 import time
@@ -13,63 +13,65 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
+from frontispiece.types.v1 import generation_pb2 as types
+
 from services.generator.engine import Engine, InvalidImage, Sample
 from services.generator.images import png
-from services.generator.models import Image, ImageRequest, ImageSource, Painting, Preview, Progress
-from services.generator.scheduling.failures import attempt, image_invalid
+from services.generator.models import Image, ImageRequest, Preview, Progress
+from services.generator.scheduling.failures import image_invalid, run_isolated
 from services.generator.scheduling.request_queue import Job, RequestQueue
 
 PROGRESS_INTERVAL_SECONDS = 0.1
-# A rest shorter than this is not worth being interrupted for.
-_REST_SECONDS = 0.001
+# A shorter wait for the device is not interrupted to admit requests.
+_SHORT_WAIT_SECONDS = 0.001
 
 
 @dataclass(eq=False)
 class StepGroup:
-    """The jobs that share steps, and how much time they have had."""
+    """The jobs that share steps, and the time that they have had."""
 
     jobs: list[Job] = field(default_factory=list)
     served_seconds: float = 0.0
 
 
 class EngineThread:
-    """Everything that happens on the engine thread after the warm-up."""
+    """All that happens on the engine thread after the warm-up."""
 
-    def __init__(self, engine: Engine, line: RequestQueue, encoder: Executor, decode_chunk: int) -> None:
-        """Admit from `line`, compute with `engine`, encode with `encoder`."""
+    def __init__(self, engine: Engine, queue: RequestQueue, encoder: Executor, decode_chunk: int) -> None:
+        """Admit from `queue`, compute with `engine`, encode with `encoder`."""
         self._engine = engine
-        self._queue = line
+        self._queue = queue
         self._encoder = encoder
         self._decode_chunk = decode_chunk
         self._groups: dict[Hashable, StepGroup] = {}
-        self._with_picture: list[Job] = []
+        self._with_initial_image: list[Job] = []
         self._finished: list[Job] = []
         self._busy_since: float | None = None
 
     @property
     def busy_seconds(self) -> float:
-        """How long the call of the engine in progress has lasted; 0 when none is. For the watchdog, any thread."""
+        """Duration of the current call of the engine; 0 without one. For the watchdog, on any thread."""
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
     def jobs(self) -> list[Job]:
         """The admitted jobs."""
         stepping = (job for group in list(self._groups.values()) for job in group.jobs)
-        return [*self._with_picture, *stepping, *self._finished]
+        return [*self._with_initial_image, *stepping, *self._finished]
 
     def run(self) -> None:
-        """Work until the line stops. Raises DeviceLost when the device does not answer sensibly any more."""
+        """Work until the queue stops. Raises DeviceLost."""
         while not self._queue.stopping:
-            if not (self._with_picture or self._groups or self._finished) and not self._queue.wait():
+            if not (self._with_initial_image or self._groups or self._finished) and not self._queue.wait():
                 return
             self._turn()
 
     def _turn(self) -> None:
         self._drop_cancelled()
-        # To open a request takes about as long as a step. Who came meanwhile joins before the step, not after it.
+        # To prepare a request takes about as long as a step. Requests that arrive meanwhile join before the step.
         while self._admit():
             pass
-        self._open_picture()
+        self._prepare_with_initial_image()
         self._queue.in_memory = self._engine.in_memory()
         if self._groups:
             key, group = min(self._groups.items(), key=lambda item: item[1].served_seconds)
@@ -85,8 +87,8 @@ class EngineThread:
                 self._release(job)
             if not group.jobs:
                 del self._groups[key]
-        for job in [job for job in self._with_picture if job.cancelled]:
-            self._with_picture.remove(job)
+        for job in [job for job in self._with_initial_image if job.cancelled]:
+            self._with_initial_image.remove(job)
             self._release(job)
         for job in [job for job in self._finished if job.cancelled]:
             self._finished.remove(job)
@@ -97,28 +99,31 @@ class EngineThread:
         self._queue.release()
 
     def _admit(self) -> bool:
-        """Open those that may start; whether there were any."""
+        """Admit and prepare the requests that may start. Returns whether there were any."""
         arrivals: dict[Hashable, list[Job]] = {}
-        for job in self._queue.admit(self._ready):
+        for job in self._queue.admit(self._could_start):
             if job.cancelled:
                 self._release(job)
             elif job.request.initial_image:
-                self._with_picture.append(job)
+                self._with_initial_image.append(job)
             else:
                 arrivals.setdefault(self._engine.batch_key(job.request), []).append(job)
         for jobs in arrivals.values():
-            self._open(jobs)
+            self._prepare(jobs)
         return bool(arrivals)
 
-    def _open_picture(self) -> None:
-        """Open one of those that begin from a picture: nobody's next step waits for more than one to be encoded."""
-        if self._with_picture:
-            self._open(self._with_picture[:1])
-            del self._with_picture[0]
+    def _could_start(self, waiting: Sequence[ImageRequest]) -> Sequence[bool]:
+        return self._engine.ensure_loaded(waiting, [job.request for job in self.jobs()], self._queue.wake)
 
-    def _open(self, jobs: Sequence[Job]) -> None:
-        opened = self._watched(lambda some: self._engine.prepare([job.request for job in some]), jobs)
-        for job, sample in zip(jobs, opened, strict=True):
+    def _prepare_with_initial_image(self) -> None:
+        """Prepare one job with an initial image: a step is never delayed by the encoding of more than one."""
+        if self._with_initial_image:
+            self._prepare(self._with_initial_image[:1])
+            del self._with_initial_image[0]
+
+    def _prepare(self, jobs: Sequence[Job]) -> None:
+        samples = self._call(lambda some: self._engine.prepare([job.request for job in some]), jobs)
+        for job, sample in zip(jobs, samples, strict=True):
             if isinstance(sample, Exception):
                 job.events.fail(sample)
                 self._release(job)
@@ -126,12 +131,9 @@ class EngineThread:
                 job.sample, job.started = sample, time.monotonic()
                 self._group(sample.batch_key).jobs.append(job)
 
-    def _ready(self, waiting: Sequence[ImageRequest]) -> Sequence[bool]:
-        return self._engine.ensure_loaded(waiting, [job.request for job in self.jobs()], self._queue.wake)
-
     def _group(self, key: Hashable) -> StepGroup:
         if key not in self._groups:
-            # A new group starts level with the one that has had least: it has no claim on time before it came.
+            # A new group starts level with the one that has had the least time, with no claim on time before it came.
             least = min((group.served_seconds for group in self._groups.values()), default=0.0)
             self._groups[key] = StepGroup(served_seconds=least)
         return self._groups[key]
@@ -144,7 +146,7 @@ class EngineThread:
             self._engine.step([_sample(job) for job in some])
             return [None] * len(some)
 
-        results = self._watched(work, jobs)
+        results = self._call(work, jobs)
         stepped = []
         group.jobs = []
         for job, failure in zip(jobs, results, strict=True):
@@ -157,24 +159,24 @@ class EngineThread:
             if _is_finished(job):
                 self._finished.append(job)
                 self._queue.release()
-            else:  # another model may take over now
+            else:  # the refiner may take over now
                 (group if _sample(job).batch_key == key else self._group(_sample(job).batch_key)).jobs.append(job)
-        self._settle(begin)
+        self._await_device(begin)
         now = time.monotonic()
         group.served_seconds += now - begin
         for job in stepped:
-            self._tell(job, now)
+            self._report_progress(job, now)
 
-    def _settle(self, begin: float) -> None:
-        """Wait until the device is done with the step; who comes meanwhile is opened beside it."""
-        while (remaining := self._engine.remaining_seconds()) > _REST_SECONDS:
+    def _await_device(self, begin: float) -> None:
+        """Wait until the device is done with the step, and meanwhile prepare the requests that arrive."""
+        while (remaining := self._engine.remaining_seconds()) > _SHORT_WAIT_SECONDS:
             if not self._admit():
-                self._queue.wait(remaining - _REST_SECONDS)
+                self._queue.wait(remaining - _SHORT_WAIT_SECONDS)
         self._busy_since = begin
         self._engine.wait()
         self._busy_since = None
 
-    def _tell(self, job: Job, now: float) -> None:
+    def _report_progress(self, job: Job, now: float) -> None:
         finished = _is_finished(job)
         if not finished and now - job.last_progress < PROGRESS_INTERVAL_SECONDS:
             return
@@ -184,62 +186,41 @@ class EngineThread:
         interval = job.request.preview_interval
         if interval and not finished and done - job.last_preview_step >= interval:
             job.last_preview_step = done
-            (pixels,) = attempt(lambda some: [self._engine.preview(_sample(job))], [job], self._engine.recover)
-            if not isinstance(pixels, Exception):  # a preview that fails is only not sent
+            (pixels,) = run_isolated(lambda some: [self._engine.preview(_sample(job))], [job], self._engine.recover)
+            if not isinstance(pixels, Exception):  # a preview that fails is not sent
                 self._encoder.submit(_send_preview, job, pixels)
 
     def _decode(self) -> None:
-        """Decode some of the finished images: little enough not to hold up the steps of the others.
-
-        No more than a batch of them is left for later.
-        """
+        """Decode finished images: few enough not to delay the steps of the others, but all except one batch."""
         self._drop_cancelled()
         while self._finished:
-            self._decode_some()
+            self._decode_chunk_of_images()
             if len(self._finished) <= self._queue.slots:
                 return
 
-    def _decode_some(self) -> None:
+    def _decode_chunk_of_images(self) -> None:
         batch_key = _sample(self._finished[0]).batch_key
         same = [job for job in self._finished if _sample(job).batch_key == batch_key]
         jobs = same[: self._decode_chunk]
-        results = self._watched(lambda some: self._engine.decode([_sample(job) for job in some]), jobs)
+        results = self._call(lambda some: self._engine.decode([_sample(job) for job in some]), jobs)
         for job, pixels in zip(jobs, results, strict=True):
             self._finished.remove(job)
             job.sample = None
             if isinstance(pixels, InvalidImage):
-                job.events.fail(image_invalid(str(pixels)))
+                job.events.fail(image_invalid(pixels))
             elif isinstance(pixels, Exception):
                 job.events.fail(pixels)
             else:
-                self._queue.note_duration(time.monotonic() - job.started)
-                self._encoder.submit(_send_image, job, pixels, self._painting(job))
+                self._queue.record_duration(time.monotonic() - job.started)
+                model = next(model for model in self._engine.models if model.id == job.request.model)
+                self._encoder.submit(_send_image, job, pixels, job.request.generation(model, job.batch_size))
 
-    def _watched(self, work: Any, jobs: Sequence[Job]) -> Any:
+    def _call(self, work: Any, jobs: Sequence[Job]) -> Any:
         self._busy_since = time.monotonic()
         try:
-            return attempt(work, jobs, self._engine.recover)
+            return run_isolated(work, jobs, self._engine.recover)
         finally:
             self._busy_since = None
-
-    def _painting(self, job: Job) -> Painting:
-        request = job.request
-        model = next(model for model in self._engine.models if model.id == request.model)
-        return Painting(
-            seed=request.seed,
-            model=request.model,
-            model_revision=model.revision,
-            scheduler=request.scheduler,
-            num_inference_steps=request.num_inference_steps,
-            guidance_scale=request.guidance_scale,
-            batch_size=job.batch_size,
-            loras=request.loras,
-            guidance_end=request.guidance_end,
-            refiner=request.refiner,
-            refiner_revision=model.refiner_revision if request.refiner else "",
-            denoising_end=request.denoising_end,
-            initial_image=request.initial_image.used if request.initial_image else None,
-        )
 
 
 def _sample(job: Job) -> Sample:
@@ -256,11 +237,11 @@ def _send_preview(job: Job, pixels: Any) -> None:
     job.events.put(Preview(*png.encode_preview(pixels), width, height))
 
 
-def _send_image(job: Job, pixels: Any, painting: Painting) -> None:
+def _send_image(job: Job, pixels: Any, generation: types.Generation) -> None:
+    height, width, _ = pixels.shape
     try:
-        data = png.encode_png(pixels)
+        image = Image.of(png.encode_png(pixels), "image/png", (width, height), generation)
     except Exception as error:
         job.events.fail(error)
         return
-    height, width, _ = pixels.shape
-    job.events.put(Image("image/png", data, width, height, ImageSource.GENERATED, painting=painting))
+    job.events.put(image)

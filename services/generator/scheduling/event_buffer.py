@@ -1,4 +1,4 @@
-"""From the engine thread to one caller: only the newest progress is kept, so a slow reader costs no memory."""
+"""Events from the engine thread to one caller. Only the newest progress is kept, so a slow reader costs no memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,9 +7,9 @@ from services.generator.models import Event, Image
 
 
 class EventBuffer:
-    """The events of one request, in order; a newer Queued, Progress or Preview replaces an unread one of its kind.
+    """The events of one request, in order. A newer Queued, Progress or Preview replaces an unread one of its type.
 
-    `put` and `fail` may be called from any thread. After an image or a failure nothing more is delivered.
+    `put` and `fail` may be called on any thread. Nothing is delivered after an image or a failure.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -29,7 +29,7 @@ class EventBuffer:
         self._call(None, error)
 
     async def stream(self) -> AsyncGenerator[Event]:
-        """The events until the image, which is the last. Raises what `fail` was given."""
+        """The events up to the image, which is the last. Raises the error given to `fail`."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()
@@ -44,7 +44,7 @@ class EventBuffer:
     def _call(self, event: Event | None, error: Exception | None) -> None:
         try:
             self._loop.call_soon_threadsafe(self._receive, event, error)
-        except RuntimeError:  # the loop is closed: nobody listens any more
+        except RuntimeError:  # the loop is closed: the process ends
             return
 
     def _receive(self, event: Event | None, error: Exception | None) -> None:
@@ -54,6 +54,6 @@ class EventBuffer:
             self._closed, self._error = True, error
         else:
             self._closed = isinstance(event, Image)
-            self._events.pop(type(event), None)  # the newest goes to the end, so that the order stays true
+            self._events.pop(type(event), None)  # the newest goes to the end, which keeps the order
             self._events[type(event)] = event
         self._arrived.set()

@@ -1,11 +1,12 @@
-"""What happens when an engine fails: too much is tried smaller, a bad sample fails alone, a lost device is fatal."""
+"""What a failure of the engine does: too much work is split, an invalid request fails alone, a lost device is fatal."""
 
 import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rpc.errors import FailedPrecondition, Internal, InvalidArgument
-from services.generator.engine import CheckpointError, DeviceLost, InvalidRequest, OutOfMemory
+from rpc.errors import FailedPrecondition, Internal, RpcError
+from services.generator.engine import CheckpointError, DeviceLost, InvalidImage, InvalidRequest, OutOfMemory
+from services.generator.validation import refusal
 
 log = logging.getLogger(__name__)
 
@@ -13,53 +14,48 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
-def out_of_memory() -> Internal:
-    """What the caller is told when not even one image fits."""
-    return Internal("the image does not fit into the memory of the generator", reason="OUT_OF_MEMORY")
+def image_invalid(error: InvalidImage) -> Internal:
+    """For a result that is no image."""
+    return Internal(f"the model generated no image: {error}", reason="IMAGE_INVALID")
 
 
-def _unusable() -> FailedPrecondition:
-    """What the caller is told when the files of a model or LoRA are wrong; which is in the log of the operator."""
-    return FailedPrecondition("the model, or one of the LoRAs, cannot be loaded", reason="MODEL_UNUSABLE")
-
-
-def image_invalid(why: str) -> Internal:
-    """What the caller is told when the model painted no picture."""
-    return Internal(f"the model painted no picture: {why}", reason="IMAGE_INVALID")
-
-
-def attempt(
+def run_isolated(
     work: Callable[[Sequence[ItemT]], Sequence[ResultT]], items: Sequence[ItemT], recover: Callable[[], None]
 ) -> list[ResultT | Exception]:
-    """Do `work` on all items; where it fails, on each half, so that one bad item does not take the others with it.
+    """Do `work` on all items; if it fails, on each half, so that an item that fails does not fail the others.
 
-    The answer has, for each item, its result or the error to tell its caller. One item that runs out of memory is tried
-    once more after `recover`. Raises DeviceLost.
+    Returns for each item its result, or the error for its caller. An item that runs out of memory alone is tried once
+    more after `recover`. Raises DeviceLost.
     """
-    again = True
     try:
         return list(work(items))
     except DeviceLost:
         raise
     except CheckpointError as error:
+        # Which file is wrong is for the log of the operator alone.
         log.error("a model or LoRA cannot be used: %s", error)
-        return [_unusable() for _ in items]
-    except InvalidRequest as error:
-        failure: Exception = InvalidArgument.field(error.field, str(error))
-        again = False
-    except OutOfMemory as error:
-        log.warning("out of memory with %d at once: %s", len(items), error)
-        failure = out_of_memory()
+        unusable = FailedPrecondition("the model, or one of the LoRAs, cannot be loaded", reason="MODEL_UNUSABLE")
+        return [unusable for _ in items]
     except Exception as error:
-        log.warning("failed with %d at once", len(items), exc_info=error)
-        failure = Internal("the engine failed", reason="ENGINE_FAILED")
-    # Outside the except blocks: the traceback would keep the tensors of the failed attempt alive.
+        failure = _failure(error, len(items))
+        again = not isinstance(error, InvalidRequest)
+    # Outside the except blocks: the traceback would keep the tensors of the failed attempt in memory.
     if again:
         recover()
     if len(items) > 1:
         middle = len(items) // 2
-        return [*attempt(work, items[:middle], recover), *attempt(work, items[middle:], recover)]
+        return [*run_isolated(work, items[:middle], recover), *run_isolated(work, items[middle:], recover)]
     return _once_more(work, items, failure) if again else [failure]
+
+
+def _failure(error: Exception, count: int) -> RpcError:
+    if isinstance(error, InvalidRequest):
+        return refusal([(error.parameter, str(error))])
+    if isinstance(error, OutOfMemory):
+        log.warning("out of memory with a batch of %d: %s", count, error)
+        return Internal("the image does not fit into the memory of the generator", reason="OUT_OF_MEMORY")
+    log.warning("a batch of %d failed", count, exc_info=error)
+    return Internal("the engine failed", reason="ENGINE_FAILED")
 
 
 def _once_more(

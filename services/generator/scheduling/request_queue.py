@@ -1,7 +1,7 @@
-"""The line that requests wait in: first come, first served, bounded; shared by the event loop and the engine thread.
+"""The bounded queue of waiting requests: first come, first served; shared by the event loop and the engine thread.
 
-One that could not start yet, because its model is still being loaded, keeps its place and lets others pass. Those that
-wait for models that are not in memory get at most half of the room, so that they leave some for the others.
+A request whose model is still being loaded keeps its place, and later requests may overtake it. Requests for models
+that are not in memory get at most half of the room, so that the others always have some.
 """
 
 import threading
@@ -17,7 +17,7 @@ from services.generator.scheduling.event_buffer import EventBuffer
 LOADING_RETRY_SECONDS = 5.0
 
 Ready = Callable[[Sequence[ImageRequest]], Sequence[bool]]
-"""Tells of requests that wait, in their order, which could start now. Called on the engine thread, without the lock."""
+"""Whether each of the waiting requests could start now. Called on the engine thread, without the lock."""
 
 
 @dataclass(eq=False)
@@ -38,12 +38,12 @@ class Job:
 
 @dataclass
 class RequestQueue:
-    """Jobs waiting, and a count of those admitted to the engine."""
+    """The waiting jobs, and the number of jobs that are admitted to the engine."""
 
     capacity: int
     slots: int = 0
     in_memory: frozenset[str] = frozenset()
-    """Names of the models that need not be loaded; the engine thread puts a new set here when they change."""
+    """Ids of the models in memory; the engine thread replaces the set when they change."""
     _seconds_per_image: float = 1.0
     _waiting: deque[Job] = field(default_factory=deque)
     _admitted: int = 0
@@ -53,11 +53,11 @@ class RequestQueue:
     _wake: threading.Condition = field(default_factory=threading.Condition)
 
     def check_room(self) -> None:
-        """Raises ResourceExhausted when the line is full, Unavailable when the generator stops."""
+        """Raises ResourceExhausted when the queue is full, Unavailable when the generator stops."""
         with self._wake:
             self._count_before()
 
-    def enter(self, job: Job) -> None:
+    def submit(self, job: Job) -> None:
         """Queue a job. Raises what `check_room` raises, and ResourceExhausted when too many wait for models to load."""
         with self._wake:
             before = self._count_before()
@@ -74,7 +74,7 @@ class RequestQueue:
         loading = sum(self._must_load(other) for other in self._waiting)
         if loading >= max(1, (self.slots + self.capacity) // 2):
             raise ResourceExhausted(
-                f"{loading} requests wait for models to be loaded already",
+                f"{loading} requests already wait for models to be loaded",
                 reason="QUEUE_FULL",
                 retry_after_seconds=LOADING_RETRY_SECONDS,
             )
@@ -82,8 +82,8 @@ class RequestQueue:
     def _must_load(self, job: Job) -> bool:
         return not self.in_memory.issuperset(job.request.models)
 
-    def withdraw(self, job: Job) -> None:
-        """Take a job out that still waits; no effect on an admitted one."""
+    def remove(self, job: Job) -> None:
+        """Remove a job that still waits; no effect on an admitted one."""
         with self._wake:
             if job in self._waiting:
                 self._waiting.remove(job)
@@ -99,7 +99,7 @@ class RequestQueue:
         verdicts = ready([job.request for job in waiting])
         admitted = []
         with self._wake:
-            # By now some of them may have left.
+            # Some of them may have been removed meanwhile.
             for job, is_ready in zip(waiting, verdicts, strict=True):
                 job.held = not is_ready
                 if is_ready and self._admitted < self.slots and job in self._waiting:
@@ -110,36 +110,36 @@ class RequestQueue:
         return admitted
 
     def release(self) -> None:
-        """An admitted job is through, one way or another."""
+        """Free the slot of an admitted job."""
         with self._wake:
             self._admitted -= 1
             self._changed()
 
-    def note_duration(self, seconds: float) -> None:
-        """Learn how long an image takes, to tell who is turned away when to come again."""
+    def record_duration(self, seconds: float) -> None:
+        """Learn how long an image takes, for the retry delay of refused requests."""
         self._seconds_per_image += 0.2 * (seconds - self._seconds_per_image)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Sleep until something is other than at the last `admit`; False when it is time to end the thread.
+        """Sleep until something has changed since the last `admit`, at most `seconds`.
 
-        With `seconds`, no longer than so.
+        Returns False when the thread must end.
         """
         with self._wake:
             self._wake.wait_for(lambda: self._changes != self._seen, seconds)
             return not self._stopping
 
     def wake(self) -> None:
-        """Somebody who was not ready may be so now. May be called from any thread."""
+        """Report that a request that was not ready may be ready now. On any thread."""
         with self._wake:
             self._changed()
 
     @property
     def stopping(self) -> bool:
-        """Whether the thread shall end."""
+        """Whether the thread must end."""
         return self._stopping
 
     def stop(self) -> list[Job]:
-        """Let nobody in any more, and answer who still waited."""
+        """Refuse all further jobs. Returns those that waited."""
         with self._wake:
             self._stopping = True
             left, self._waiting = list(self._waiting), deque()
@@ -160,11 +160,11 @@ class RequestQueue:
 
     def _count_before(self) -> int:
         if self._stopping:
-            raise Unavailable("the generator stops", reason="GENERATOR_STOPPING", retry_after_seconds=5)
+            raise Unavailable("the generator is stopping", reason="GENERATOR_STOPPING", retry_after_seconds=5)
         before = len(self._waiting) + self._admitted
         if before >= self.slots + self.capacity:
             raise ResourceExhausted(
-                f"{before} requests are in work or waiting already",
+                f"{before} requests are already in progress or waiting",
                 reason="QUEUE_FULL",
                 retry_after_seconds=max(0.5, self._seconds_per_image / max(1, self.slots)),
             )
@@ -176,7 +176,7 @@ class RequestQueue:
 
     def _renumber(self) -> None:
         for position, job in enumerate(self._waiting):
-            told = job.position >= 0
-            if (told and position < job.position) or (not told and job.held):
+            reported = job.position >= 0
+            if (reported and position < job.position) or (not reported and job.held):
                 job.position = position
                 job.events.put(Queued(position))

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: the engine that paints."""
+"""The engine for Stable Diffusion XL."""
 
 import contextlib
 import gc
@@ -19,10 +19,12 @@ from services.generator.sdxl.batch_autotune import choose_batch_size
 from services.generator.sdxl.denoise import Batch, Unet, UnetInputs, signature, text_length, unet_rows
 from services.generator.sdxl.device_sync import DeviceSync
 from services.generator.sdxl.inpaint import keep_pixels
+from services.generator.sdxl.loaded_model import Assembler, LoadedModel
 from services.generator.sdxl.loading.checkpoints import ModelSource
-from services.generator.sdxl.loading.registry import LibraryOptions, LoadedModel, ModelRegistry
+from services.generator.sdxl.loading.registry import ModelRegistry
 from services.generator.sdxl.options import SdxlOptions
-from services.generator.sdxl.prepare import PromptPair, encode_prompts, prepare_sample
+from services.generator.sdxl.prepare import prepare_sample
+from services.generator.sdxl.prompts import PromptPair
 from services.generator.sdxl.sample import SdxlSample
 from services.generator.sdxl.vae_decode import stack_latents
 
@@ -30,36 +32,39 @@ log = logging.getLogger(__name__)
 
 
 class SdxlEngine:
-    """Paints with one or more SDXL checkpoints. All methods but the properties belong to the engine thread."""
+    """Generates images with one or more SDXL checkpoints. See `Engine` for the threads."""
 
-    def __init__(self, sources: Sequence[ModelSource], options: SdxlOptions) -> None:
-        """The first source is the default model. Nothing is read or loaded yet. Raises CheckpointError."""
-        self._options = options
+    def __init__(
+        self,
+        sources: Sequence[ModelSource],
+        options: SdxlOptions,
+        *,
+        fp8_on_cpu: bool = False,
+        warm_chunks: tuple[int, ...] | None = None,
+    ) -> None:
+        """The first source is the default model. Nothing is read or loaded yet. Raises CheckpointError.
+
+        `fp8_on_cpu` and `warm_chunks` (see UnetRunner) are for tests and benchmarks.
+        """
         self._device = _choose_device(options.device)
-        self._dtype = _choose_dtype(options.dtype, self._device)
-        self.registry = ModelRegistry(
-            sources,
-            LibraryOptions(
-                models_dir=options.models_dir,
-                device=self._device,
-                dtype=self._dtype,
-                vae=options.vae,
-                refiner=options.refiner,
-                preview_decoder=options.preview_decoder,
-                loras_dir=options.loras_dir,
-                memory_budget_bytes=int(options.memory_budget_gib * 2**30),
-                prompt_cache=options.prompt_cache,
-                unet=options.unet(self._device),
-            ),
-            options.quantizer(self._device, self._dtype),
+        self._options = options.for_device(self._device)
+        dtype = _choose_dtype(options.dtype, self._device)
+        quantize = None
+        if options.fp8 != "off":
+            from services.generator.sdxl.fp8.quantizer import make_quantizer
+
+            quantize = make_quantizer(self._options, device=self._device, dtype=dtype, on_cpu=fp8_on_cpu)
+        self._assembler = Assembler(self._options, self._device, dtype, quantize=quantize, warm_chunks=warm_chunks)
+        self.registry: ModelRegistry[LoadedModel] = ModelRegistry(
+            sources, self._options, self._assembler, self._empty_cache
         )
         self._alive: weakref.WeakSet[SdxlSample] = weakref.WeakSet()
-        self._pace = DeviceSync()
+        self._sync = DeviceSync()
         self._short_of_memory = False
 
     @property
     def models(self) -> Sequence[ModelInfo]:
-        """The models, known after the warm-up."""
+        """The models; known after the warm-up."""
         return self.registry.models
 
     @property
@@ -68,7 +73,7 @@ class SdxlEngine:
         return self._device
 
     def warm_up(self) -> int:
-        """Find all models, load the default one, paint with it once, and measure how many images should share a step.
+        """Find all models, load the default one, generate with it once, and choose the batch size.
 
         Raises CheckpointError.
         """
@@ -77,40 +82,48 @@ class SdxlEngine:
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
         self.registry.find()
-        self._paint_once()
+        self._assembler.load_preview_decoder(self.registry.default)
+        self._generate_once()
         self._warm_unet()
         return self._options.max_batch or choose_batch_size(self, self.trial_request)
+
+    def inspect(self, request: ImageRequest) -> Sequence[tuple[str, str]]:
+        """Prompts that a model in memory cannot encode."""
+        models = (self.registry.peek(name) for name in request.models)
+        found = (problem for model in models if model is not None for problem in model.prompts.problems(request))
+        return list(dict(found).items())
 
     def in_memory(self) -> frozenset[str]:
         """Names of the models that are loaded."""
         return frozenset(self.registry.loaded_names())
 
     def batch_key(self, request: ImageRequest) -> Hashable:
-        """Same model and LoRAs, same size; with the refiner or without."""
+        """Same model, LoRAs and size. Requests with and without the refiner may share a batch."""
         return (request.model, request.loras, request.height, request.width)
 
     def ensure_loaded(
-        self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
+        self, waiting: Sequence[ImageRequest], admitted: Sequence[ImageRequest], when_ready: Callable[[], None]
     ) -> Sequence[bool]:
-        """Requests whose model is in memory may start; the others' models are loaded, one after the other."""
-        in_use = frozenset(name for request in painting for name in request.models)
+        """Requests whose models are in memory may start. Missing models are loaded one after the other."""
+        in_use = frozenset(name for request in admitted for name in request.models)
         return self.registry.ensure_loaded([request.models for request in waiting], in_use, when_ready)
 
     @torch.no_grad()
     def prepare(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
-        """Encode the prompts together, then the picture of each that begins from one, and draw its noise."""
+        """Encode the prompts together, then the initial image of each request, and draw its noise."""
         in_tiles = self._short_of_memory and len(requests) == 1
         refined = [request for request in requests if request.refiner]
         refiner: LoadedModel | None = None
-        refiner_texts: dict[ImageRequest, PromptPair] = {}
+        refiner_prompts: dict[ImageRequest, PromptPair] = {}
         with _translated():
             model = self._model(requests[0].model, requests[0].loras)
+            prompts = model.prompts.encode_requests(requests, requests[0].loras)
             if refined:
                 refiner = self._model(refined[0].refiner)
-                refiner_texts = dict(zip(refined, encode_prompts(refiner, refined, ()), strict=True))
+                refiner_prompts = dict(zip(refined, refiner.prompts.encode_requests(refined, ()), strict=True))
             samples = [
-                prepare_sample(request, model, texts, refiner, refiner_texts.get(request), in_tiles=in_tiles)
-                for request, texts in zip(requests, encode_prompts(model, requests, requests[0].loras), strict=True)
+                prepare_sample(request, model, pair, refiner, refiner_prompts.get(request), in_tiles=in_tiles)
+                for request, pair in zip(requests, prompts, strict=True)
             ]
         self._alive.update(samples)
         self._short_of_memory = False
@@ -118,10 +131,10 @@ class SdxlEngine:
 
     @torch.no_grad()
     def step(self, samples: Sequence[Sample]) -> None:
-        """One denoising step of samples of one batch key. On CUDA it is launched, and done when `wait` returns."""
+        """One denoising step. On CUDA it is only launched; it is done when `wait` returns."""
         mine = [_own(sample) for sample in samples]
         with _translated():
-            stage, latents = mine[0].stage, mine[0].latents  # by the next step another model may have taken over
+            stage, latents = mine[0].stage, mine[0].latents  # the refiner may take over with the next step
             model = self._model_of(mine[0])
             unet = _in_halves(model.unet) if self._short_of_memory and len(mine) == 1 else model.unet
             shape = (*latents.shape, unet_rows(mine), text_length(mine))
@@ -129,21 +142,21 @@ class SdxlEngine:
             if self._device == "cuda":
                 event = torch.cuda.Event(blocking=True)
                 event.record()
-                self._pace.launched(event, (stage.model, *shape))
+                self._sync.launched(event, (stage.model, *shape))
         self._short_of_memory = False
 
     def remaining_seconds(self) -> float:
-        """How long `wait` would wait, at least."""
+        """Lower bound of the time that `wait` would take."""
         with _translated():
-            return self._pace.remaining_seconds()
+            return self._sync.remaining_seconds()
 
     def wait(self) -> None:
-        """Until the device is done with the steps; of short ones, one may still be running."""
+        """Wait until the device has done the steps; a short one may still be running."""
         with _translated():
-            self._pace.wait()
+            self._sync.wait()
 
     def decode(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | InvalidImage]:
-        """The images of finished samples of one batch key."""
+        """The finished images."""
         mine = [_own(sample) for sample in samples]
         with _translated():
             decoder = self._model_of(mine[0]).decoder
@@ -153,20 +166,19 @@ class SdxlEngine:
         return [_finish(image, sample.request.initial_image) for image, sample in zip(images, mine, strict=True)]
 
     def preview(self, sample: Sample) -> NDArray[np.uint8]:
-        """What the model believes the image to be, in small."""
+        """A small image of the prediction of the last step."""
         mine = _own(sample)
         with _translated():
             return self._model_of(mine).decoder.preview(mine.clean)
 
     def recover(self) -> None:
-        """Give the allocator's cache back; one image that is tried next, alone, is computed piece by piece."""
+        """Free the cache of the allocator. The next call, if it is for one image, computes it piece by piece."""
         self._short_of_memory = True
         gc.collect()
-        if self._device == "cuda":
-            torch.cuda.empty_cache()
+        self._empty_cache()
 
     def trial_request(self, seed: int) -> ImageRequest:
-        """A request for the default model with all its defaults, for warming up and measuring."""
+        """A request for the default model with its defaults, to warm up and to measure."""
         info = self.models[0]
         return ImageRequest(
             model=info.id,
@@ -180,31 +192,37 @@ class SdxlEngine:
             scheduler=info.schedulers[0],
         )
 
+    def _empty_cache(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+
     def _model(self, name: str, loras: tuple[Lora, ...] = ()) -> LoadedModel:
         in_use = frozenset(name for sample in self._alive for name in sample.request.models)
-        return self.registry.get(name, loras, in_use)
+        model = self.registry.get(name, in_use)
+        model.loras.apply(loras)
+        return model
 
     def _model_of(self, sample: SdxlSample) -> LoadedModel:
         return self._model(sample.stage.model, sample.stage.loras)
 
-    def _paint_once(self) -> None:
+    def _generate_once(self) -> None:
         samples = self.prepare([self.trial_request(0)])
         self._encode_once()
         self.step(samples)
         self.preview(samples[0])
         (image,) = self.decode(samples)
         if isinstance(image, InvalidImage):
-            raise CheckpointError(f"{self.models[0].id} paints no picture: {image}")
+            raise CheckpointError(f"{self.models[0].id} generates no image: {image}")
 
     @torch.no_grad()
     def _encode_once(self) -> None:
-        """So that a VAE that cannot encode is found now, and the first picture to begin from is not a slow one."""
+        """Find a VAE that cannot encode now, and warm the encoder for the first initial image."""
         request = self.trial_request(0)
         pixels = np.zeros((request.height, request.width, 3), np.uint8)
         with _translated():
             latents = self._model(request.model).encoder.encode(pixels, torch.Generator())
         if not torch.isfinite(latents).all():
-            raise CheckpointError(f"{request.model} encodes no picture: its numbers are not finite")
+            raise CheckpointError(f"{request.model} encodes no image: its numbers are not finite")
 
     def _warm_unet(self) -> None:
         request = self.trial_request(0)
@@ -221,7 +239,7 @@ class SdxlEngine:
 
 
 def _batch(model: LoadedModel, samples: Sequence[SdxlSample]) -> Batch:
-    """The samples packed: as they are if they are, else anew."""
+    """The samples packed for the UNet; packed again only if they changed."""
     packed = samples[0].batch
     if isinstance(packed, Batch) and packed.signature == signature(samples):
         return packed
@@ -253,7 +271,7 @@ def _in_halves(unet: Unet) -> Unet:
 
 
 def _finish(image: NDArray[np.uint8] | InvalidImage, initial: InitialPixels | None) -> NDArray[np.uint8] | InvalidImage:
-    """The image with the pixels of the picture that were to be kept."""
+    """The image with the kept pixels of the initial image."""
     if initial is None or initial.opacity is None or isinstance(image, InvalidImage):
         return image
     return keep_pixels(image, initial.pixels, initial.opacity)
@@ -279,7 +297,7 @@ def _choose_dtype(wanted: str, device: str) -> torch.dtype:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Say in our words what went wrong inside PyTorch."""
+    """Raise errors of PyTorch as those of the engine interface."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -32,7 +32,7 @@ class KeptRegion:
         return torch.where(self.painted, latents, signal * self.original + noise * self.noise)
 
 
-def paint_cells(painted: NDArray[np.bool_], height: int, width: int) -> Tensor:
+def painted_cells(painted: NDArray[np.bool_], height: int, width: int) -> Tensor:
     """Which of height × width latents to paint: those of which any pixel is painted.
 
     The pixels that are kept are put back at the end, so that a cell on the border may well be painted.

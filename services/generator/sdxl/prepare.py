@@ -1,44 +1,22 @@
-"""From a request to a sample ready for its first step: prompts and picture encoded, steps laid out, noise drawn."""
+"""From a request to a sample that is ready for its first step: latents drawn or encoded, steps planned."""
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from services.generator.engine import InvalidRequest
 from services.generator.models import ImageRequest, Lora
 from services.generator.sdxl import samplers, schedulers
 from services.generator.sdxl.device_sync import to_device
-from services.generator.sdxl.inpaint import KeptRegion, Level, paint_cells
-from services.generator.sdxl.loading.registry import LoadedModel
-from services.generator.sdxl.prompt_chunks import PromptTooLong
-from services.generator.sdxl.prompts import Embedding
+from services.generator.sdxl.inpaint import KeptRegion, Level, painted_cells
+from services.generator.sdxl.loaded_model import LoadedModel
+from services.generator.sdxl.prompts import PromptPair
 from services.generator.sdxl.sample import Conditioning, SdxlSample, Stage
 
-# What diffusers tells the refiner of how beautiful the image, and the one to guide away from, shall be.
+# The aesthetic scores that diffusers gives the refiner, for the prompt and for the negative prompt.
 _SCORE, _NEGATIVE_SCORE = 6.0, 2.5
-
-PromptPair = tuple[Embedding, Embedding]
-
-
-def encode_prompts(model: LoadedModel, requests: Sequence[ImageRequest], loras: tuple[Lora, ...]) -> list[PromptPair]:
-    """The embeddings of each request's prompt and negative prompt. Raises InvalidRequest when one is too long."""
-    with _naming("prompt"):
-        positives = model.prompts.encode([request.prompt for request in requests], loras)
-    with _naming("negative_prompt"):
-        negatives = model.prompts.encode_negative([request.negative_prompt for request in requests], positives, loras)
-    return list(zip(positives, negatives, strict=True))
-
-
-@contextlib.contextmanager
-def _naming(field: str) -> Iterator[None]:
-    try:
-        yield
-    except PromptTooLong as error:
-        raise InvalidRequest(field, str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -50,26 +28,26 @@ class _StepRange:
     end: int
 
     def levels(self) -> Iterator[Level]:
-        """How noisy the latents are before each of these steps."""
+        """The noise level of the latents before each of these steps."""
         return (schedulers.noise_level(self.scheduler, step) for step in range(self.begin, self.end))
 
 
 def prepare_sample(
     request: ImageRequest,
     model: LoadedModel,
-    texts: PromptPair,
+    prompts: PromptPair,
     refiner: LoadedModel | None,
-    refiner_texts: PromptPair | None,
+    refiner_prompts: PromptPair | None,
     *,
     in_tiles: bool = False,
 ) -> SdxlSample:
-    """The sample of a request, its latents on the model's device. The refiner takes over at `denoising_end`."""
+    """The sample of a request, its latents on the device of the model. The refiner takes over at `denoising_end`."""
     generator = torch.Generator().manual_seed(request.seed)
-    cuts = _lay_out(request, model, refiner)
-    latents, kept = _first_latents(request, model, cuts, generator, in_tiles=in_tiles)
-    stages = [_stage(request, request.model, request.loras, model, texts, cuts[0])]
-    if refiner is not None and refiner_texts is not None:
-        stages += [_stage(request, request.refiner, (), refiner, refiner_texts, cut) for cut in cuts[1:]]
+    ranges = _plan_steps(request, model, refiner)
+    latents, kept = _first_latents(request, model, ranges, generator, in_tiles=in_tiles)
+    stages = [_stage(request, request.model, request.loras, model, prompts, ranges[0])]
+    if refiner is not None and refiner_prompts is not None:
+        stages += [_stage(request, request.refiner, (), refiner, refiner_prompts, some) for some in ranges[1:]]
     return SdxlSample(
         request=request,
         stages=tuple(stages),
@@ -81,22 +59,22 @@ def prepare_sample(
     )
 
 
-def _lay_out(request: ImageRequest, model: LoadedModel, refiner: LoadedModel | None) -> list[_StepRange]:
-    """Which steps are done: all, or those that a picture's strength asks for, shared with the refiner if it has one."""
-    first = model.schedules.lay_out(request.scheduler, request.num_inference_steps)
-    begin = _picture_begin(first, request)
+def _plan_steps(request: ImageRequest, model: LoadedModel, refiner: LoadedModel | None) -> list[_StepRange]:
+    """The steps of the model, and of the refiner if there is one: all, or those that the strength leaves."""
+    first = model.schedules.get(request.scheduler, request.num_inference_steps)
+    begin = _first_step(first, request)
     if refiner is None or request.denoising_end is None:
         return [_StepRange(first, begin, len(first.timesteps))]
     cutoff = _cutoff(first, request.denoising_end)
     count = sum(float(timestep) >= cutoff for timestep in first.timesteps)
-    second = refiner.schedules.lay_out(request.scheduler, request.num_inference_steps)
-    # A picture that comes in after the cutoff is the refiner's alone.
+    second = refiner.schedules.get(request.scheduler, request.num_inference_steps)
+    # An initial image that enters after the cutoff is processed by the refiner alone.
     refiner_begin = max(begin, _refiner_begin(second, _cutoff(second, request.denoising_end)))
     return [_StepRange(first, begin, max(begin, count)), _StepRange(second, refiner_begin, len(second.timesteps))]
 
 
-def _picture_begin(scheduler: Any, request: ImageRequest) -> int:
-    """The first step after those that are left out, as the stock pipelines round it, but at least one step is done."""
+def _first_step(scheduler: Any, request: ImageRequest) -> int:
+    """The first step that is done: rounded as the diffusers pipelines do, but at least one step is done."""
     if request.initial_image is None:
         return 0
     steps = request.num_inference_steps
@@ -106,37 +84,43 @@ def _picture_begin(scheduler: Any, request: ImageRequest) -> int:
 
 
 def _first_latents(
-    request: ImageRequest, model: LoadedModel, cuts: list[_StepRange], generator: torch.Generator, *, in_tiles: bool
+    request: ImageRequest,
+    model: LoadedModel,
+    ranges: list[_StepRange],
+    generator: torch.Generator,
+    *,
+    in_tiles: bool,
 ) -> tuple[torch.Tensor, KeptRegion | None]:
-    """The latents that the first step begins with, and what inpainting keeps of them.
+    """The latents before the first step, and the region that inpainting keeps.
 
-    What is drawn, and in which order, is what the stock pipelines for text, for a picture and for a mask draw.
+    Noise is drawn in the order of the diffusers pipelines for text, image and mask, so that a seed gives the same
+    image.
     """
     device, initial = model.device, request.initial_image
     shape = model.latent_shape(request.height, request.width)
     if initial is None:
-        return _draw(shape, generator, device) * float(cuts[0].scheduler.init_noise_sigma), None
+        return _draw(shape, generator, device) * float(ranges[0].scheduler.init_noise_sigma), None
     original = model.encoder.encode(initial.pixels, generator, in_tiles=in_tiles)
     noise = _draw(shape, generator, device)
-    levels = (level for cut in cuts for level in cut.levels())
+    levels = (level for some in ranges for level in some.levels())
     signal, deviation = next(levels)
     latents = signal * original + deviation * noise
     if initial.painted is None:
         return latents, None
-    _draw(shape, generator, device)  # the stock pipeline encodes the picture without its painted part too
+    _draw(shape, generator, device)  # diffusers also encodes the image without its masked part
     if initial.used.strength == 1:
-        latents = noise * float(cuts[0].scheduler.init_noise_sigma)
-    painted = to_device(paint_cells(initial.painted, *shape[1:]), device)
+        latents = noise * float(ranges[0].scheduler.init_noise_sigma)
+    painted = to_device(painted_cells(initial.painted, *shape[1:]), device)
     return latents, KeptRegion(original, noise, painted, (*levels, (1.0, 0.0)))
 
 
 def _draw(shape: tuple[int, int, int], generator: torch.Generator, device: Any) -> torch.Tensor:
-    """Noise, always drawn on the CPU: the same seed gives the same noise on every device."""
+    """Noise, always drawn on the CPU: a seed gives the same noise on every device."""
     return to_device(torch.randn((1, *shape), generator=generator, dtype=torch.float32)[0], device)
 
 
 def _cutoff(scheduler: Any, denoising_end: float) -> int:
-    """The timestep below which the refiner works, as the stock pipelines round it."""
+    """The timestep below which the refiner works, rounded as the diffusers pipelines do."""
     train_steps: int = scheduler.config.num_train_timesteps
     return round(train_steps - denoising_end * train_steps)
 
@@ -144,7 +128,7 @@ def _cutoff(scheduler: Any, denoising_end: float) -> int:
 def _refiner_begin(scheduler: Any, cutoff: int) -> int:
     count = sum(float(timestep) < cutoff for timestep in scheduler.timesteps)
     if scheduler.order == 2 and count % 2 == 0:
-        count += 1  # its steps are pairs, and it must begin with the first of one
+        count += 1  # its steps are pairs, and it must begin with the first of a pair
     return len(scheduler.timesteps) - count
 
 
@@ -153,28 +137,28 @@ def _stage(
     name: str,
     loras: tuple[Lora, ...],
     model: LoadedModel,
-    texts: PromptPair,
-    cut: _StepRange,
+    prompts: PromptPair,
+    steps: _StepRange,
 ) -> Stage:
-    scheduler = cut.scheduler
+    scheduler = steps.scheduler
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(cut.begin)
+        scheduler.set_begin_index(steps.begin)
     distilled = model.pipeline.unet.config.time_cond_proj_dim is not None
     guided = request.guidance_scale > 1 and not distilled
-    positive, negative = texts
+    positive, negative = prompts
     return Stage(
         model=name,
         loras=loras,
         positive=Conditioning(positive, _time_ids(request, model, _SCORE)),
         negative=Conditioning(negative, _time_ids(request, model, _NEGATIVE_SCORE)) if guided else None,
         scheduler=scheduler,
-        timesteps=tuple(scheduler.timesteps[cut.begin : cut.end]),
-        table=samplers.tabulate(scheduler, cut.begin, cut.end),
+        timesteps=tuple(scheduler.timesteps[steps.begin : steps.end]),
+        table=samplers.tabulate(scheduler, steps.begin, steps.end),
     )
 
 
 def _time_ids(request: ImageRequest, model: LoadedModel, score: float) -> tuple[float, ...]:
-    """Original size, corner of the crop, and target size; a refiner is told a score instead of the last."""
+    """Original size, corner of the crop, and target size; for a refiner a score in place of the target size."""
     size = (float(request.height), float(request.width))
     if model.pipeline.config.get("requires_aesthetics_score"):
         return (*size, 0.0, 0.0, score)

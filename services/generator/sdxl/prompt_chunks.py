@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 COUNTS = (1, 2, 4, 8, 16, 32)
-"""How many chunks a text may become; it is filled up with empty ones. Each count divides the next, see `widen`.
+"""How many chunks a text may become; it is filled up with empty ones. Each count divides the next, see `repeat_tokens`.
 
 The largest holds every 2,000 characters of English with SDXL's vocabulary, and most with the house model's small one.
 """
@@ -22,13 +22,13 @@ class PromptTooLong(Exception):
     """The text has more tokens than the chunks hold; the message says how many."""
 
 
-def cut(texts: Sequence[str], tokenizer: Any) -> list[list[list[int]]]:
+def split_into_chunks(texts: Sequence[str], tokenizer: Any) -> list[list[list[int]]]:
     """For each text its chunks, for each chunk its token ids with the marks and the padding. Raises PromptTooLong."""
     encoded = tokenizer(list(texts), add_special_tokens=False, padding=False, truncation=False, verbose=False)
     return [[_frame(ids, tokenizer) for ids in _split(ids, tokenizer)] for ids in encoded.input_ids]
 
 
-def widen(tokens: torch.Tensor, length: int) -> torch.Tensor:
+def repeat_tokens(tokens: torch.Tensor, length: int) -> torch.Tensor:
     """`tokens` (n, d) repeated to (length, d), so that rows of different lengths fit into one batch.
 
     Attention to a text that is there k times is attention to the text: each of its weights is split into k equal parts.

@@ -68,7 +68,7 @@ class SchedulerCache:
         self._config = config
         self._shared: OrderedDict[tuple[str, int], Any] = OrderedDict()
 
-    def lay_out(self, name: str, steps: int) -> Any:
+    def get(self, name: str, steps: int) -> Any:
         """A diffusers scheduler of that name with its timesteps set.
 
         One that becomes a table is only read, so all who ask for the same share it, its begin index included; one that

@@ -11,11 +11,12 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from services.generator.sdxl.options import SdxlOptions
 
 log = logging.getLogger(__name__)
 
@@ -23,23 +24,8 @@ Tensor = torch.Tensor
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 _CAPTURE_WARM_UPS = 3
-
-
-@dataclass(frozen=True)
-class UnetOptions:
-    """How the UNet is run; see the settings of the same names. `ladder` counts UNet rows, two a guided image.
-
-    `warm_chunks` counts chunks of text: people write prompts of one, language models write some of two for them.
-    """
-
-    compile_mode: str = ""
-    cuda_graphs: bool = False
-    channels_last: bool = False
-    fuse_qkv: bool = False
-    attention: str = ""
-    ladder: tuple[int, ...] = ()
-    warm_chunks: tuple[int, ...] = (1, 2)
-    cache_dir: Path | None = None
+WARM_CHUNKS = (1, 2)
+"""Chunks of text that are warmed: people write prompts of one chunk, language models some of two."""
 
 
 @dataclass
@@ -52,10 +38,11 @@ class _Captured:
 class UnetRunner:
     """One UNet and its fast versions. Belongs to the engine thread: graphs are captured and replayed by one thread."""
 
-    def __init__(self, pipeline: Any, options: UnetOptions) -> None:
-        """Prepare the UNet of `pipeline`, already on its device, in place."""
+    def __init__(self, pipeline: Any, options: SdxlOptions, *, warm_chunks: tuple[int, ...] = WARM_CHUNKS) -> None:
+        """Prepare the UNet of `pipeline`, already on its device, in place. `options` are those for the device."""
         self._options = options
-        self._ladder = tuple(sorted(set(options.ladder)))
+        self._ladder = options.batch_sizes
+        self._warm_chunks = warm_chunks
         self._warm: set[tuple[int, int, int]] = set()
         self._graphs: dict[tuple[int, int, int, int], _Captured] = {}
         self._pool: Any = None
@@ -64,7 +51,7 @@ class UnetRunner:
         self._unet = pipeline.unet
         if options.channels_last:
             self._unet.to(memory_format=torch.channels_last)
-        self._fast = self._compile() if options.compile_mode else self._unet
+        self._fast = self._unet if options.compile == "off" else self._compile()
 
     @property
     def module(self) -> Any:
@@ -74,7 +61,7 @@ class UnetRunner:
     @property
     def accelerated(self) -> bool:
         """Whether warmed sizes run differently from others."""
-        return bool(self._options.compile_mode or self._options.cuda_graphs)
+        return self._options.compile != "off" or self._options.cuda_graphs
 
     @property
     def captured(self) -> int:
@@ -96,7 +83,7 @@ class UnetRunner:
             return
         begin = time.monotonic()
         try:
-            for chunks in self._options.warm_chunks:
+            for chunks in self._warm_chunks:
                 for rows in self._ladder:
                     x, timestep, tokens, *others = make_inputs(rows)
                     tokens = tokens.repeat(1, chunks, 1)
@@ -104,7 +91,7 @@ class UnetRunner:
                     self(x, timestep, tokens, *others)
         except Exception as error:
             log.warning("the UNet stays eager: it could not be compiled or captured", exc_info=error)
-            self._options = UnetOptions(channels_last=self._options.channels_last, attention=self._options.attention)
+            self._options = self._options.model_copy(update={"compile": "off", "cuda_graphs": False})
             self._fast, self._graphs, self._pool = self._unet, {}, None
             return
         seconds = round(time.monotonic() - begin, 1)
@@ -144,12 +131,11 @@ class UnetRunner:
         return out
 
     def _compile(self) -> Any:
-        if self._options.cache_dir is not None:
-            # Compiled kernels outlive the process: the second start takes seconds instead of minutes.
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._options.cache_dir))
+        # Compiled kernels outlive the process: the second start takes seconds instead of minutes.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._options.compiled_dir))
         # The settings that the PyTorch team found best for SDXL. The search for block sizes takes minutes a shape: only
         # who asks for the longest compilation gets it.
-        search = self._options.compile_mode.startswith("max-autotune")
+        search = self._options.compile.startswith("max-autotune")
         config = torch._inductor.config
         config.conv_1x1_as_mm = True
         config.coordinate_descent_tuning = search
@@ -157,7 +143,7 @@ class UnetRunner:
         config.coordinate_descent_check_all_directions = search
         # One compiled version for each rung and warmed size: the default limit of 8 would end in eager mode.
         torch._dynamo.config.recompile_limit = 64
-        return torch.compile(self._unet, mode=self._options.compile_mode, fullgraph=True, dynamic=False)
+        return torch.compile(self._unet, mode=self._options.compile, fullgraph=True, dynamic=False)
 
     def _capture(self, inputs: Inputs) -> _Captured:
         if self._pool is None:
@@ -180,7 +166,7 @@ class UnetRunner:
 
 
 def _attention(preferred: str) -> Any:
-    if not preferred:
+    if preferred == "auto":
         return contextlib.nullcontext()
     first = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}[preferred]
     rest: Sequence[SDPBackend] = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]

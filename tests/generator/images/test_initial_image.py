@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+from frontispiece.types.v1 import generation_pb2 as types
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,16 +15,15 @@ from rpc.errors import InvalidArgument
 from services.generator.images import initial_image
 from services.generator.images.initial_image import read_initial_image
 from services.generator.images.mask import soften
-from services.generator.models import InitialImage
 from tests.generator.drawings import blobs, disc, encode, encode_mask
 
 
 def read(data: bytes, width: int = 64, height: int = 64, mask: bytes = b"") -> NDArray[np.uint8]:
-    return read_initial_image(InitialImage(data, mask=mask), width, height).pixels
+    return read_initial_image(types.InitialImage(mask=mask), data, width, height).pixels
 
 
 def read_mask(mask: bytes, width: int = 64, height: int = 64) -> NDArray[np.bool_]:
-    painted = read_initial_image(InitialImage(encode(blobs(64, 64)), mask=mask), width, height).painted
+    painted = read_initial_image(types.InitialImage(mask=mask), encode(blobs(64, 64)), width, height).painted
     assert painted is not None
     return painted
 
@@ -97,17 +97,18 @@ class TestTaken:
 
     def test_what_was_read_is_told_by_its_bytes(self) -> None:
         data, mask = encode(blobs(64, 64)), encode_mask(disc(64, 64))
-        used = read_initial_image(InitialImage(data, 0.3, mask), 64, 64).used
-        assert (used.sha256, used.strength) == (hashlib.sha256(data).hexdigest(), 0.3)
-        assert used.mask_sha256 == hashlib.sha256(mask).hexdigest()
-        assert read_initial_image(InitialImage(data), 64, 64).used.strength == 0.6
-        assert read_initial_image(InitialImage(data, mask=mask), 64, 64).used.strength == 1.0
+        picture = read_initial_image(types.InitialImage(strength=0.3, mask=mask), data, 64, 64)
+        assert (picture.sha256, picture.used.strength) == (hashlib.sha256(data).hexdigest(), 0.3)
+        assert picture.mask_sha256 == hashlib.sha256(mask).hexdigest()
+        assert (picture.used.has_mask, picture.used.mask) == (True, b"")
+        assert read_initial_image(types.InitialImage(), data, 64, 64).used.strength == 0.6
+        assert read_initial_image(types.InitialImage(mask=mask), data, 64, 64).used.strength == 1.0
 
     @pytest.mark.parametrize(("given", "used"), [(None, 8), (0, 0), (1, 1), (64, 64)])
     def test_the_border_is_as_soft_as_asked_for(self, given: int | None, used: int) -> None:
         painted = disc(64, 64)
-        wanted = InitialImage(encode(blobs(64, 64)), mask=encode_mask(painted), mask_feather=given)
-        picture = read_initial_image(wanted, 64, 64)
+        wanted = types.InitialImage(mask=encode_mask(painted), mask_feather=given)
+        picture = read_initial_image(wanted, encode(blobs(64, 64)), 64, 64)
         assert picture.used.mask_feather == used
         assert picture.opacity is not None
         assert np.array_equal(picture.opacity, soften(painted, used))
@@ -115,7 +116,7 @@ class TestTaken:
         assert np.array_equal(picture.painted, painted)
 
     def test_without_a_mask_there_is_no_border(self) -> None:
-        picture = read_initial_image(InitialImage(encode(blobs(64, 64))), 64, 64)
+        picture = read_initial_image(types.InitialImage(), encode(blobs(64, 64)), 64, 64)
         assert (picture.used.mask_feather, picture.opacity, picture.painted) == (0, None, None)
 
 
@@ -129,7 +130,8 @@ class TestMask:
     def test_greys_are_no_levels_between_painted_and_kept(self) -> None:
         """A mask that is soft already is as soft as asked for, and no softer."""
         ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
-        picture = read_initial_image(InitialImage(encode(blobs(64, 64)), mask=encode(ramp), mask_feather=0), 64, 64)
+        wanted = types.InitialImage(mask=encode(ramp), mask_feather=0)
+        picture = read_initial_image(wanted, encode(blobs(64, 64)), 64, 64)
         assert picture.opacity is not None
         assert np.array_equal(picture.opacity, np.tile(np.arange(64) >= 32, (64, 1)))
 
@@ -170,22 +172,23 @@ class TestMask:
 
     def test_one_that_paints_nothing_is_refused(self) -> None:
         field, why = refused(encode(blobs(64, 64)), encode(np.full((64, 64), 127, np.uint8)))
-        assert field == "initial_image.mask"
-        assert "nothing to paint" in why
+        assert field == "parameters.initial_image.mask"
+        assert "marks nothing" in why
 
     @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
     def test_another_format_is_refused(self, kind: str) -> None:
-        assert refused(encode(blobs(64, 64)), encode(np.full((64, 64), 255, np.uint8), kind))[0] == "initial_image.mask"
+        mask = encode(np.full((64, 64), 255, np.uint8), kind)
+        assert refused(encode(blobs(64, 64)), mask)[0] == "parameters.initial_image.mask"
 
 
 class TestRefused:
     @pytest.mark.parametrize("data", [b"x", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"<svg/>"])
     def test_what_is_no_picture(self, data: bytes) -> None:
-        assert refused(data) == ("initial_image.data", "is no PNG or JPEG or WEBP that can be read")
+        assert refused(data) == ("initial_image", "is no PNG or JPEG or WEBP that can be read")
 
     @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
     def test_other_formats(self, kind: str) -> None:
-        assert refused(encode(blobs(64, 64), kind))[0] == "initial_image.data"
+        assert refused(encode(blobs(64, 64), kind))[0] == "initial_image"
 
     @pytest.mark.parametrize("side", [6000, 12_000, 20_000])
     def test_too_many_pixels_for_few_bytes(self, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,12 +196,12 @@ class TestRefused:
         data = bytearray(encode(Image.new("1", (8, 8))))
         data[16:24] = side.to_bytes(4) + side.to_bytes(4)
         data[29:33] = zlib.crc32(data[12:29]).to_bytes(4)
-        assert refused(bytes(data)) == ("initial_image.data", "must have at most 32000000 pixels")
-        assert refused(encode(blobs(64, 64)), bytes(data))[0] == "initial_image.mask"
+        assert refused(bytes(data)) == ("initial_image", "must have at most 32000000 pixels")
+        assert refused(encode(blobs(64, 64)), bytes(data))[0] == "parameters.initial_image.mask"
 
     def test_thirty_two_megapixels_are_taken(self) -> None:
         assert read(encode(Image.new("L", (8000, 4000), 9))).max() == 9
-        assert initial_image.MAX_PICTURE_PIXELS == 8000 * 4000
+        assert initial_image.MAX_IMAGE_PIXELS == 8000 * 4000
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
     def test_broken_files_raise_nothing_else(self, kind: str) -> None:
@@ -215,7 +218,7 @@ class TestRefused:
     def test_a_file_cut_short(self) -> None:
         for kind in ("PNG", "JPEG", "WEBP"):
             whole = encode(blobs(96, 64), kind)
-            assert refused(whole[: len(whole) // 2])[0] == "initial_image.data"
+            assert refused(whole[: len(whole) // 2])[0] == "initial_image"
 
 
 def test_the_array_is_the_callers_own() -> None:

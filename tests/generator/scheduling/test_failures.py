@@ -14,14 +14,15 @@ import grpc
 import numpy as np
 import pytest
 import torch
-from frontispiece.generator.v1 import generator_pb2 as pb
+from frontispiece.types.v1 import generation_pb2 as types
 from safetensors.torch import load_file, save_file
 
 from rpc import errors
 from rpc.server import Service
 from services.generator import __main__ as program
 from services.generator.engine import CheckpointError, DeviceLost, InvalidImage, OutOfMemory, Sample
-from services.generator.scheduling.failures import attempt
+from services.generator.generate import Generator
+from services.generator.scheduling.failures import run_isolated
 from services.generator.scheduling.runner import EngineRunner
 from services.generator.sdxl.engine import SdxlEngine
 from services.generator.settings import GeneratorSettings
@@ -85,7 +86,7 @@ class TestOutOfMemory:
         with monkeypatch.context() as patch:
             patch.setattr(unet, "_call", tight)
             while sample.steps_done < sample.total_steps:
-                assert attempt(lambda some: [engine.step(some)], [sample], engine.recover) == [None]
+                assert run_isolated(lambda some: [engine.step(some)], [sample], engine.recover) == [None]
         engine.recover()
         one, other = engine.decode([expected])[0], engine.decode([sample])[0]
         assert isinstance(one, np.ndarray)
@@ -167,8 +168,8 @@ class TestLostDevice:
         engine = FakeEngine(on_step=when(lambda some: True, DeviceLost("gone")))
         running: list[EngineRunner] = []
 
-        def nothing_to_serve(runner: EngineRunner, stock: object) -> Service:
-            running.append(runner)
+        def nothing_to_serve(generator: Generator) -> Service:
+            running.append(generator.runner)
             return Service("frontispiece.generator.v1.GeneratorService", lambda server: None)
 
         monkeypatch.setattr(program, "make_engine", lambda settings: engine)
@@ -178,10 +179,11 @@ class TestLostDevice:
         async with asyncio.timeout(20):
             while not running:
                 await asyncio.sleep(0.01)
+            await running[0].ready()
             with pytest.raises(errors.Unavailable):
-                async for _ in running[0].paint(request()):
+                async for _ in running[0].generate(request()):
                     pass
-            assert await ended is False
+            assert await ended == program.EXIT_LOST
 
 
 class TestUnusable:
@@ -189,7 +191,7 @@ class TestUnusable:
         (tmp_path / "broken.safetensors").write_bytes(b"x")
         async with serve(sdxl(checkpoint, loras_dir=tmp_path)) as client:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await client.generate(prompt="a", loras=[pb.Lora(name="broken")])
+                await client.generate(prompt="a", loras=[types.Lora(name="broken")])
             error = errors.from_call(caught.value)
             assert isinstance(error, errors.FailedPrecondition)
             assert str(tmp_path) not in error.message
@@ -201,7 +203,7 @@ class TestUnusable:
         weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
         broken = {name: torch.full_like(tensor, float("nan")) for name, tensor in load_file(weights).items()}
         save_file(broken, weights, metadata={"format": "pt"})
-        with pytest.raises(CheckpointError, match="paints no picture"):
+        with pytest.raises(CheckpointError, match="generates no image"):
             sdxl(folder).warm_up()
 
 

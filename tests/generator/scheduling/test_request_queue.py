@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
-from frontispiece.generator.v1 import generator_pb2 as pb
 
 from rpc import errors
 from tests.generator.fake import FakeEngine
-from tests.generator.harness import Client, Reply, eventually, serve
+from tests.generator.harness import Client, Reply, eventually, generate_request, serve
 
 
 @pytest.fixture(params=[False, True], ids=["steps on the CPU", "steps on a device"])
@@ -23,7 +22,7 @@ async def client(engine: FakeEngine) -> AsyncIterator[Client]:
     async with serve(engine, queue_capacity=3) as made:
         yield made
         engine.gate.set()
-        engine.may_open.set()
+        engine.may_prepare.set()
 
 
 def start(client: Client, seed: int, **fields: object) -> asyncio.Task[Reply]:
@@ -49,7 +48,7 @@ class TestWaiting:
         assert error.retry_after_seconds >= 0.5
         engine.gate.set()
         replies = await asyncio.gather(*tasks)
-        assert sorted(reply.image.seed for reply in replies) == [0, 1, 2, 3, 4]
+        assert sorted(reply.parameters.seed for reply in replies) == [0, 1, 2, 3, 4]
 
     async def test_positions_are_told_and_only_fall(self, client: Client, engine: FakeEngine) -> None:
         engine.gate.clear()
@@ -75,7 +74,7 @@ class TestWaiting:
             await busy(client, seed + 1)
         engine.gate.set()
         await asyncio.gather(*tasks)
-        assert engine.opened == [0, 1, 2, 3, 4]
+        assert engine.prepared == [0, 1, 2, 3, 4]
 
 
 class TestSharing:
@@ -86,7 +85,7 @@ class TestSharing:
         second = start(client, 2, num_inference_steps=3)
         await busy(client, 2)
         engine.gate.set()
-        assert (await second).image.batch_size == (await first).image.batch_size == 2
+        assert (await second).generation.batch_size == (await first).generation.batch_size == 2
         assert engine.stepped[0] == [1]
         assert engine.stepped.count([1, 2]) == 3
         assert engine.decoded == [2, 1]
@@ -94,14 +93,14 @@ class TestSharing:
     async def test_who_comes_while_another_is_opened_shares_its_first_step(
         self, client: Client, engine: FakeEngine
     ) -> None:
-        engine.may_open.clear()
+        engine.may_prepare.clear()
         tasks = [start(client, 1)]
-        await eventually(engine.opening.is_set)
+        await eventually(engine.preparing.is_set)
         tasks.append(start(client, 2))
         await busy(client, 2)
-        engine.may_open.set()
+        engine.may_prepare.set()
         await asyncio.gather(*tasks)
-        assert engine.opened == [1, 2]
+        assert engine.prepared == [1, 2]
         assert engine.stepped[0] == [1, 2]
 
     @pytest.mark.parametrize("engine", [True], indirect=True)
@@ -110,7 +109,7 @@ class TestSharing:
         first = start(client, 1, num_inference_steps=3)
         await eventually(engine.stepping.is_set)
         second = start(client, 2, num_inference_steps=3)
-        await eventually(lambda: engine.opened == [1, 2])
+        await eventually(lambda: engine.prepared == [1, 2])
         assert engine.stepped == [[1]]
         engine.gate.set()
         await asyncio.gather(first, second)
@@ -124,7 +123,7 @@ class TestSharing:
         tasks = [start(client, 1, num_inference_steps=1)]
         await eventually(lambda: engine.stepped == [[1]])
         tasks += [start(client, seed, num_inference_steps=2) for seed in (2, 3)]
-        await eventually(lambda: sorted(engine.opened) == [1, 2, 3])  # two slots, and three in work
+        await eventually(lambda: sorted(engine.prepared) == [1, 2, 3])  # two slots, and three in work
         assert engine.decoded == []
         engine.gate.set()
         await asyncio.gather(*tasks)
@@ -141,15 +140,15 @@ class TestSharing:
 
     async def test_sizes_take_turns(self, client: Client, engine: FakeEngine) -> None:
         engine.gate.clear()
-        tasks = [start(client, 1, num_inference_steps=200)]
+        tasks = [start(client, 1, num_inference_steps=80)]
         await eventually(engine.stepping.is_set)  # the wait at the gate is time that the first has had
-        tasks.append(start(client, 2, width=128, num_inference_steps=200))
+        tasks.append(start(client, 2, width=128, num_inference_steps=80))
         await busy(client, 2)
         engine.gate.set()
         await asyncio.gather(*tasks)
         assert all(len(seeds) == 1 for seeds in engine.stepped)
         turns = sum(one != other for one, other in itertools.pairwise(engine.stepped))
-        assert turns > 10  # one after the other would be one turn; equal shares of time are some hundreds
+        assert turns > 10  # one after the other would be one turn; equal shares of time are dozens
 
 
 class TestEnding:
@@ -157,14 +156,14 @@ class TestEnding:
         self, client: Client, engine: FakeEngine
     ) -> None:
         engine.gate.clear()
-        gone = start(client, 1, num_inference_steps=1000)
-        mate = start(client, 2, num_inference_steps=300)
+        gone = start(client, 1, num_inference_steps=80)
+        mate = start(client, 2, num_inference_steps=80)
         await busy(client, 2)
         await eventually(engine.stepping.is_set)
         gone.cancel()
         await eventually(lambda: len(client.server.calls.running) == 1)
         engine.gate.set()
-        assert (await mate).image.seed == 2
+        assert (await mate).parameters.seed == 2
         assert all(1 not in seeds for seeds in engine.stepped[1:])
         assert engine.decoded == [2]
         await client.until(lambda now: now.free_slot_count == 2)
@@ -181,8 +180,10 @@ class TestEnding:
 
     async def test_a_deadline_is_a_cancel(self, client: Client, engine: FakeEngine) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await client.generate(prompt="a", seed=1, num_inference_steps=1000, timeout=0.2)
+            engine.gate.clear()
+            await client.generate(prompt="a", seed=1, num_inference_steps=80, timeout=0.2)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        engine.gate.set()
         await client.until(lambda now: now.free_slot_count == 2)
         assert engine.decoded == []
 
@@ -197,29 +198,29 @@ class TestEnding:
         late = start(client, 7)
         await busy(client, 5)
         engine.gate.set()
-        assert (await late).image.seed == 7
-        assert 4 not in engine.opened
+        assert (await late).parameters.seed == 7
+        assert 4 not in engine.prepared
         await asyncio.gather(*tasks[:4])
 
 
 async def test_a_reader_that_never_reads_holds_nobody_up(client: Client, engine: FakeEngine) -> None:
-    call = client.stub.Generate(pb.GenerateRequest(prompt="a", seed=1, num_inference_steps=300), timeout=60)
-    reply = await client.generate(prompt="a", seed=2, num_inference_steps=300)
-    assert reply.image.seed == 2
+    call = client.stub.Generate(generate_request(prompt="a", seed=1, num_inference_steps=80), timeout=60)
+    reply = await client.generate(prompt="a", seed=2, num_inference_steps=80)
+    assert reply.parameters.seed == 2
     await client.until(lambda now: now.free_slot_count == 2)
     call.cancel()
 
 
 async def test_progress_is_at_most_ten_a_second(client: Client, engine: FakeEngine) -> None:
     begin = asyncio.get_running_loop().time()
-    reply = await client.generate(prompt="a", seed=2, num_inference_steps=300)
+    reply = await client.generate(prompt="a", seed=2, num_inference_steps=80)
     seconds = asyncio.get_running_loop().time() - begin
     assert len(reply.all("progress")) <= 10 * seconds + 2
 
 
 async def test_previews_come_when_wanted(client: Client, engine: FakeEngine) -> None:
-    reply = await client.generate(prompt="a", seed=2, num_inference_steps=300, preview_interval=1)
+    reply = await client.generate(prompt="a", seed=2, num_inference_steps=80, preview_interval=1)
     previews = reply.all("preview")
     assert previews
     assert all(preview.content_type == "image/png" and preview.width == 8 for preview in previews)
-    assert not (await client.generate(prompt="a", seed=2, num_inference_steps=300)).all("preview")
+    assert not (await client.generate(prompt="a", seed=2, num_inference_steps=80)).all("preview")

@@ -96,7 +96,7 @@ async def test_a_cancel_frees_the_slot_and_mates_end(checkpoint: Path) -> None:
         task = asyncio.create_task(client.generate(prompt="b", seed=1, num_inference_steps=80, reply=gone))
         await eventually(lambda: bool(gone.responses) or task.done())
         task.cancel()
-        assert (await mate).image.seed == 2
+        assert (await mate).parameters.seed == 2
         await client.until(lambda now: now.free_slot_count == now.slot_count)
 
 
@@ -119,7 +119,7 @@ async def test_two_hundred_aborts_leave_memory_where_it_was(checkpoint: Path) ->
         await _abort_many(client, 200)
         gc.collect()
         assert torch.cuda.memory_allocated() - before <= MIB
-        assert (await client.generate(prompt="a", num_inference_steps=1)).image.batch_size == 1
+        assert (await client.generate(prompt="a", num_inference_steps=1)).generation.batch_size == 1
 
 
 def test_nothing_is_compiled_or_captured_after_the_start(checkpoint: Path) -> None:

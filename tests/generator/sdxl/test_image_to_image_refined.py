@@ -9,11 +9,10 @@ import torch
 from services.generator.models import ImageRequest
 from services.generator.sdxl import schedulers
 from services.generator.sdxl.engine import SdxlEngine
+from tests.generator import tolerance
 from tests.generator.diffusers_reference import Stock, difference, paint, run
 from tests.generator.drawings import initial
 from tests.generator.harness import request, sdxl
-
-TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,9 @@ def test_it_ends_what_the_model_makes_of_a_picture(
     wanted = refined(strength, denoising_end, scheduler=scheduler)
     generator = torch.Generator().manual_seed(wanted.seed)
     half_done = stock.paint(wanted, generator=generator, denoising_end=denoising_end)
-    assert difference(paint(engine, wanted)[0], follow(second, wanted, half_done, generator=generator)) <= 1e-4
+    assert difference(
+        paint(engine, wanted)[0], follow(second, wanted, half_done, generator=generator)
+    ) <= tolerance.latents(wanted)
 
 
 @pytest.mark.parametrize("scheduler", ["euler", "dpmpp_2m", "heun", "unipc"])
@@ -95,7 +96,7 @@ def test_what_is_kept_is_kept_through_both(engine: SdxlEngine, stock: Stock, sec
     fresh.set_begin_index(begin)
     half_done = stock.paint(wanted, denoising_end=0.7, callback_on_step_end=hand_over)
     theirs = follow(second, wanted, half_done, callback_on_step_end=keep)
-    assert difference(sample.latents, theirs) <= TOLERANCE  # type: ignore[attr-defined]
+    assert difference(sample.latents, theirs) <= tolerance.latents(wanted)  # type: ignore[attr-defined]
     assert torch.equal(
         torch.where(kept.painted, kept.original, sample.latents),  # type: ignore[attr-defined]
         kept.original,
@@ -107,4 +108,4 @@ def test_a_picture_that_comes_in_late_is_the_refiners_alone(engine: SdxlEngine, 
     (sample,) = engine.prepare([wanted])
     assert [len(stage.timesteps) for stage in sample.stages] == [0, 3]  # type: ignore[attr-defined]
     (ours,) = paint(engine, wanted)
-    assert difference(ours, second.paint(wanted)) <= TOLERANCE
+    assert difference(ours, second.paint(wanted)) <= tolerance.latents(wanted)

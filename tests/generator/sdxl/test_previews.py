@@ -17,7 +17,7 @@ from services.generator.sdxl.loading.checkpoints import ModelSource
 from services.generator.sdxl.loading.tiny import make_checkpoint
 from services.generator.sdxl.options import SdxlOptions
 from services.generator.settings import GeneratorSettings
-from tests.generator.harness import request, sdxl, serve
+from tests.generator.harness import cpu_options, request, sdxl, serve
 
 
 def build(**options: Any) -> AutoencoderTiny:
@@ -88,7 +88,7 @@ class TestUsed:
 
         make_checkpoint(tmp_path / "tiny", size=64)
         sources = [ModelSource("tiny", str(tmp_path / "tiny")), ModelSource("house", str(HOUSE_MODEL))]
-        options = SdxlOptions(tmp_path, device="cpu", threads=1, max_batch=1, preview_decoder=folder)
+        options = cpu_options(tmp_path, max_batch=1, preview_decoder=folder)
         engine = SdxlEngine(sources, options)
         engine.warm_up()
         assert preview(engine).shape == (64, 64, 3)

@@ -6,7 +6,7 @@ import diffusers
 import pytest
 import torch
 
-from services.generator.sdxl.prompts import PromptEncoder
+from services.generator.sdxl.prompts import Prompt, PromptEncoder
 
 TEXTS = ["a lighthouse at dusk", "", "über den Dächern 🦊"]
 
@@ -16,7 +16,7 @@ def test_embeddings_are_those_of_the_pipeline(folder: str, request: pytest.Fixtu
     path: Path = request.getfixturevalue(folder)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(path, use_safetensors=True)
     tokens, _, pooled, _ = pipeline.encode_prompt(prompt=TEXTS, do_classifier_free_guidance=False)
-    embeddings = PromptEncoder(pipeline, "cpu", 16).encode(TEXTS)
+    embeddings = PromptEncoder(pipeline, "cpu", 16).encode([Prompt(text) for text in TEXTS])
     for i, embedding in enumerate(embeddings):
         assert torch.equal(embedding.tokens, tokens[i])
         assert torch.equal(embedding.pooled, pooled[i])

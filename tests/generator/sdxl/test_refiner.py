@@ -15,10 +15,8 @@ from services.generator.sdxl import schedulers
 from services.generator.sdxl.engine import SdxlEngine
 from services.generator.sdxl.loading.checkpoints import ModelSource
 from services.generator.sdxl.loading.tiny import make_checkpoint
-from services.generator.sdxl.options import SdxlOptions
-from tests.generator.harness import request, sdxl, serve
-
-TOLERANCE = 1e-4
+from tests.generator import tolerance
+from tests.generator.harness import cpu_options, request, sdxl, serve
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,7 @@ def test_every_scheduler(engine: SdxlEngine, stock: Any, scheduler: str, denoisi
     wanted = refined(denoising_end, scheduler=scheduler)
     samples = list(engine.prepare([wanted]))
     run(engine, samples)
-    assert difference(samples[0].latents, reference(stock, wanted)) <= TOLERANCE
+    assert difference(samples[0].latents, reference(stock, wanted)) <= tolerance.latents(wanted)
 
 
 @pytest.mark.parametrize(("steps", "denoising_end"), [(2, 0.01), (2, 0.99), (3, 0.5)])
@@ -94,7 +92,7 @@ def test_guidance_and_negative_prompts(engine: SdxlEngine, stock: Any, guidance:
     wanted = refined(guidance_scale=guidance, negative_prompt=negative, height=72)
     samples = list(engine.prepare([wanted]))
     run(engine, samples)
-    assert difference(samples[0].latents, reference(stock, wanted)) <= TOLERANCE
+    assert difference(samples[0].latents, reference(stock, wanted)) <= tolerance.latents(wanted)
 
 
 def test_mates_of_all_kinds(engine: SdxlEngine, stock: Any) -> None:
@@ -105,14 +103,14 @@ def test_mates_of_all_kinds(engine: SdxlEngine, stock: Any) -> None:
     assert len({sample.batch_key for sample in samples}) == 1
     run(engine, samples)
     for sample, one in zip(samples, wanted, strict=False):
-        assert difference(sample.latents, reference(stock, one)) <= TOLERANCE
+        assert difference(sample.latents, reference(stock, one)) <= tolerance.latents(one)
     alone = list(engine.prepare([plain]))
     run(engine, alone)
-    assert difference(samples[-1].latents, alone[0].latents) <= 1e-6
+    assert difference(samples[-1].latents, alone[0].latents) <= tolerance.latents(plain)
 
 
 def test_on_one_rung_mates_leave_no_trace(checkpoint: Path, refiner: Path) -> None:
-    engine = sdxl(checkpoint, refiner=str(refiner), ladder=(6,))
+    engine = sdxl(checkpoint, refiner=str(refiner), ladder="6")
     engine.warm_up()
     wanted = [refined(0.6, seed=i) for i in range(3)]
     together = list(engine.prepare(wanted))
@@ -141,12 +139,12 @@ def test_the_refiner_decodes_what_it_ends(engine: SdxlEngine, stock: Any) -> Non
 async def test_through_the_service(checkpoint: Path, refiner: Path) -> None:
     async with serve(sdxl(checkpoint, refiner=str(refiner))) as client:
         reply = await client.generate(prompt="a", seed=1, num_inference_steps=10, denoising_end=0.8)
-        image = reply.image
-        assert (image.model, image.refiner, image.denoising_end) == ("tiny", "tiny-refiner", 0.8)
-        assert len(image.refiner_revision) == 40
+        assert (reply.parameters.model, reply.generation.refiner) == ("tiny", "tiny-refiner")
+        assert reply.parameters.denoising_end == 0.8
+        assert len(reply.generation.refiner_revision) == 40
         assert reply.all("progress")[-1].total_steps == 10
-        plain = (await client.generate(prompt="a", seed=1, num_inference_steps=10)).image
-        assert (plain.refiner, plain.HasField("denoising_end")) == ("", False)
+        plain = await client.generate(prompt="a", seed=1, num_inference_steps=10)
+        assert (plain.generation.refiner, plain.parameters.HasField("denoising_end")) == ("", False)
         (model,) = (await client.capabilities()).models
         assert model.refiner == "tiny-refiner"
         for wrong in (0.0, 1.0, -1.0, float("nan")):
@@ -154,12 +152,12 @@ async def test_through_the_service(checkpoint: Path, refiner: Path) -> None:
                 await client.generate(prompt="a", denoising_end=wrong)
             error = errors.from_call(caught.value)
             assert isinstance(error, errors.InvalidArgument)
-            assert [violation.field for violation in error.violations] == ["denoising_end"]
+            assert [violation.field for violation in error.violations] == ["parameters.denoising_end"]
 
 
 async def test_a_budget_that_holds_one_model_is_exceeded_rather_than_never_met(checkpoint: Path, refiner: Path) -> None:
     async with serve(sdxl(checkpoint, refiner=str(refiner), memory_budget_gib=0.001)) as client:
-        assert (await client.generate(prompt="a", num_inference_steps=5, denoising_end=0.6)).image.refiner
+        assert (await client.generate(prompt="a", num_inference_steps=5, denoising_end=0.6)).generation.refiner
 
 
 class TestRefused:
@@ -176,4 +174,4 @@ class TestRefused:
         source = ModelSource("sdxl-turbo", str(tmp_path / "sdxl-turbo"))
         (tmp_path / "sdxl-turbo" / "frontispiece.json").unlink()
         with pytest.raises(CheckpointError, match="suits none"):
-            SdxlEngine([source], SdxlOptions(tmp_path, device="cpu", refiner=str(refiner))).warm_up()
+            SdxlEngine([source], cpu_options(tmp_path, refiner=str(refiner))).warm_up()

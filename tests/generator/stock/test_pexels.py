@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from frontispiece.generator.v1 import generator_pb2 as pb
+from frontispiece.types.v1 import generation_pb2 as types
 from PIL import Image
 
 from rpc import errors
@@ -76,11 +76,11 @@ async def pexels() -> AsyncIterator[Pexels]:
 
 def options(pexels: Pexels, **changes: Any) -> PexelsOptions:
     values: dict[str, Any] = {
-        "api_key": "the-key",
-        "api_url": f"{pexels.address}/v1",
-        "image_hosts": frozenset({"127.0.0.1"}),
-        "timeout_seconds": 5.0,
-        "max_bytes": 100_000,
+        "pexels_api_key": "the-key",
+        "pexels_api_url": f"{pexels.address}/v1",
+        "pexels_image_hosts": "127.0.0.1",
+        "pexels_timeout_seconds": 5.0,
+        "pexels_max_bytes": 100_000,
     }
     return PexelsOptions(**{**values, **changes})
 
@@ -94,12 +94,13 @@ async def stock(pexels: Pexels) -> AsyncIterator[StockPhotos]:
 async def test_a_photo_comes_with_its_credit(pexels: Pexels) -> None:
     async with serve_generator(FakeEngine(), pexels=options(pexels)) as client:
         assert (await client.capabilities()).stock_available
-        reply = await client.generate(prompt="rocks", source=pb.IMAGE_SOURCE_STOCK, width=128, height=64)
+        reply = await client.generate(prompt="rocks", source=types.IMAGE_SOURCE_STOCK, width=128, height=64)
     image = reply.image
     assert reply.data == jpeg()
-    assert (image.content_type, image.width, image.height) == ("image/jpeg", 64, 48)
-    assert (image.source, image.model, image.seed, image.batch_size) == (pb.IMAGE_SOURCE_STOCK, "", 0, 0)
-    credit = image.attribution
+    assert (image.file.content_type, image.file.width, image.file.height) == ("image/jpeg", 64, 48)
+    assert reply.parameters == types.GenerationParameters(prompt="rocks", source=types.IMAGE_SOURCE_STOCK)
+    assert (reply.generation.batch_size, reply.generation.model_revision) == (0, "")
+    credit = reply.generation.attribution
     assert (credit.provider, credit.author, credit.author_url) == (
         "pexels",
         "Joey Farina",
@@ -116,7 +117,7 @@ async def test_a_photo_comes_with_its_credit(pexels: Pexels) -> None:
 
 
 async def test_without_a_key_nothing_is_asked(pexels: Pexels) -> None:
-    async with open_stock(options(pexels, api_key="")) as stock:
+    async with open_stock(options(pexels, pexels_api_key="")) as stock:
         with pytest.raises(errors.FailedPrecondition, match="PEXELS_API_KEY"):
             await stock.fetch("rocks", 64, 64)
     assert pexels.requests == []
@@ -167,13 +168,13 @@ async def test_something_that_is_no_photo_or_too_large(pexels: Pexels, stock: St
 
 
 async def test_a_photo_elsewhere_is_not_fetched(pexels: Pexels) -> None:
-    async with open_stock(options(pexels, image_hosts=frozenset({"images.pexels.com"}))) as stock:
+    async with open_stock(options(pexels, pexels_image_hosts="images.pexels.com")) as stock:
         with pytest.raises(errors.Unavailable, match="not allowed"):
             await stock.fetch("rocks", 64, 64)
     assert [path for path, _, _ in pexels.requests] == ["/v1/search"]
 
 
 async def test_nobody_answers(pexels: Pexels) -> None:
-    async with open_stock(options(pexels, api_url="http://127.0.0.1:9")) as stock:
+    async with open_stock(options(pexels, pexels_api_url="http://127.0.0.1:9")) as stock:
         with pytest.raises(errors.Unavailable):
             await stock.fetch("rocks", 64, 64)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from frontispiece.types.v1 import generation_pb2 as types
 
 from services.generator.engine import CheckpointError
-from services.generator.models import ImageRequest, InitialPixels, ModelInfo, UsedInitialImage
+from services.generator.models import ImageRequest, InitialPixels, ModelInfo
 from services.generator.sdxl.denoise import Batch, Unet, UnetInputs, unet_rows
-from services.generator.sdxl.loading.registry import LoadedModel
-from services.generator.sdxl.prepare import encode_prompts, prepare_sample
+from services.generator.sdxl.loaded_model import LoadedModel
+from services.generator.sdxl.prepare import prepare_sample
 
 Tensor = torch.Tensor
 
@@ -79,7 +80,7 @@ def record(model: LoadedModel, info: ModelInfo, *, is_refiner: bool) -> Recordin
     requests = [_request(info, number, is_refiner=is_refiner) for number in range(IMAGES)]
     samples = [
         prepare_sample(request, model, texts, None, None)
-        for request, texts in zip(requests, encode_prompts(model, requests, ()), strict=True)
+        for request, texts in zip(requests, model.prompts.encode_requests(requests, ()), strict=True)
     ]
 
     def listening(
@@ -138,4 +139,4 @@ def _picture(width: int, height: int) -> InitialPixels:
     row, column = np.mgrid[0:height, 0:width] / min(width, height)
     waves = [np.sin(7 * row + 3 * column), np.sin(5 * column - 4 * row), np.cos(9 * row * column)]
     pixels = (127.5 * (1 + np.stack(waves, axis=-1))).astype(np.uint8)
-    return InitialPixels(pixels, None, UsedInitialImage("", _REFINER_STRENGTH, ""))
+    return InitialPixels(pixels, None, types.InitialImage(strength=_REFINER_STRENGTH))

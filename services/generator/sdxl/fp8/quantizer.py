@@ -4,15 +4,14 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from services.generator.engine import CheckpointError
 from services.generator.models import ModelInfo
 from services.generator.sdxl.fp8 import choice, gate
-from services.generator.sdxl.loading.registry import LoadedModel
+from services.generator.sdxl.loaded_model import LoadedModel
+from services.generator.sdxl.options import SdxlOptions
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +69,12 @@ class Quantizer:
         )
 
 
-def make_quantizer(
-    mode: str,
-    tolerance: float,
-    *,
-    device: str,
-    dtype: torch.dtype,
-    ladder: Sequence[int],
-    cache_dir: Path | None,
-    on_cpu: bool = False,
-) -> Quantizer | None:
-    """What GENERATOR_FP8 asks for; None for "off". Raises CheckpointError where the device cannot do it.
+def make_quantizer(options: SdxlOptions, *, device: str, dtype: torch.dtype, on_cpu: bool = False) -> Quantizer | None:
+    """The quantizer for `options`, those for `device`; None for "off". Raises CheckpointError if `device` cannot do it.
 
     `on_cpu` allows it on the CPU, where it only costs time: for tests.
     """
+    mode, tolerance = options.fp8, options.fp8_tolerance
     if mode == "off":
         return None
     if device == "cuda":
@@ -97,10 +88,9 @@ def make_quantizer(
     reason = cannot(capability, dtype, has_triton=has_triton, has_compiler=has_compiler)
     if reason:
         raise CheckpointError(f"GENERATOR_FP8={mode} {reason}")
-    if cache_dir is not None:
-        # The kernels, once compiled, outlive the process.
-        os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir / "triton"))
-    return Quantizer(mode, tolerance, max(ladder, default=_ROWS), choice.device_seconds)
+    # The kernels, once compiled, outlive the process.
+    os.environ.setdefault("TRITON_CACHE_DIR", str(options.compiled_dir / "triton"))
+    return Quantizer(mode, tolerance, max(options.batch_sizes, default=_ROWS), choice.device_seconds)
 
 
 def cannot(

@@ -20,7 +20,7 @@ from services.generator.sdxl.loading.checkpoints import ModelSource
 from services.generator.sdxl.loading.registry import LoadedModel
 from services.generator.sdxl.options import SdxlOptions
 from services.generator.settings import FP8_TOLERANCE, GeneratorSettings
-from tests.generator.harness import request, sdxl
+from tests.generator.harness import cpu_options, request, sdxl
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -189,7 +189,7 @@ def test_a_model_whose_activations_do_not_fit_is_refused() -> None:
 def test_every_model_is_put_to_it(checkpoint: Path, refiner: Path) -> None:
     """The random weights of `tiny` are refused by default, as guidance multiplies what they make of any error."""
     sources = [ModelSource("house", str(HOUSE_MODEL)), ModelSource("tiny", str(checkpoint))]
-    strict = SdxlEngine(sources, SdxlOptions(Path("unused"), device="cpu", fp8="linear", fp8_on_cpu=True))
+    strict = SdxlEngine(sources, cpu_options(Path("unused"), fp8="linear", fp8_on_cpu=True))
     strict.registry.find()
     assert kinds(strict.registry.get("house")) == {Float8Linear}
     with pytest.raises(CheckpointError, match="tiny does not stand"):

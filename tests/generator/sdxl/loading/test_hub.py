@@ -15,8 +15,7 @@ from services.generator.engine import CheckpointError
 from services.generator.sdxl.engine import SdxlEngine
 from services.generator.sdxl.loading import checkpoints
 from services.generator.sdxl.loading.checkpoints import ModelSource
-from services.generator.sdxl.options import SdxlOptions
-from tests.generator.harness import request
+from tests.generator.harness import cpu_options, request
 
 FIRST, SECOND = "1" * 40, "2" * 40
 
@@ -86,7 +85,7 @@ def hub(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def test_only_safetensors_are_fetched_and_the_model_paints(hub: Hub, tmp_path: Path) -> None:
-    engine = SdxlEngine([ModelSource.parse("", f"acme/tiny@{SECOND}")], SdxlOptions(tmp_path, device="cpu", threads=1))
+    engine = SdxlEngine([ModelSource.parse("", f"acme/tiny@{SECOND}")], cpu_options(tmp_path))
     engine.warm_up()
     (info,) = engine.models
     assert (info.id, info.revision) == ("acme/tiny", SECOND)

@@ -16,8 +16,7 @@ from services.generator.sdxl.engine import SdxlEngine
 from services.generator.sdxl.loading import checkpoints
 from services.generator.sdxl.loading.checkpoints import ModelSource
 from services.generator.sdxl.loading.tiny import make_checkpoint
-from services.generator.sdxl.options import SdxlOptions
-from tests.generator.harness import Client, Reply, eventually, serve
+from tests.generator.harness import Client, Reply, cpu_options, eventually, serve
 
 ONE_MODEL_GIB = 8 * 2**20 / 2**30  # a little more than one of these
 
@@ -57,7 +56,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[ModelSource]:
 
 
 def engine_of(sources: list[ModelSource], **options: Any) -> SdxlEngine:
-    return SdxlEngine(sources, SdxlOptions(Path("unused"), device="cpu", threads=1, max_batch=2, **options))
+    return SdxlEngine(sources, cpu_options(Path("unused"), max_batch=2, **options))
 
 
 @pytest.fixture
@@ -84,12 +83,12 @@ async def test_others_are_served_while_a_model_is_loaded(client: Client, gate: G
     late = [start(client, "b", seed, waits if seed == 1 else None) for seed in (1, 2, 3)]
     await eventually(lambda: gate.loading == ["b"])
     replies = await asyncio.gather(*(start(client, "a", seed) for seed in (4, 5)))
-    assert {reply.image.model for reply in replies} == {"a"}
+    assert {reply.parameters.model for reply in replies} == {"a"}
     await eventually(lambda: bool(waits.all("queued")))
     await client.until(lambda now: (now.free_slot_count, now.queue_length) == (2, 3))  # who is held has no slot
     assert not any(task.done() for task in late)
     gate.open.set()
-    assert {reply.image.model for reply in await asyncio.gather(*late)} == {"b"}
+    assert {reply.parameters.model for reply in await asyncio.gather(*late)} == {"b"}
     assert gate.loading == ["b"]
 
 
@@ -115,20 +114,20 @@ async def test_those_who_wait_for_a_model_leave_half_of_the_line_to_others(clien
         assert isinstance(error, errors.ResourceExhausted)
         assert (error.reason, error.retry_after_seconds) == ("QUEUE_FULL", 5.0)
     others = await asyncio.gather(*(start(client, "a", seed) for seed in range(5)))
-    assert {reply.image.model for reply in others} == {"a"}
+    assert {reply.parameters.model for reply in others} == {"a"}
     late.pop().cancel()
     await client.until(lambda now: now.queue_length == 4)
     late.append(start(client, "b", 9))
     await client.until(lambda now: now.queue_length == 5)
     gate.open.set()
-    assert sorted(reply.image.seed for reply in await asyncio.gather(*late)) == [0, 1, 2, 3, 9]
+    assert sorted(reply.parameters.seed for reply in await asyncio.gather(*late)) == [0, 1, 2, 3, 9]
     many = await asyncio.gather(*(start(client, "b", seed) for seed in range(10)))  # in memory now: all of the line
-    assert {reply.image.model for reply in many} == {"b"}
+    assert {reply.parameters.model for reply in many} == {"b"}
 
 
 async def test_a_line_without_places_still_loads_a_model(engine: SdxlEngine, gate: Gate) -> None:
     async with serve(engine, queue_capacity=0) as client:
-        assert (await start(client, "b")).image.model == "b"
+        assert (await start(client, "b")).parameters.model == "b"
 
 
 async def test_one_model_after_the_other(client: Client, gate: Gate) -> None:
@@ -136,7 +135,7 @@ async def test_one_model_after_the_other(client: Client, gate: Gate) -> None:
     await client.until(lambda now: now.queue_length == 2)
     assert len(gate.loading) == 1
     gate.open.set()
-    assert [reply.image.model for reply in await asyncio.gather(*tasks)] == ["b", "c"]
+    assert [reply.parameters.model for reply in await asyncio.gather(*tasks)] == ["b", "c"]
 
 
 async def test_one_that_cannot_be_loaded_fails_those_who_want_it_and_is_tried_again(client: Client, gate: Gate) -> None:
@@ -145,9 +144,9 @@ async def test_one_that_cannot_be_loaded_fails_those_who_want_it_and_is_tried_ag
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await start(client, "b")
     assert errors.from_call(caught.value).reason == "MODEL_UNUSABLE"
-    assert (await start(client, "a")).image.model == "a"
+    assert (await start(client, "a")).parameters.model == "a"
     gate.failure = None
-    assert (await start(client, "b")).image.model == "b"
+    assert (await start(client, "b")).parameters.model == "b"
 
 
 class TestBudget:
@@ -167,7 +166,7 @@ class TestBudget:
         third = start(client, "a", 3)
         order: list[int] = []
         for task in (going, second, third):
-            task.add_done_callback(lambda done: order.append(done.result().image.seed))
+            task.add_done_callback(lambda done: order.append(done.result().parameters.seed))
         await asyncio.gather(going, second, third)
         assert order == [1, 2, 3]
         assert gate.loading == ["b", "a"]

@@ -60,8 +60,8 @@ async def test_it_is_served_with_the_ranges_of_its_own_configuration(file: Path)
         assert model.id == "painter"
         assert (model.width.min, model.width.default, model.num_inference_steps.default) == (64, 64, 20)
         assert len(model.revision) == 40
-        image = (await client.generate(prompt="a", num_inference_steps=2)).image
-        assert (image.model, image.width) == ("painter", 64)
+        reply = await client.generate(prompt="a", num_inference_steps=2)
+        assert (reply.parameters.model, reply.image.file.width) == ("painter", 64)
 
 
 def test_half_a_file_is_refused(file: Path) -> None:
