@@ -1,12 +1,13 @@
 """Calling another service: balancing, retries, reconnection, deadlines and the request context, in one place."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import grpc
 
 from rpc import context
+from rpc.client_stream import StreamUnaryCall
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 
@@ -129,7 +130,12 @@ class ContextChannel(grpc.aio.Channel):
 
     def stream_unary(self, *arguments: Any, **keywords: Any) -> Any:
         """A method with many requests and one response."""
-        return self._bind(self._channel.stream_unary(*arguments, **keywords))
+        call = self._bind(self._channel.stream_unary(*arguments, **keywords))
+
+        def bound(requests: AsyncIterator[Any] | None = None, **keywords: Any) -> StreamUnaryCall:
+            return StreamUnaryCall(call(None, **keywords), requests)
+
+        return bound
 
     def stream_stream(self, *arguments: Any, **keywords: Any) -> Any:
         """A method with many requests and many responses."""
