@@ -8,14 +8,14 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from rpc.calls import Calls, Registrar
+from rpc.interceptors import CallInterceptor, ValidationInterceptor
 from rpc.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class RunningServer:
     address: str
     server: grpc.aio.Server
     health: health_aio.HealthServicer
-    calls: Calls
+    calls: CallInterceptor
     services: Sequence[Service]
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -79,16 +79,16 @@ class RunningServer:
 @asynccontextmanager
 async def running(services: Sequence[Service], settings: ServerSettings) -> AsyncIterator[RunningServer]:
     """A server for as long as the block lasts; leaving the block stops it at once. Raises OSError if it cannot bind."""
+    calls = CallInterceptor()
     server = grpc.aio.server(
+        interceptors=[calls, ValidationInterceptor()],
         options=[*_OPTIONS, ("grpc.max_receive_message_length", settings.max_message_bytes)],
         maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
     )
-    calls = Calls()
-    registrar = cast(grpc.aio.Server, Registrar(server, calls))
     for service in services:
-        service.add(registrar)
+        service.add(server)
     health = health_aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, registrar)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if settings.reflection:
         names = [service.name for service in services]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME, "grpc.health.v1.Health"], server)

@@ -10,7 +10,13 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from rpc import context, errors
-from tests.rpc.conftest import Echo, Hop, eventually, hop
+from rpc.channel import ContextChannel, open_channel
+from rpc.health import check
+from rpc.server import Service, running
+from rpc.settings import ServerSettings
+from rpc.validation import MAX_VIOLATIONS
+from tests.rpc.conftest import NAME, Echo, Hop, eventually, hop
+from tests.rpc.contract import Item, Request
 
 
 class TestDeadline:
@@ -178,6 +184,121 @@ class TestStreams:
 
         echo.echo.collect = collect
         assert await echo.collect(parts()) == b"abc"
+
+
+class TestValidation:
+    """Messages of contract.proto to a server: a handler gets only requests that keep their limits."""
+
+    @pytest.fixture
+    async def seen(self) -> list[Any]:
+        """The requests that handlers have read."""
+        return []
+
+    @pytest.fixture
+    async def channel(self, seen: list[Any]) -> AsyncIterator[ContextChannel]:
+        async def unary(request: Any, _call: Any) -> Any:
+            seen.append(request)
+            return request
+
+        async def stream(request: Any, _call: Any) -> AsyncIterator[Any]:
+            seen.append(request)
+            yield request
+
+        async def talk(requests: Any, _call: Any) -> AsyncIterator[Any]:
+            async for request in requests:
+                seen.append(request)
+                yield request
+
+        async def collect(requests: Any, call: Any) -> Any:
+            return [request async for request in talk(requests, call)][-1]
+
+        codec = {"request_deserializer": Request.FromString, "response_serializer": Request.SerializeToString}
+        handlers = {
+            "Unary": grpc.unary_unary_rpc_method_handler(unary, **codec),
+            "Stream": grpc.unary_stream_rpc_method_handler(stream, **codec),
+            "Collect": grpc.stream_unary_rpc_method_handler(collect, **codec),
+            "Talk": grpc.stream_stream_rpc_method_handler(talk, **codec),
+        }
+        service = Service(NAME, lambda server: server.add_registered_method_handlers(NAME, handlers))
+        async with running([service], ServerSettings(listen="127.0.0.1:0")) as server:
+            async with open_channel(server.address) as opened:
+                yield opened
+
+    async def _call(self, channel: ContextChannel, kind: str, *requests: Any) -> list[Any]:
+        """The responses to a call of a kind, such as "unary_stream"."""
+        name = {"unary_unary": "Unary", "unary_stream": "Stream", "stream_unary": "Collect", "stream_stream": "Talk"}[
+            kind
+        ]
+        multicallable = getattr(channel, kind)(f"/{NAME}/{name}", Request.SerializeToString, Request.FromString)
+
+        async def stream() -> AsyncIterator[Any]:
+            for request in requests:
+                yield request
+
+        call = multicallable(requests[0] if kind.startswith("unary") else stream())
+        return [await call] if kind.endswith("unary") else [response async for response in call]
+
+    KINDS = pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
+
+    @KINDS
+    async def test_a_request_beyond_its_limits_does_not_reach_the_handler(
+        self, channel: ContextChannel, seen: list[Any], kind: str
+    ) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await self._call(channel, kind, Request(line="x" * 6, width=63))
+        error = errors.from_call(raised.value)
+        assert isinstance(error, errors.InvalidArgument)
+        assert error.violations == (
+            errors.FieldViolation("line", "must have at most 5 characters, has 6"),
+            errors.FieldViolation("width", "must be a multiple of 8, from 64 to 4096 pixels; is 63"),
+        )
+        assert seen == []
+
+    @KINDS
+    async def test_the_handler_reads_normalised_text(self, channel: ContextChannel, seen: list[Any], kind: str) -> None:
+        await self._call(channel, kind, Request(line=" a\n"))
+        assert [request.line for request in seen] == ["a"]
+
+    @pytest.mark.parametrize("kind", ["stream_unary", "stream_stream"])
+    async def test_each_message_of_a_stream_is_checked(
+        self, channel: ContextChannel, seen: list[Any], kind: str
+    ) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await self._call(channel, kind, Request(line="a"), Request(line="b"), Request(width=1), Request(line="d"))
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert [request.line for request in seen] == ["a", "b"]
+
+    async def test_an_error_with_the_most_violations_reaches_the_caller(self, channel: ContextChannel) -> None:
+        """It is larger than what gRPC accepts in headers by default."""
+        wrong = Item(children=[Item(name="x" * 99, weight=99) for _ in range(50)])
+        for _ in range(4):
+            wrong = Item(name="x", children=[wrong])
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await self._call(channel, "unary_unary", Request(item=wrong))
+        assert len(errors.from_call(raised.value).violations) == MAX_VIOLATIONS
+
+
+class TestGenericHandler:
+    async def test_its_service_gets_the_same_as_any_other(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def unary(request: bytes, _call: Any) -> bytes:
+            if request:
+                raise errors.NotFound("the post does not exist")
+            return context.request_id.get().encode()
+
+        handlers = {"Unary": grpc.unary_unary_rpc_method_handler(unary)}
+        generic = grpc.method_handlers_generic_handler(NAME, handlers)
+        service = Service(NAME, lambda server: server.add_generic_rpc_handlers((generic,)))
+        async with running([service], ServerSettings(listen="127.0.0.1:0")) as server:
+            assert await check(server.address, NAME)
+            async with open_channel(server.address) as channel:
+                call = channel.unary_unary(f"/{NAME}/Unary")
+                with caplog.at_level(logging.INFO, "rpc.call"):
+                    assert await call(b"", metadata=[("x-request-id", "request-1")]) == b"request-1"
+                    with pytest.raises(grpc.aio.AioRpcError) as raised:
+                        await call(b"x")
+        assert isinstance(errors.from_call(raised.value), errors.NotFound)
+        lines = [vars(record)["code"] for record in caplog.records if record.name == "rpc.call"]
+        assert lines == ["OK", "NOT_FOUND"]
 
 
 class TestLog:
