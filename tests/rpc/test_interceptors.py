@@ -271,7 +271,7 @@ class TestValidation:
     async def test_an_error_with_the_most_violations_reaches_the_caller(self, channel: ContextChannel) -> None:
         """It is larger than what gRPC accepts in headers by default."""
         wrong = Item(children=[Item(name="x" * 99, weight=99) for _ in range(50)])
-        for _ in range(4):
+        for _ in range(12):
             wrong = Item(name="x", children=[wrong])
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await self._call(channel, "unary_unary", Request(item=wrong))
