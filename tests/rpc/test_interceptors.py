@@ -1,4 +1,4 @@
-"""What every call gets: a deadline and its context carried on, errors without secrets, a log line."""
+"""Interceptors: the context of a call, errors without secrets, validation, and the log line."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from tests.rpc.contract import Item, Request
 
 
 class TestDeadline:
-    async def test_is_carried_through_two_hops(self) -> None:
+    async def test_a_deadline_is_passed_on_to_the_second_hop(self) -> None:
         seen: list[float] = []
 
         async def leaf(_request: bytes, call: Any) -> bytes:
@@ -86,7 +86,7 @@ class TestContext:
 
 
 class TestErrors:
-    async def test_carry_code_reason_field_and_delay(self, echo: Hop) -> None:
+    async def test_code_reason_field_and_delay_reach_the_caller(self, echo: Hop) -> None:
         async def refuse(request: bytes, _call: Any) -> bytes:
             if request == b"field":
                 raise errors.InvalidArgument.field("prompt", "at most 2000 characters, got 2001")
@@ -105,7 +105,7 @@ class TestErrors:
         assert isinstance(error, errors.ResourceExhausted)
         assert (error.reason, error.retry_after_seconds) == ("QUEUE_FULL", 1.5)
 
-    async def test_unexpected_ones_do_not_leak(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_the_text_of_unexpected_errors_is_not_sent(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
         async def fail(_request: bytes, _call: Any) -> bytes:
             raise ValueError("postgres://user:secret@host")
 
@@ -131,7 +131,7 @@ class TestErrors:
         assert reference in error.message
         assert any(getattr(record, "reference", "") == reference for record in caplog.records)
 
-    async def test_of_a_second_hop_pass_through(self) -> None:
+    async def test_errors_of_a_second_hop_are_passed_on(self) -> None:
         async def leaf(_request: bytes, _call: Any) -> bytes:
             raise errors.NotFound("no such image")
 
@@ -149,14 +149,14 @@ class TestErrors:
         classes = {cls.code for cls in errors.RpcError.__subclasses__()}
         assert classes == set(grpc.StatusCode) - {grpc.StatusCode.OK}
 
-    async def test_unknown_method(self, echo: Hop) -> None:
+    async def test_an_unknown_method_is_unimplemented(self, echo: Hop) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await echo.channel.unary_unary("/test.Echo/Nothing")(b"")
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 class TestStreams:
-    async def test_client_gone_closes_the_generator(self, echo: Hop) -> None:
+    async def test_a_cancelled_call_closes_the_generator_of_its_handler(self, echo: Hop) -> None:
         closed = asyncio.Event()
 
         async def forever(_request: bytes, _call: Any) -> AsyncIterator[bytes]:
@@ -279,7 +279,7 @@ class TestValidation:
 
 
 class TestGenericHandler:
-    async def test_its_service_gets_the_same_as_any_other(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_its_service_is_intercepted_as_any_other(self, caplog: pytest.LogCaptureFixture) -> None:
         async def unary(request: bytes, _call: Any) -> bytes:
             if request:
                 raise errors.NotFound("the post does not exist")
@@ -303,7 +303,9 @@ class TestGenericHandler:
 
 class TestLog:
     @pytest.mark.usefixtures("echo")
-    async def test_an_answer_that_cannot_be_sent_is_no_error(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_a_response_that_cannot_be_sent_is_not_logged_as_an_error(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """Core decides by a race whether grpc.aio logs this, so the record is made here."""
         grpcs = logging.getLogger("grpc._cython.cygrpc")
         for error in (cygrpc.ExecuteBatchError("Failed"), ValueError("real")):
@@ -313,7 +315,7 @@ class TestLog:
                 grpcs.exception("raised in core by servicer method")
         assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["real"]
 
-    async def test_one_line_a_call_with_its_code(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_each_call_logs_one_line_with_its_code(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
         async def refuse(request: bytes, _call: Any) -> bytes:
             if request:
                 raise errors.NotFound("no such post")
