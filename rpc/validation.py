@@ -153,9 +153,7 @@ def _number_check(limits: Limits) -> ValueCheck:
     multiple_of = limits.multiple_of
 
     def check_number(value: float, path: str, found: Violations) -> float:
-        if low < value < high and not (
-            multiple_of and value % multiple_of
-        ):  # the usual case, without reading the option again
+        if low < value < high and not (multiple_of and value % multiple_of):  # the usual case
             return value
         if clamp is not None and value > clamp:
             return clamp
