@@ -1,4 +1,4 @@
-"""Starting and stopping: health, reflection, draining, retries and settings that stop a process."""
+"""Servers: health, reflection, graceful shutdown, retries of channels, and settings."""
 
 import asyncio
 import os
@@ -20,25 +20,26 @@ from rpc.health import check
 from rpc.server import running
 from rpc.settings import ServerSettings, Target
 from tests.rpc.conftest import NAME, Echo, Hop, hop
+from tests.rpc.contract import ECHO
 
 
-async def _answer(request: bytes, _call: Any) -> bytes:
+async def _echo(request: bytes, _call: Any) -> bytes:
     return request
 
 
 class TestHealth:
-    async def test_live_and_ready_are_two_things(self, echo: Hop) -> None:
+    async def test_liveness_does_not_depend_on_readiness(self, echo: Hop) -> None:
         assert await check(echo.server.address)
         assert await check(echo.server.address, NAME)
         await echo.server.set_ready(False)
         assert await check(echo.server.address)
         assert not await check(echo.server.address, NAME)
 
-    async def test_nobody_there(self) -> None:
+    async def test_a_server_that_does_not_run_is_not_healthy(self) -> None:
         assert not await check("127.0.0.1:1", timeout_seconds=1)
 
     async def test_unready_backends_get_no_calls(self) -> None:
-        async with hop(Echo(unary=_answer), health_service=NAME) as back:
+        async with hop(Echo(unary=_echo), services=[ECHO], retries=False) as back:
             assert await back.unary(b"x") == b"x"
             await back.server.set_ready(False)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -47,7 +48,12 @@ class TestHealth:
                     await asyncio.sleep(0.01)
             assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
-    async def test_the_health_service_answers_watch(self, echo: Hop) -> None:
+    async def test_a_channel_without_health_check_calls_unready_backends(self) -> None:
+        async with hop(Echo(unary=_echo), services=[ECHO], health_check=False) as back:
+            await back.server.set_ready(False)
+            assert await back.unary(b"x") == b"x"
+
+    async def test_watch_reports_changes_of_health(self, echo: Hop) -> None:
         stub: Any = health_pb2_grpc.HealthStub(echo.channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=NAME), timeout=10)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
@@ -58,7 +64,7 @@ class TestHealth:
 
 class TestReflection:
     async def _names(self, settings: ServerSettings) -> list[str]:
-        async with hop(Echo(unary=_answer), settings) as server:
+        async with hop(Echo(unary=_echo), settings) as server:
             stub: Any = reflection_pb2_grpc.ServerReflectionStub(server.channel)
             call = stub.ServerReflectionInfo(timeout=5)
             await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
@@ -66,10 +72,10 @@ class TestReflection:
             await call.done_writing()
             return [service.name for service in response.list_services_response.service]
 
-    async def test_is_on_when_asked_for(self) -> None:
+    async def test_is_served_if_the_setting_is_on(self) -> None:
         assert NAME in await self._names(ServerSettings(listen="127.0.0.1:0", reflection=True))
 
-    async def test_is_off_by_default(self) -> None:
+    async def test_is_not_served_by_default(self) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await self._names(ServerSettings(listen="127.0.0.1:0"))
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -136,33 +142,40 @@ class TestListen:
 
 
 class TestRetry:
-    async def _attempts(self, retryable: list[tuple[str, str]], error: errors.RpcError, size: int) -> int:
+    async def _attempts(self, method: str, error: errors.RpcError, *, size: int = 10, **channel: Any) -> int:
+        """How often a call that fails with `error` reaches the server."""
+
         async def fail(_request: bytes, _call: Any) -> bytes:
             raise error
 
-        async with hop(Echo(unary=fail), retryable=retryable) as server:
+        async with hop(Echo(unary=fail), **{"services": [ECHO], **channel}) as server:
             with pytest.raises(grpc.aio.AioRpcError):
-                await server.unary(b"x" * size)
+                await server.channel.unary_unary(f"/{NAME}/{method}")(b"x" * size)
             return len(server.echo.calls)
 
-    async def test_unavailable_is_retried_where_allowed(self) -> None:
-        assert await self._attempts([(NAME, "Unary")], errors.Unavailable("later"), 10) == 5
+    @pytest.mark.parametrize("method", ["Unary", "Create"], ids=["no side effects", "idempotent"])
+    async def test_unavailable_is_retried_where_the_contract_allows_it(self, method: str) -> None:
+        assert await self._attempts(method, errors.Unavailable("later")) == 5
 
     async def test_large_requests_are_retried_too(self) -> None:
-        assert await self._attempts([(NAME, "Unary")], errors.Unavailable("later"), 2 * 1024 * 1024) == 5
+        assert await self._attempts("Unary", errors.Unavailable("later"), size=2 * 1024 * 1024) == 5
 
-    async def test_nothing_else_is_retried(self) -> None:
-        assert await self._attempts([(NAME, "Unary")], errors.Aborted("lost"), 10) == 1
-        assert await self._attempts([], errors.Unavailable("later"), 10) == 1
+    async def test_other_methods_and_errors_are_not_retried(self) -> None:
+        assert await self._attempts("Add", errors.Unavailable("later")) == 1
+        assert await self._attempts("Unary", errors.Aborted("lost")) == 1
+
+    @pytest.mark.parametrize("channel", [{"retries": False}, {"services": []}], ids=["turned off", "unknown service"])
+    async def test_a_channel_without_retries(self, channel: dict[str, Any]) -> None:
+        assert await self._attempts("Unary", errors.Unavailable("later"), **channel) == 1
 
     async def test_a_server_that_comes_back_is_found(self) -> None:
-        async with hop(Echo(unary=_answer)) as first:
+        async with hop(Echo(unary=_echo)) as first:
             address = first.server.address
-            async with open_channel(address, retryable=[(NAME, "Unary")]) as channel:
+            async with open_channel(address, services=[ECHO]) as channel:
                 call = channel.unary_unary(f"/{NAME}/Unary")
                 assert await call(b"1") == b"1"
                 await first.server.server.stop(None)
-                async with running([Echo(unary=_answer).service()], ServerSettings(listen=address)):
+                async with running([Echo(unary=_echo).service()], ServerSettings(listen=address)):
                     assert await call(b"2") == b"2"
 
 
@@ -170,7 +183,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("variable", "value"), [("TEST_DRAIN_SECONDS", "-1"), ("TEST_MAX_MESSAGE_BYTES", "many"), ("TEST_NEEDED", "")]
     )
-    def test_a_wrong_one_stops_the_process_and_is_named(self, variable: str, value: str) -> None:
+    def test_an_invalid_setting_stops_the_process_and_is_named(self, variable: str, value: str) -> None:
         program = (
             "from rpc.settings import ServerSettings, load; from pydantic import Field;"
             "from pydantic_settings import SettingsConfigDict\n"
@@ -199,6 +212,6 @@ class TestTargets:
         assert TypeAdapter(Target).validate_python(f" {value} ") == value
 
     @pytest.mark.parametrize("value", ["", " ", "somewhere", "host:", ":80", "host:port", "a b:1"])
-    def test_others_are_not(self, value: str) -> None:
+    def test_other_texts_are_refused(self, value: str) -> None:
         with pytest.raises(ValueError, match="host:port"):
             TypeAdapter(Target).validate_python(value)

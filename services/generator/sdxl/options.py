@@ -55,7 +55,7 @@ class SdxlOptions(BaseModel):
         "faster with it. Needs a CUDA device of compute capability 8.9 or more. Excludes LoRAs.",
     )
     fp8_tolerance: float = Field(
-        0.1,  # measured: docs/decisions/0038-fp8-of-our-own.md
+        0.1,  # measured: docs/decisions/0029-fp8.md
         gt=0,
         le=1,
         description="Largest relative error of the guided prediction of the UNet, at any noise level, that fp8 may "

@@ -184,7 +184,7 @@ class TestMask:
 class TestRefused:
     @pytest.mark.parametrize("data", [b"x", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"<svg/>"])
     def test_what_is_no_picture(self, data: bytes) -> None:
-        assert refused(data) == ("initial_image", "is no PNG or JPEG or WEBP that can be read")
+        assert refused(data) == ("initial_image", "must be a PNG or JPEG or WEBP; it cannot be decoded")
 
     @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
     def test_other_formats(self, kind: str) -> None:
