@@ -11,16 +11,16 @@ from frontispiece.storage.v1 import images_pb2_grpc
 from rpc import logs, server, settings
 from services.storage.admission import Admission
 from services.storage.backends.base import Backend, BackendRefused
-from services.storage.backends.local import LocalBackend
-from services.storage.backends.s3 import S3Backend
-from services.storage.backends.s3_client import S3Options
+from services.storage.backends.local.backend import LocalBackend
+from services.storage.backends.s3.backend import S3Backend
+from services.storage.backends.s3.client import S3Options
 from services.storage.backends.spool import Spool
-from services.storage.backends.spooling import SpoolingBackend
-from services.storage.decoding import Decoder
-from services.storage.health import Health
 from services.storage.images import Images
+from services.storage.imaging.decoding import Decoder
+from services.storage.readiness import Health
 from services.storage.servicer import SERVICE_NAME, ImageServicer
 from services.storage.settings import StorageSettings
+from services.storage.spooling import SpoolingBackend
 from services.storage.urls import Urls
 
 log = logging.getLogger(__name__)

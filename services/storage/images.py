@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from rpc.errors import AlreadyExists, DeadlineExceeded, NotFound, OutOfRange, RpcError
 from services.storage.admission import Admission
 from services.storage.backends.base import Backend
-from services.storage.decoding import Decoder
-from services.storage.health import Health
+from services.storage.imaging.decoding import Decoder
+from services.storage.imaging.validation import Inspection
 from services.storage.keys import IMAGE_PREFIX, check_key, folder_of, image_key
 from services.storage.metadata import object_metadata
 from services.storage.models import ByteRange, ImageInfo, ImageState, Redirect, StoredImage, UploadHeader
+from services.storage.readiness import Health
 from services.storage.urls import Urls
-from services.storage.validation import Inspection
 
 log = logging.getLogger(__name__)
 

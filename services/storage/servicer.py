@@ -12,13 +12,13 @@ import grpc
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 
 from rpc.errors import FieldViolation, InvalidArgument, RpcError
-from services.storage.formats.base import MAX_IMAGE_BYTES
-from services.storage.health import Health
 from services.storage.images import Images, Reading
+from services.storage.imaging.formats.base import MAX_IMAGE_BYTES
+from services.storage.imaging.validation import check_size
 from services.storage.metadata import check_metadata
 from services.storage.models import BackendKind, ImageState, StoredImage, UploadHeader
+from services.storage.readiness import Health
 from services.storage.urls import Urls
-from services.storage.validation import check_size
 
 SERVICE_NAME = images_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from rpc import errors
-from services.storage.decoding import look
+from services.storage.imaging.decoding import look
+from services.storage.imaging.validation import Inspection
 from services.storage.models import ImageInfo
-from services.storage.validation import Inspection
 from tests.storage.conftest import Client, refusal
 from tests.storage.folders import files_below
 from tests.storage.samples import PNG_SIGNATURE, chunk, header, noise, picture, pixels, png

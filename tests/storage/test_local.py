@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from rpc import errors
-from services.storage.backends.local import LocalBackend
+from services.storage.backends.local.backend import LocalBackend
 from services.storage.models import BackendKind, ByteRange, ImageState, StoredImage
 from tests.storage.conftest import Client, Start, local_settings
 from tests.storage.folders import files_below

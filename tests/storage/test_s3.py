@@ -18,7 +18,7 @@ from frontispiece.storage.v1 import images_pb2
 from rpc import context, errors
 from services.storage.__main__ import assembled, open_primary
 from services.storage.backends.base import BackendRefused
-from services.storage.backends.s3 import S3Backend
+from services.storage.backends.s3.backend import S3Backend
 from services.storage.models import BackendKind, StoredImage
 from tests.s3_server import SeaweedFS
 from tests.storage.conftest import BUCKET, Client, MotoBucket, Start, s3_settings

@@ -14,7 +14,7 @@ from frontispiece.storage.v1 import images_pb2
 from services.storage.__main__ import assembled
 from services.storage.backends import spool as spool_module
 from services.storage.backends.base import BackendRefused
-from services.storage.backends.breaker import FAILURES, Breaker
+from services.storage.breaker import FAILURES, Breaker
 from tests.s3_server import SeaweedFS
 from tests.storage.conftest import BUCKET, Client, Start, local_settings, refusal, s3_settings, storage
 from tests.storage.faults import Fault, FaultyProxy

@@ -12,7 +12,7 @@ from frontispiece.storage.v1 import images_pb2
 from PIL import Image
 
 from rpc import errors
-from services.storage.formats.base import MAX_IMAGE_BYTES
+from services.storage.imaging.formats.base import MAX_IMAGE_BYTES
 from tests.storage.conftest import Client, Start, local_settings, messages, refusal, upload_header
 from tests.storage.folders import files_below
 from tests.storage.samples import padded_to, picture

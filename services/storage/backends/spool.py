@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rpc.errors import DataLoss, ResourceExhausted
-from services.storage.backends.local import LocalBackend
+from services.storage.backends.local.backend import LocalBackend
 from services.storage.keys import IMAGE_PREFIX
 from services.storage.models import BackendKind, ImageState, SpoolUse, StoredImage
 

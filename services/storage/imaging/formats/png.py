@@ -3,7 +3,7 @@
 import struct
 import zlib
 
-from services.storage.formats.base import check_dimensions, refused
+from services.storage.imaging.formats.base import check_dimensions, refused
 from services.storage.models import ImageInfo
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

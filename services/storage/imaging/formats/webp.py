@@ -2,7 +2,7 @@
 
 import struct
 
-from services.storage.formats.base import check_dimensions, refused
+from services.storage.imaging.formats.base import check_dimensions, refused
 from services.storage.models import ImageInfo
 
 _HEAD_BYTES = 10  # of a chunk's content: as many as the dimensions need

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from rpc.errors import AlreadyExists, DataLoss, NotFound
-from services.storage.backends import records
 from services.storage.backends.base import CACHE_CONTROL, READ_SIZE
-from services.storage.backends.files import FileTree, translated
+from services.storage.backends.local import sidecar
+from services.storage.backends.local.files import FileTree, translated
 from services.storage.keys import IMAGE_PREFIX
 from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
 
@@ -154,13 +154,13 @@ class LocalBackend:
 
     def _record(self, image: StoredImage) -> StoredImage:
         image = replace(image, backend=self.kind)
-        if self._files.create(_record_path(image.key), records.encode(image, CACHE_CONTROL)):
+        if self._files.create(_record_path(image.key), sidecar.encode(image, CACHE_CONTROL)):
             return image
         return self._stat(image.key)
 
     def _stat(self, key: str) -> StoredImage:
         try:
-            return records.decode(self._files.read(_record_path(key)), key, self.kind)
+            return sidecar.decode(self._files.read(_record_path(key)), key, self.kind)
         except FileNotFoundError:
             raise _unknown(key) from None
 
@@ -177,7 +177,7 @@ class LocalBackend:
         image = self._stat(key)
         if image.state is not state:
             image = replace(image, state=state)
-            self._files.replace(_record_path(key), records.encode(image, CACHE_CONTROL))
+            self._files.replace(_record_path(key), sidecar.encode(image, CACHE_CONTROL))
         return image
 
     def _sweep(self) -> None:

@@ -3,7 +3,7 @@
 import re
 import struct
 
-from services.storage.formats.base import check_dimensions, refused
+from services.storage.imaging.formats.base import check_dimensions, refused
 from services.storage.models import ImageInfo
 
 SIGNATURE = b"\xff\xd8\xff"

@@ -4,8 +4,8 @@ import hashlib
 import io
 
 from rpc.errors import InvalidArgument
-from services.storage.formats import jpeg, png, webp
-from services.storage.formats.base import MAX_IMAGE_BYTES, FormatReader, refused
+from services.storage.imaging.formats import jpeg, png, webp
+from services.storage.imaging.formats.base import MAX_IMAGE_BYTES, FormatReader, refused
 from services.storage.models import ImageInfo
 
 _RIFF, _WEBP = b"RIFF", b"WEBP"

@@ -11,9 +11,10 @@ from botocore.exceptions import ClientError
 
 from rpc import context
 from rpc.errors import AlreadyExists, NotFound, Unavailable
-from services.storage.backends import s3_errors, s3_objects
 from services.storage.backends.base import READ_SIZE
-from services.storage.backends.s3_client import ATTEMPTS, LazyClient, S3Options
+from services.storage.backends.s3 import errors as s3_errors
+from services.storage.backends.s3 import objects as s3_objects
+from services.storage.backends.s3.client import ATTEMPTS, LazyClient, S3Options
 from services.storage.keys import IMAGE_PREFIX
 from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
 

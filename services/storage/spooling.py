@@ -16,10 +16,10 @@ from weakref import WeakValueDictionary
 from rpc import context
 from rpc.errors import AlreadyExists, DataLoss, NotFound, RpcError, Unavailable
 from services.storage.backends.base import Backend
-from services.storage.backends.breaker import Breaker
 from services.storage.backends.spool import Spool
-from services.storage.health import Health
+from services.storage.breaker import Breaker
 from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
+from services.storage.readiness import Health
 
 log = logging.getLogger(__name__)
 

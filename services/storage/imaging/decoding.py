@@ -12,7 +12,7 @@ from fast_thumbhash import rgba_to_thumb_hash
 from PIL import Image
 from PIL.ExifTags import Base
 
-from services.storage.formats.base import refused
+from services.storage.imaging.formats.base import refused
 from services.storage.models import ImageInfo
 
 _FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
