@@ -1,98 +1,89 @@
-"""Decoding an image once: to know that it can be, which side is up, and to make its thumbhash."""
+"""Decoding of images by Pillow, with the limits checked before a pixel is decoded."""
 
-import asyncio
-import base64
-import contextlib
 import io
-import math
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from fast_thumbhash import rgba_to_thumb_hash
-from PIL import Image
-from PIL.ExifTags import Base
+from PIL import Image, ImageChops, UnidentifiedImageError
 
-from services.storage.imaging.formats.base import refused
-from services.storage.models import ImageInfo
+from rpc.errors import RpcError
+from services.storage.imaging import png
+from services.storage.imaging.formats import JPEG, PNG, ImageFormat, check_dimensions, refused
 
-_FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
-_THUMBNAIL_SIDE = 64  # ThumbHash takes 100, for more than twice the time, and keeps seven waves a side of either
+_MAX_SCANS = 64
+"""A decoder passes over all pixels for each scan of a JPEG: 20 ms for 33 megapixels, however small the scan is.
+Encoders write about ten scans."""
 
-# What turns an image upright, by its EXIF orientation. Cameras store the sensor's rows and say how they were held.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIDEWAYS = frozenset({5, 6, 7, 8})
+# The next marker of a JPEG: not a stuffed zero, a restart marker or a fill byte.
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
+_WITHOUT_LENGTH = (0x01, 0xD8)
+_END, _SCAN = 0xD9, 0xDA
+_FILLER = b"\x55" * 64
 
 
-@dataclass(frozen=True)
-class Looks:
-    """How an image looks when it is shown: its ThumbHash in base64, width and height in pixels, all upright."""
-
-    thumbhash: str
-    width: int
-    height: int
-
-
-class Decoder:
-    """Decodes in a few threads of its own: one image of 33 megapixels takes 130 MB while it is open."""
-
-    def __init__(self, threads: int) -> None:
-        """`threads`: how many images at once."""
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-
-    async def look(self, data: bytes, info: ImageInfo) -> Looks:
-        """How an image looks. Raises InvalidArgument when it does not decode."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, look, data, info)
-
-    async def close(self) -> None:
-        """End the threads."""
-        await asyncio.to_thread(self._threads.shutdown)
+def decode(data: bytes, image_format: ImageFormat) -> Image.Image:
+    """The decoded image. Raises InvalidArgument if pixels are missing or damaged, and as `opened` does."""
+    if image_format is JPEG:
+        return _decode_jpeg(data)
+    if image_format is PNG:
+        data = png.essential(data)
+    with opened(data, image_format) as image:
+        image.load()
+        return image
 
 
-def look(data: bytes, info: ImageInfo) -> Looks:
-    """How an image looks whose structure was checked. Raises InvalidArgument if it does not decode.
+@contextmanager
+def opened(data: bytes, image_format: ImageFormat) -> Iterator[Image.Image]:
+    """An image whose header was read, and no pixel.
 
-    Pillow gets only the one format that the bytes begin with, and must see the dimensions that were checked against
-    the limits, before it decodes a pixel.
+    Raises InvalidArgument if the image is animated or larger than the limits. Whatever Pillow raises in the block
+    becomes InvalidArgument too.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=[_FORMATS[info.content_type]]) as image:
-            if image.size != (info.width, info.height):
-                raise refused("two headers of the image name different dimensions")
-            image.draft("RGB", (_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))  # a JPEG is decoded at an eighth, and read whole
+        with Image.open(io.BytesIO(data), formats=[image_format.pillow]) as image:
+            check_dimensions(*image.size)
+            if image_format is not JPEG and getattr(image, "is_animated", False):
+                raise refused("the image is animated; only still images are accepted")
+            yield image
+    except (RpcError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise refused("the image has too many pixels", reason="IMAGE_TOO_LARGE") from error
+    except UnidentifiedImageError as error:
+        raise refused(f"the header of the {image_format.pillow} is damaged") from error
+    except Exception as error:  # on damaged bytes the decoders raise many types, struct.error and IndexError included
+        problem = str(error) or type(error).__name__
+        raise refused(f"the {image_format.pillow} cannot be decoded: {problem}") from error
+
+
+def _decode_jpeg(data: bytes) -> Image.Image:
+    """A JPEG; what follows its end marker is ignored.
+
+    Some cameras and copies leave out the end marker. libjpeg makes missing pixels from the bytes that follow, so such an
+    image is decoded with two different continuations: the results differ exactly if pixels are missing.
+    """
+    continuations = (b"",) if _has_end(data) else (b"\xff\xd9", _FILLER + b"\xff\xd9")
+    images = []
+    for continuation in continuations:
+        with opened(data + continuation, JPEG) as image:
             image.load()
-            small = _thumbnail(image)
-            orientation = _orientation(image)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise refused(f"the image does not decode: {type(error).__name__}") from error
-    if orientation in _UPRIGHT:
-        small = small.transpose(_UPRIGHT[orientation])
-    thumbhash = base64.b64encode(bytes(rgba_to_thumb_hash(small.width, small.height, small.tobytes()))).decode()
-    if orientation in _SIDEWAYS:
-        return Looks(thumbhash, info.height, info.width)
-    return Looks(thumbhash, info.width, info.height)
+            images.append(image)
+    if len(images) > 1 and ImageChops.difference(*images).getbbox():
+        raise refused("the JPEG is truncated: pixels are missing")
+    return images[0]
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where there is none or EXIF data that nobody can read."""
-    with contextlib.suppress(Exception):  # whatever Pillow makes of damaged EXIF data, browsers ignore them too
-        found = image.getexif().get(Base.Orientation, 1)
-        return found if isinstance(found, int) else 1
-    return 1
-
-
-def _thumbnail(image: Image.Image) -> Image.Image:
-    """At most _THUMBNAIL_SIDE pixels a side, RGBA. Palettes are resolved first: their indices cannot be averaged."""
-    if image.mode.startswith("I"):
-        image = image.point(lambda value: value * (1 / 256)).convert("L")
-    elif image.mode not in ("L", "RGB", "RGBA", "CMYK", "YCbCr"):
-        image = image.convert("RGBA")
-    # Means over squares of pixels: a filter would take longer and show no difference in so small a picture.
-    return image.reduce(math.ceil(max(image.size) / _THUMBNAIL_SIDE)).convert("RGBA")
+def _has_end(data: bytes) -> bool:
+    """Whether a JPEG has an end marker. Raises InvalidArgument for one with more scans than _MAX_SCANS."""
+    scans, position = 0, 2
+    while found := _MARKER.search(data, position):
+        marker, position = found[1][0], found.end()
+        if marker == _END:
+            return True
+        scans += marker == _SCAN
+        if scans > _MAX_SCANS:
+            raise refused(f"the JPEG has more than {_MAX_SCANS} scans")
+        if marker not in _WITHOUT_LENGTH:
+            position += int.from_bytes(data[position : position + 2], "big")
+    return False
