@@ -22,6 +22,17 @@ _END, _SCAN = 0xD9, 0xDA
 _FILLER = b"\x55" * 64
 
 
+def memory_needed(data: bytes, image_format: ImageFormat) -> int:
+    """The most bytes of memory that decoding and encoding this image take. Raises InvalidArgument as `opened` does."""
+    if image_format is PNG:
+        width, height = png.read_size(data)  # Pillow would read all text chunks first
+        check_dimensions(width, height)
+    else:
+        with opened(data, image_format) as image:
+            width, height = image.size
+    return width * height * image_format.bytes_per_pixel
+
+
 def decode(data: bytes, image_format: ImageFormat) -> Image.Image:
     """The decoded image. Raises InvalidArgument if pixels are missing or damaged, and as `opened` does."""
     if image_format is JPEG:

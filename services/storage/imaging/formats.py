@@ -12,16 +12,23 @@ SIGNATURE_BYTES = 12
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """One format: its content type, the extension of its keys, and its name in Pillow."""
+    """One format: its content type, the extension of its keys, and its name in Pillow.
+
+    `bytes_per_pixel` is the memory that decoding and encoding take at most, as measured and rounded up.
+    """
 
     content_type: str
     extension: str
     pillow: str
+    bytes_per_pixel: int
 
 
-PNG = ImageFormat("image/png", "png", "PNG")
-JPEG = ImageFormat("image/jpeg", "jpg", "JPEG")
-WEBP = ImageFormat("image/webp", "webp", "WEBP")
+PNG = ImageFormat("image/png", "png", "PNG", 12)
+JPEG = ImageFormat("image/jpeg", "jpg", "JPEG", 12)
+WEBP = ImageFormat("image/webp", "webp", "WEBP", 26)
+
+MAX_DECODED_BYTES = MAX_PIXELS * WEBP.bytes_per_pixel
+"""The most memory that one image takes."""
 
 
 def recognise(begin: bytes) -> ImageFormat:

@@ -18,6 +18,15 @@ _TRANSPARENCY_BYTES = {0: 2, 2: 6}  # by colour type; browsers ignore a tRNS chu
 _PASSES = ((0, 0, 1, 1),)
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _PIECE_BYTES = 1024 * 1024
+_NO_HEADER = "the PNG does not begin with a valid IHDR chunk"
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels as the header declares them. Raises InvalidArgument if there is no header."""
+    if len(data) < 24 or data[12:16] != b"IHDR":
+        raise refused(_NO_HEADER)
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
 
 
 def essential(data: bytes) -> bytes:
@@ -33,7 +42,7 @@ def essential(data: bytes) -> bytes:
         if kind == b"IHDR" and not header and len(content) == _HEADER.size:
             header = bytes(content)
         elif not header:
-            raise refused("the PNG does not begin with a valid IHDR chunk")
+            raise refused(_NO_HEADER)
         has_palette = has_palette or kind == b"PLTE"
         if kind == b"tRNS" and len(content) < _TRANSPARENCY_BYTES.get(header[9], 0):
             continue
@@ -42,7 +51,7 @@ def essential(data: bytes) -> bytes:
         if kind in _KEPT:
             kept.append(memoryview(data)[start:end])
     if not header:
-        raise refused("the PNG does not begin with a valid IHDR chunk")
+        raise refused(_NO_HEADER)
     if header[9] == _PALETTE and not has_palette:
         raise refused("the PNG has no palette")
     _check_pixels(header, pixels)

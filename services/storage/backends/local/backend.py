@@ -1,11 +1,11 @@
-"""Images in a folder: the data at their key, their record beside it below `.meta/`.
+"""Images in a folder: the data at their key, and a sidecar file of the same name below `.meta/`.
 
     var/media/generated/1790000000-<uuid>.png         the bytes
     var/media/.meta/generated/1790000000-<uuid>.png   content type, cache control, state, sha256, metadata (JSON)
-    var/media/.tmp/<random>                           being written; swept at start
+    var/media/.tmp/<random>                           files that are being written; removed at the next start
 
-An image exists once both files do, data first: a crash in between leaves data nobody was told of, which the next try
-with the same bytes completes and the sweep at start removes.
+An image exists when both files exist. The data are written first. A crash in between leaves data that were not
+acknowledged: a repeated upload completes them, and the sweep at start removes them.
 """
 
 import asyncio
@@ -22,19 +22,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageState
+
 from rpc.errors import AlreadyExists, DataLoss, NotFound
-from services.storage.backends.base import CACHE_CONTROL, READ_SIZE
+from services.storage.backends.base import READ_SIZE
 from services.storage.backends.local import sidecar
 from services.storage.backends.local.files import FileTree, translated
 from services.storage.keys import IMAGE_PREFIX
-from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
+from services.storage.models import ByteRange, SpoolUsage, StoredImage
 
 log = logging.getLogger(__name__)
 
 THREADS = 8
 ORPHAN_SECONDS = 600.0
 MIN_FREE_BYTES = 64 * 1024 * 1024
-"""With less, a disk counts as unhealthy: that is two of the largest images."""
+"""With less free space, a disk counts as unhealthy. Two of the largest images fit into it."""
+
+SIDECARS = f".meta/{IMAGE_PREFIX.rstrip('/')}"
 
 _PROBES = ".probe"
 
@@ -43,18 +47,18 @@ T = TypeVar("T")
 
 
 class LocalBackend:
-    """Images on the disk of this process. Several processes of one machine may share the folder."""
+    """Images on a disk. Several processes of one machine may share the folder."""
 
-    def __init__(self, root: Path, kind: BackendKind = BackendKind.LOCAL) -> None:
-        """Open or make the folder and sweep it. Raises OSError."""
+    def __init__(self, root: Path, kind: ImageBackend = ImageBackend.IMAGE_BACKEND_LOCAL) -> None:
+        """Open or create the folder and sweep it. Raises OSError."""
         self.kind = kind
         self._files = FileTree(root)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"{kind.value}-disk")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
         self._sweep()
 
     @staticmethod
     def has_images(root: Path) -> bool:
-        """Whether a folder, which need not exist, holds images."""
+        """Whether a folder, which need not exist, has images."""
         return any((root / ".meta" / IMAGE_PREFIX).glob("*"))
 
     async def check(self) -> None:
@@ -62,20 +66,20 @@ class LocalBackend:
         await self._run("checking", self._check)
 
     async def ping(self) -> None:
-        """The same as `check`: it is cheap on a disk."""
+        """The same as `check`, which is cheap on a disk."""
         await self.check()
 
     async def put(self, image: StoredImage, data: bytes) -> StoredImage:
-        """Keep an image: data, then record, each fsynced with its folder."""
+        """Store an image: data, then sidecar, each fsynced with its folder."""
         return await self._run("storing", self._put, image, data)
 
     async def stat(self, key: str) -> StoredImage:
-        """What is known of an image."""
+        """The description of an image."""
         return await self._run("reading", self._stat, key)
 
     async def keys_in(self, folder: str) -> list[str]:
         """Keys of images in a folder."""
-        return await self._run("looking", self._keys_in, folder)
+        return await self._run("listing", self._keys_in, folder)
 
     async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
         """The bytes of a range."""
@@ -85,34 +89,26 @@ class LocalBackend:
             while position < end:
                 piece = await self._run("reading", os.pread, descriptor, min(READ_SIZE, end - position), position)
                 if not piece:
-                    raise DataLoss(f"{key} is shorter than its record says", reason="TRUNCATED")
+                    raise DataLoss(f"{key} is shorter than its sidecar file says", reason="TRUNCATED")
                 position += len(piece)
                 yield piece
         finally:
             os.close(descriptor)
 
     async def set_state(self, key: str, state: ImageState) -> StoredImage:
-        """Mark an image in its record."""
+        """Mark an image in its sidecar."""
         return await self._run("marking", self._set_state, key, state)
 
     async def direct_url(self, key: str, ttl_seconds: float) -> str | None:
-        """None: a disk has no URL."""
+        """None: a disk has no URLs."""
         return None
 
-    async def holds_locally(self, key: str) -> bool:
-        """Whether there is such an image."""
-        try:
-            await self.stat(key)
-        except NotFound:
-            return False
-        return True
-
-    def waiting(self) -> SpoolUse:
+    def spooled(self) -> SpoolUsage:
         """Nothing."""
-        return SpoolUse()
+        return SpoolUsage()
 
     async def close(self) -> None:
-        """End the threads; what they do now is finished first."""
+        """Finish the calls in progress and end the threads."""
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _run(self, doing: str, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
@@ -129,43 +125,43 @@ class LocalBackend:
         path, content = f"{_PROBES}/{uuid.uuid4().hex}", os.urandom(64)
         try:
             if not self._files.create(path, content) or self._files.read(path) != content:
-                raise OSError("the probe file has other content than was written")
+                raise OSError("the content of the probe file differs from what was written")
         finally:
             self._files.remove(path)
 
     def _put(self, image: StoredImage, data: bytes) -> StoredImage:
         if not self._files.create(image.key, data):
             return self._existing(image)
-        return self._record(image)
+        return self._write_sidecar(image)
 
     def _existing(self, image: StoredImage) -> StoredImage:
-        """What is under the key already, if it has the same bytes; completes what a crash has left halfway."""
+        """The existing image if it came from the same upload. Completes an image that a crash has left incomplete."""
         try:
             found = self._stat(image.key)
         except NotFound:
-            if hashlib.sha256(self._files.read(image.key)).hexdigest() != image.sha256:
+            if hashlib.sha256(self._files.read(image.key)).hexdigest() != image.file.sha256:
                 raise _taken(image.key) from None
             self._files.sync(image.key)
-            return self._record(image)
-        if (found.sha256, found.size_bytes) != (image.sha256, image.size_bytes):
+            return self._write_sidecar(image)
+        if not found.is_same_upload(image):
             raise _taken(image.key)
-        self._files.sync(_record_path(image.key))
+        self._files.sync(_sidecar_path(image.key))
         return found
 
-    def _record(self, image: StoredImage) -> StoredImage:
+    def _write_sidecar(self, image: StoredImage) -> StoredImage:
         image = replace(image, backend=self.kind)
-        if self._files.create(_record_path(image.key), sidecar.encode(image, CACHE_CONTROL)):
+        if self._files.create(_sidecar_path(image.key), sidecar.encode(image)):
             return image
         return self._stat(image.key)
 
     def _stat(self, key: str) -> StoredImage:
         try:
-            return sidecar.decode(self._files.read(_record_path(key)), key, self.kind)
+            return sidecar.decode(self._files.read(_sidecar_path(key)), key, self.kind)
         except FileNotFoundError:
             raise _unknown(key) from None
 
     def _keys_in(self, folder: str) -> list[str]:
-        return [path.removeprefix(".meta/") for path, _ in self._files.walk(_record_path(folder.rstrip("/")))]
+        return [path.removeprefix(".meta/") for path, _ in self._files.walk(_sidecar_path(folder.rstrip("/")))]
 
     def _open(self, key: str) -> int:
         try:
@@ -175,22 +171,24 @@ class LocalBackend:
 
     def _set_state(self, key: str, state: ImageState) -> StoredImage:
         image = self._stat(key)
-        if image.state is not state:
+        if image.state != state:
             image = replace(image, state=state)
-            self._files.replace(_record_path(key), sidecar.encode(image, CACHE_CONTROL))
+            self._files.replace(_sidecar_path(key), sidecar.encode(image))
         return image
 
     def _sweep(self) -> None:
-        """Remove what crashes have left: temporary files, and old data without a record."""
-        litter = self._files.sweep_temporary()
-        recorded = {path.removeprefix(".meta/") for path, _ in self._files.walk(f".meta/{IMAGE_PREFIX.rstrip('/')}")}
+        """Remove what crashes have left: temporary files, and old data without a sidecar."""
+        temporary = self._files.sweep_temporary()
+        complete = {path.removeprefix(".meta/") for path, _ in self._files.walk(SIDECARS)}
         before = time.time() - ORPHAN_SECONDS
         data = [*self._files.walk(IMAGE_PREFIX.rstrip("/")), *self._files.walk(_PROBES)]
-        orphans = [path for path, modified in data if modified < before and path not in recorded]
+        orphans = [path for path, modified in data if modified < before and path not in complete]
         for path in orphans:
             self._files.remove(path)
-        if litter or orphans:
-            log.warning("swept what a crash left", extra={"temporary": litter, "orphans": len(orphans)})
+        if temporary or orphans:
+            log.warning(
+                "removed incomplete files of an earlier crash", extra={"temporary": temporary, "orphans": len(orphans)}
+            )
 
 
 @contextmanager
@@ -202,7 +200,7 @@ def _disk_errors(doing: str) -> Iterator[None]:
         raise translated(error, doing) from error
 
 
-def _record_path(key: str) -> str:
+def _sidecar_path(key: str) -> str:
     return f".meta/{key}"
 
 
@@ -211,4 +209,4 @@ def _unknown(key: str) -> NotFound:
 
 
 def _taken(key: str) -> AlreadyExists:
-    return AlreadyExists(f"{key} holds another image", reason="KEY_TAKEN")
+    return AlreadyExists(f"{key} has another image", reason="KEY_TAKEN")

@@ -1,4 +1,4 @@
-"""Durable files below one folder: atomic creation, no way out through symbolic links, litter swept by its locks."""
+"""Durable files below one folder: atomic creation, no symbolic links, and a sweep of abandoned temporary files."""
 
 import errno
 import fcntl
@@ -15,7 +15,7 @@ from rpc.errors import ResourceExhausted, RpcError, Unavailable
 TEMPORARY = ".tmp"
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # of a FIFO, an open would wait for ever
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO would block
 _RETRY_SECONDS = 5.0
 
 
@@ -23,18 +23,18 @@ class FileTree:
     """Files below `root`, named by relative paths with slashes.
 
     Every component of a path is opened with O_NOFOLLOW, relative to its parent, so that no symbolic link below the root
-    can lead out of it. Paths come from checked keys, or from us.
+    is followed. Paths come from checked keys or from this package.
     """
 
     def __init__(self, root: Path) -> None:
-        """Make the folder if there is none. Raises OSError."""
+        """Create the folder if it does not exist. Raises OSError."""
         root.mkdir(parents=True, exist_ok=True)
         self.root = root.resolve(strict=True)
         with self._folder("", make=False) as top, suppress(FileExistsError):
             os.mkdir(TEMPORARY, 0o755, dir_fd=top)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file that is whole and durable once it is visible; False, and no change, if there is one already."""
+        """Write a file that is complete and durable when it becomes visible. False, without a change, if it exists."""
         with self._folder(_parent(path), make=True) as folder, self._temporary(data) as (source, name):
             try:
                 os.link(name, _name(path), src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
@@ -44,29 +44,29 @@ class FileTree:
             return True
 
     def replace(self, path: str, data: bytes) -> None:
-        """Put a file in the place of what is there, in one step."""
+        """Replace a file atomically."""
         with self._folder(_parent(path), make=True) as folder, self._temporary(data) as (source, name):
             os.rename(name, _name(path), src_dir_fd=source, dst_dir_fd=folder)
             os.fsync(folder)
 
     def remove(self, path: str) -> None:
-        """Remove a file; it need not exist."""
+        """Remove a file if it exists."""
         with suppress(FileNotFoundError), self._folder(_parent(path), make=False) as folder:
             os.unlink(_name(path), dir_fd=folder)
             os.fsync(folder)
 
     def sync(self, path: str) -> None:
-        """Make durable what another process may have made visible a moment ago. Raises FileNotFoundError."""
+        """Make a file durable that another process may have just created. Raises FileNotFoundError."""
         with self._folder(_parent(path), make=False) as folder:
             os.fsync(folder)
 
     def open(self, path: str) -> int:
-        """A descriptor to read a regular file; the caller closes it. Raises FileNotFoundError."""
+        """A descriptor to read a regular file, to be closed by the caller. Raises FileNotFoundError."""
         with self._folder(_parent(path), make=False) as folder:
             try:
                 descriptor = os.open(_name(path), _READ, dir_fd=folder)
             except OSError as error:
-                if error.errno in (errno.ELOOP, errno.ENXIO):
+                if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG):
                     raise FileNotFoundError(errno.ENOENT, "not a regular file", path) from error
                 raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -80,9 +80,9 @@ class FileTree:
             return file.read()
 
     def lock(self, path: str, wait_seconds: float) -> int:
-        """Lock a file against other processes; the lock lasts until the descriptor that is returned is closed.
+        """Lock a file against other processes until the returned descriptor is closed.
 
-        Raises BlockingIOError when another process keeps it for `wait_seconds`.
+        Raises BlockingIOError if another process keeps the lock for `wait_seconds`.
         """
         with self._folder(_parent(path), make=True) as folder:
             descriptor = os.open(_name(path), _READ | os.O_CREAT, 0o644, dir_fd=folder)
@@ -98,7 +98,7 @@ class FileTree:
                 time.sleep(0.1)
 
     def free_bytes(self) -> int:
-        """What is free on the disk for us."""
+        """The free space on the disk, in bytes."""
         status = os.statvfs(self.root)
         return status.f_bavail * status.f_frsize
 
@@ -118,9 +118,9 @@ class FileTree:
             yield from self.walk(f"{path}/{name}" if path else name)
 
     def sweep_temporary(self) -> int:
-        """Remove the temporary files of writers that are gone, and tell how many.
+        """Remove the temporary files of processes that have ended. Returns their number.
 
-        A writer holds a lock on its file for as long as it lives, so that one who is at work loses nothing.
+        A writer holds a lock on its file, so files that are being written are not removed.
         """
         removed = 0
         with self._folder(TEMPORARY, make=True) as folder:
@@ -131,7 +131,7 @@ class FileTree:
 
     @contextmanager
     def _temporary(self, data: bytes) -> Iterator[tuple[int, str]]:
-        """The folder and name of a durable new file with `data`; what is left of it at the end is removed."""
+        """The folder and name of a durable new file with `data`. It is removed at the end of the block."""
         name = uuid.uuid4().hex
         with self._folder(TEMPORARY, make=True) as folder:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -148,7 +148,7 @@ class FileTree:
 
     @contextmanager
     def _folder(self, path: str, *, make: bool) -> Iterator[int]:
-        """A descriptor of a folder below the root, reached without following a link."""
+        """A descriptor of a folder below the root, opened without following links."""
         descriptor = os.open(self.root, _FOLDER)
         try:
             for name in path.split("/") if path else ():
@@ -161,7 +161,7 @@ class FileTree:
 
 
 def translated(error: OSError, doing: str) -> RpcError:
-    """The error for the caller when the disk refuses; the detail is for the log, not for the caller."""
+    """The error for the caller of a failed disk operation; details are for the log only."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceExhausted(f"the disk is full: {doing}", reason="DISK_FULL", retry_after_seconds=_RETRY_SECONDS)
     name = errno.errorcode.get(error.errno or 0, "unknown error")
@@ -177,7 +177,7 @@ def _enter(parent: int, name: str, *, make: bool) -> int:
         if not make:
             raise
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR) and not make:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG) and not make:
             raise FileNotFoundError(errno.ENOENT, "not a folder", name) from error
         raise
     with suppress(FileExistsError):

@@ -1,52 +1,53 @@
-"""What is kept beside an image on a disk: everything S3 would keep as headers, metadata and tags, as JSON."""
+"""The JSON file beside an image on disk. It holds what S3 keeps as headers, metadata and tags."""
 
 import json
 from datetime import datetime
 from typing import Any
 
+from frontispiece.storage.v1.images_pb2 import ImageBackend
+from frontispiece.types.v1.image_pb2 import ImageFile
+
 from rpc.errors import DataLoss
-from services.storage.models import BackendKind, ImageState, StoredImage
+from services.storage.backends.base import CACHE_CONTROL
+from services.storage.backends.states import STATE_NAMES, STATES
+from services.storage.models import StoredImage
 
 VERSION = 1
 
+_FILE_FIELDS = [field.name for field in ImageFile.DESCRIPTOR.fields]
 
-def encode(image: StoredImage, cache_control: str) -> bytes:
-    """The record of an image."""
-    record = {
+
+def encode(image: StoredImage) -> bytes:
+    """The sidecar of an image."""
+    content = {
         "version": VERSION,
         "key": image.key,
-        "content_type": image.content_type,
-        "cache_control": cache_control,
-        "width": image.width,
-        "height": image.height,
-        "size_bytes": image.size_bytes,
-        "sha256": image.sha256,
+        "cache_control": CACHE_CONTROL,
+        **{name: getattr(image.file, name) for name in _FILE_FIELDS},
+        "source_sha256": image.source_sha256,
         "thumbhash": image.thumbhash,
-        "state": image.state.value,
+        "state": STATE_NAMES[image.state],
         "create_time": image.create_time.isoformat(),
         "metadata": image.metadata,
     }
-    return json.dumps(record, indent=1).encode()
+    return json.dumps(content, indent=1).encode()
 
 
-def decode(content: bytes, key: str, kind: BackendKind) -> StoredImage:
-    """The image of a record. Raises DataLoss for one that cannot be read."""
+def decode(data: bytes, key: str, backend: ImageBackend) -> StoredImage:
+    """The image of a sidecar. Raises DataLoss if the sidecar cannot be read."""
     try:
-        record: dict[str, Any] = json.loads(content)
-        if record["version"] != VERSION or record["key"] != key:
+        content: dict[str, Any] = json.loads(data)
+        if content["version"] != VERSION or content["key"] != key:
             raise ValueError("another version or key")
         return StoredImage(
             key=key,
-            backend=kind,
-            content_type=record["content_type"],
-            width=record["width"],
-            height=record["height"],
-            size_bytes=record["size_bytes"],
-            sha256=record["sha256"],
-            thumbhash=record["thumbhash"],
-            state=ImageState(record["state"]),
-            create_time=datetime.fromisoformat(record["create_time"]),
-            metadata=dict(record["metadata"]),
+            backend=backend,
+            file=ImageFile(**{name: content[name] for name in _FILE_FIELDS}),
+            source_sha256=content.get("source_sha256", content["sha256"]),
+            thumbhash=content["thumbhash"],
+            state=STATES[content["state"]],
+            create_time=datetime.fromisoformat(content["create_time"]),
+            metadata=dict(content["metadata"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise DataLoss(f"the record of {key} is damaged", reason="RECORD_DAMAGED") from error
+        raise DataLoss(f"the sidecar file of {key} is damaged", reason="RECORD_DAMAGED") from error

@@ -1,4 +1,4 @@
-"""Images in an S3 bucket, on AWS or a compatible server."""
+"""Images in an S3 bucket, on AWS or on a compatible server."""
 
 import asyncio
 import os
@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from botocore.exceptions import ClientError
+from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageState
 
 from rpc import context
 from rpc.errors import AlreadyExists, NotFound, Unavailable
@@ -15,14 +16,15 @@ from services.storage.backends.base import READ_SIZE
 from services.storage.backends.s3 import errors as s3_errors
 from services.storage.backends.s3 import objects as s3_objects
 from services.storage.backends.s3.client import ATTEMPTS, LazyClient, S3Options
+from services.storage.backends.states import STATE_NAMES
 from services.storage.keys import IMAGE_PREFIX
-from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
+from services.storage.models import ByteRange, SpoolUsage, StoredImage
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 CALL_SECONDS = 25.0
-"""The longest a call to S3 may take, all attempts together."""
+"""The longest time of a call to S3, all attempts together."""
 
 _MARGIN_SECONDS = 0.5
 _READ_ATTEMPTS = 3
@@ -34,19 +36,19 @@ T = TypeVar("T")
 
 
 class S3Backend:
-    """Images in a bucket. boto3 blocks, so each call runs in a thread of a pool of its own."""
+    """Images in a bucket. boto3 blocks, so each call runs in a thread of its own pool."""
 
-    kind = BackendKind.S3
+    kind = ImageBackend.IMAGE_BACKEND_S3
 
     def __init__(self, options: S3Options) -> None:
-        """Nothing is connected yet."""
+        """Does not connect yet."""
         self.bucket = options.bucket
         self._lazy = LazyClient(options)
         self._encryption: dict[str, Any] = {"ServerSideEncryption": options.encryption} if options.encryption else {}
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="s3")
 
     async def check(self) -> None:
-        """Write and read a probe object below `generated/`, where the writer's policy allows it."""
+        """Write and read a probe object below `generated/`, where the policy of the writer allows it."""
         await self._checking(self._write_probe)
 
     async def ping(self) -> None:
@@ -54,7 +56,7 @@ class S3Backend:
         await self._checking(self._read_probe)
 
     async def put(self, image: StoredImage, data: bytes) -> StoredImage:
-        """Keep an image with one conditional request."""
+        """Store an image with one conditional request."""
         image = replace(image, backend=self.kind)
         try:
             await self._call(self._put, image, data)
@@ -65,8 +67,8 @@ class S3Backend:
         return image
 
     async def stat(self, key: str) -> StoredImage:
-        """What is known of an image: HEAD and the tags, side by side."""
-        # HEAD answers 404 for a missing bucket too; the answer to the other request names what is missing.
+        """The description of an image, from HEAD and the tags, requested at the same time."""
+        # HEAD returns 404 for a missing bucket too; the response to the other request says which is missing.
         tags: dict[str, str] | BaseException
         head: dict[str, Any] | BaseException
         tags, head = await asyncio.gather(
@@ -83,10 +85,10 @@ class S3Backend:
         try:
             return await self._call(self._list, folder)
         except s3_errors.Boto3Error as error:
-            raise s3_errors.translated(error, "looking") from error
+            raise s3_errors.translated(error, "listing") from error
 
     async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
-        """The bytes of a range; a connection that breaks is taken up again where it broke."""
+        """The bytes of a range. After a broken connection, reading continues where it stopped."""
         position, end = wanted.start, wanted.start + wanted.size
         failures = 0
         while position < end:
@@ -108,7 +110,7 @@ class S3Backend:
                     body.close()
 
     async def set_state(self, key: str, state: ImageState) -> StoredImage:
-        """Put the tag `state`, which lifecycle rules read; LastModified stays what it was."""
+        """Set the tag `state`, which lifecycle rules read. LastModified does not change."""
         before = await self.stat(key)
         try:
             await self._call(self._tag, key, state)
@@ -117,27 +119,23 @@ class S3Backend:
         return replace(before, state=state)
 
     async def direct_url(self, key: str, ttl_seconds: float) -> str | None:
-        """A presigned URL: SigV4, regional. It is for a redirect only; stored, it would be dead within hours."""
+        """A presigned URL (SigV4, regional), for a redirect only: it must not be stored because it expires."""
         try:
             return await self._call(self._presign, key, int(ttl_seconds))
         except s3_errors.Boto3Error as error:
             raise s3_errors.translated(error, "signing a URL") from error
 
-    async def holds_locally(self, key: str) -> bool:
-        """Never."""
-        return False
-
-    def waiting(self) -> SpoolUse:
+    def spooled(self) -> SpoolUsage:
         """Nothing."""
-        return SpoolUse()
+        return SpoolUsage()
 
     async def close(self) -> None:
-        """Close the connections; calls that wait for a thread are dropped, those that run end by their timeouts."""
+        """Close the connections. Calls that wait for a thread are cancelled; running calls end by their timeouts."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._lazy.close)
 
     async def _call(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """Run in the pool, and give up in time for the caller to hear of it; the thread itself ends by its timeouts."""
+        """Run a call in the pool, at most until shortly before the caller's deadline; the thread ends by its timeouts."""
         left = context.remaining_seconds()
         seconds = CALL_SECONDS if left is None else max(0.05, min(CALL_SECONDS, left - _MARGIN_SECONDS))
         try:
@@ -147,7 +145,7 @@ class S3Backend:
                 )
         except TimeoutError as error:
             raise Unavailable(
-                f"S3 did not answer within {seconds:.1f} s",
+                f"S3 did not respond within {seconds:.1f} s",
                 reason="S3_UNAVAILABLE",
                 retry_after_seconds=s3_errors.RETRY_SECONDS,
             ) from error
@@ -159,17 +157,17 @@ class S3Backend:
             raise s3_errors.checked(error, self.bucket) from error
 
     async def _existing(self, image: StoredImage) -> StoredImage:
-        """What a conditional put ran into. The same bytes are a success: perhaps our own attempt, its answer lost."""
+        """The existing image after a conditional put failed. The same upload is a success: its response may have been lost."""
         try:
             found = await self.stat(image.key)
         except NotFound as error:
             raise Unavailable(
-                "S3 has another write of the same key under way",
+                "another write of the same key to S3 is in progress",
                 reason="S3_CONFLICT",
                 retry_after_seconds=s3_errors.RETRY_SECONDS,
             ) from error
-        if (found.sha256, found.size_bytes) != (image.sha256, image.size_bytes):
-            raise AlreadyExists(f"{image.key} holds another image", reason="KEY_TAKEN")
+        if not found.is_same_upload(image):
+            raise AlreadyExists(f"{image.key} has another image", reason="KEY_TAKEN")
         return found
 
     @property
@@ -182,7 +180,7 @@ class S3Backend:
                 self._client.put_object(Bucket=self.bucket, **s3_objects.put_arguments(image, data), **self._encryption)
                 return
             except ClientError as error:
-                # Damaged on the way: the bytes here are the good ones.
+                # The bytes were damaged on the way and are correct here.
                 if s3_errors.code_of(error) != "BadDigest" or attempt == ATTEMPTS - 1:
                     raise
 
@@ -190,15 +188,15 @@ class S3Backend:
         return dict(self._client.head_object(Bucket=self.bucket, Key=key))
 
     def _list(self, folder: str) -> list[str]:
-        answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=folder, MaxKeys=10)
-        return [found["Key"] for found in answer.get("Contents", [])]
+        response = self._client.list_objects_v2(Bucket=self.bucket, Prefix=folder, MaxKeys=10)
+        return [found["Key"] for found in response.get("Contents", [])]
 
     def _tags(self, key: str) -> dict[str, str]:
-        answer = self._client.get_object_tagging(Bucket=self.bucket, Key=key)
-        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+        response = self._client.get_object_tagging(Bucket=self.bucket, Key=key)
+        return {tag["Key"]: tag["Value"] for tag in response["TagSet"]}
 
     def _tag(self, key: str, state: ImageState) -> None:
-        tags = {**self._tags(key), "state": state.value}  # the call replaces the whole set
+        tags = {**self._tags(key), "state": STATE_NAMES[state]}  # the call replaces all tags
         self._client.put_object_tagging(
             Bucket=self.bucket,
             Key=key,
@@ -227,7 +225,7 @@ class S3Backend:
     def _read_probe(self) -> None:
         content = self._client.get_object(Bucket=self.bucket, Key=_PROBE_KEY)["Body"].read()
         if content != _PROBE_CONTENT:
-            raise OSError(f"the probe object has other content than was written (process {os.getpid()})")
+            raise OSError(f"the content of the probe object differs from what was written (process {os.getpid()})")
 
 
 def _reading_error(error: BaseException, key: str) -> BaseException:

@@ -1,4 +1,4 @@
-"""The boto3 client: made once, when first needed, with the options that work on AWS and on compatible servers."""
+"""The boto3 client, created when it is first needed, with options that work on AWS and on compatible servers."""
 
 import threading
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class S3Options:
-    """Which bucket, and how to reach it. Empty keys: boto looks for a role; empty endpoint: AWS."""
+    """The bucket and how to reach it. Empty keys: boto looks for a role. Empty endpoint: AWS."""
 
     bucket: str
     region: str
@@ -30,16 +30,16 @@ class S3Options:
 
 
 class LazyClient:
-    """One client for all threads. Making it takes 0.5 s and is not safe in two threads at once; using it is."""
+    """One client for all threads. Creating it takes 0.5 s and is not thread-safe; using it is."""
 
     def __init__(self, options: S3Options) -> None:
-        """Nothing is made yet."""
+        """Does not create the client yet."""
         self._options = options
         self._lock = threading.Lock()
         self._client: S3Client | None = None
 
     def get(self) -> "S3Client":
-        """The client; blocks while it is made."""
+        """The client. Blocks while it is created."""
         with self._lock:
             if self._client is None:
                 self._client = _make(self._options)
@@ -54,8 +54,8 @@ class LazyClient:
 
 
 def _make(options: S3Options) -> "S3Client":
-    # Host-style addresses are AWS's own; compatible servers seldom have the DNS for them, and a certificate for
-    # *.s3.amazonaws.com does not cover a bucket with a dot in its name.
+    # Virtual-hosted addresses need DNS names that compatible servers seldom have, and a certificate for
+    # *.s3.amazonaws.com does not cover a bucket name with a dot.
     path_style = bool(options.endpoint_url) or "." in options.bucket
     session = boto3.session.Session(
         aws_access_key_id=options.access_key_id or None,
@@ -72,7 +72,7 @@ def _make(options: S3Options) -> "S3Client":
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            # boto's own checksum travels as an aws-chunked trailer over TLS, which several servers store as content.
+            # Over TLS boto sends its own checksum as an aws-chunked trailer, which several servers store as content.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             tcp_keepalive=True,
