@@ -134,8 +134,8 @@ class Images:
 def byte_range(offset: int, limit: int, size: int) -> ByteRange:
     """The range that a request means in an image of `size` bytes.
 
-    A negative offset counts from the end; one before the start means the start. Limit 0 means up to the end, and a limit
-    beyond the end is reduced. Raises OutOfRange for an offset at or beyond the end.
+    A negative offset counts from the end; one before the start means the start. Limit 0 means up to the end, and a
+    limit beyond the end is reduced. Raises OutOfRange for an offset at or beyond the end.
     """
     start = offset if offset >= 0 else max(0, size + offset)
     if start >= size:

@@ -45,7 +45,7 @@ class StorageSettings(ServerSettings):
     use_s3: Literal["auto", "true", "false"] = Field(
         "auto",
         validation_alias="USE_S3",
-        description="`true`: store images in S3; `false`: on disk; `auto`: in S3 if a bucket is set.",
+        description="Whether to store images in S3. `auto`: if a bucket is set.",
     )
     s3_bucket: str = Field(
         "",

@@ -138,9 +138,7 @@ class SpoolingBackend:
         except AlreadyExists:
             raise
         except (RpcError, TimeoutError) as error:
-            if (
-                seconds >= PUT_SECONDS / 2
-            ):  # a shorter time says more about the caller's deadline than about the primary
+            if seconds >= PUT_SECONDS / 2:  # a failure within a shorter time may be the fault of the deadline
                 self._readiness.breaker.failed()
             self._readiness.trigger_check()
             why = str(error) or f"no response within {seconds:.1f} s"

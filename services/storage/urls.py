@@ -9,7 +9,7 @@ class Urls:
     """Makes URLs at the CDN if there is one, otherwise at the gateway."""
 
     def __init__(self, public_base_url: str, cdn_base_url: str = "") -> None:
-        """Both without a slash at the end. `public_base_url` is the address of the gateway; `cdn_base_url` may be empty."""
+        """The addresses of the gateway and of the CDN, without a slash at the end; `cdn_base_url` may be empty."""
         self._media = f"{public_base_url}/media"
         self._cdn = cdn_base_url
 

@@ -29,7 +29,7 @@ async def client(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -
     return await start(s3_settings(seaweed, s3_encryption=encryption))
 
 
-def is_s3(image: images_pb2.Image) -> bool:
+def is_s3(image: Stored) -> bool:
     return image.backend == images_pb2.IMAGE_BACKEND_S3
 
 

@@ -71,8 +71,8 @@ def opened(data: bytes, image_format: ImageFormat) -> Iterator[Image.Image]:
 def _decode_jpeg(data: bytes) -> Image.Image:
     """A JPEG; what follows its end marker is ignored.
 
-    Some cameras and copies leave out the end marker. libjpeg makes missing pixels from the bytes that follow, so such an
-    image is decoded with two different continuations: the results differ exactly if pixels are missing.
+    Some cameras and copies leave out the end marker. libjpeg makes missing pixels from the bytes that follow, so such
+    an image is decoded with two different continuations: the results differ exactly if pixels are missing.
     """
     continuations = (b"",) if _has_end(data) else (b"\xff\xd9", _FILLER + b"\xff\xd9")
     images = []

@@ -6,6 +6,7 @@ early. So it gets only the chunks that decide how the image looks.
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 from services.storage.imaging.formats import refused
 
@@ -14,11 +15,12 @@ _HEADER = struct.Struct(">IIBBBBB")
 _KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL", b"IDAT", b"IEND"})
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _PALETTE = 3
-_TRANSPARENCY_BYTES = {0: 2, 2: 6}  # by colour type; browsers ignore a tRNS chunk that is shorter
+_TRANSPARENCY_BYTES = {b"\0": 2, b"\2": 6}  # by colour type; browsers ignore a tRNS chunk that is shorter
 _PASSES = ((0, 0, 1, 1),)
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _PIECE_BYTES = 1024 * 1024
-_NO_HEADER = "the PNG does not begin with a valid IHDR chunk"
+_MAX_CHUNKS = 65_536  # encoders write 8 KiB of pixels or more into a chunk
+_NO_HEADER = "the PNG does not begin with one valid IHDR chunk"
 
 
 def read_size(data: bytes) -> tuple[int, int]:
@@ -30,7 +32,7 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 
 def essential(data: bytes) -> bytes:
-    """The PNG without chunks that do not matter to its look, and without what follows its end.
+    """The PNG without the chunks that do not change its look, and without what follows its end.
 
     Raises InvalidArgument if the header or the palette is missing, or if the pixel data are damaged or incomplete.
     """
@@ -39,18 +41,19 @@ def essential(data: bytes) -> bytes:
     has_palette = False
     for kind, start, end in _chunks(data):
         content = memoryview(data)[start + 8 : end - 4]
-        if kind == b"IHDR" and not header and len(content) == _HEADER.size:
-            header = bytes(content)
-        elif not header:
+        if (kind == b"IHDR") == bool(header):
             raise refused(_NO_HEADER)
+        header = header or bytes(content)
         has_palette = has_palette or kind == b"PLTE"
-        if kind == b"tRNS" and len(content) < _TRANSPARENCY_BYTES.get(header[9], 0):
+        if kind == b"tRNS" and len(content) < _TRANSPARENCY_BYTES.get(header[9:10], 0):
             continue
         if kind == b"IDAT":
             pixels.append(content)
         if kind in _KEPT:
             kept.append(memoryview(data)[start:end])
-    if not header:
+            if len(kept) > _MAX_CHUNKS:
+                raise refused(f"the PNG has more than {_MAX_CHUNKS} chunks")
+    if len(header) != _HEADER.size:
         raise refused(_NO_HEADER)
     if header[9] == _PALETTE and not has_palette:
         raise refused("the PNG has no palette")
@@ -58,19 +61,18 @@ def essential(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Type, start and end of each complete chunk up to IEND."""
-    found, start = [], _SIGNATURE_BYTES
+    start = _SIGNATURE_BYTES
     while start + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, start)
         end = start + 12 + length
         if end > len(data):
-            break
-        found.append((kind, start, end))
+            return
+        yield kind, start, end
         if kind == b"IEND":
-            break
+            return
         start = end
-    return found
 
 
 def _check_pixels(header: bytes, pixels: list[memoryview]) -> None:
@@ -80,7 +82,7 @@ def _check_pixels(header: bytes, pixels: list[memoryview]) -> None:
     try:
         for content in pixels:
             rest: bytes | memoryview = content
-            while missing > 0 and rest:
+            while missing > -_PIECE_BYTES and rest:  # read on to the checksum at the end of the stream
                 missing -= len(inflate.decompress(rest, _PIECE_BYTES))
                 rest = inflate.unconsumed_tail
     except zlib.error as error:

@@ -135,7 +135,7 @@ class S3Backend:
         await asyncio.to_thread(self._lazy.close)
 
     async def _call(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """Run a call in the pool, at most until shortly before the caller's deadline; the thread ends by its timeouts."""
+        """Run a call in the pool, until shortly before the caller's deadline; its thread ends by its own timeouts."""
         left = context.remaining_seconds()
         seconds = CALL_SECONDS if left is None else max(0.05, min(CALL_SECONDS, left - _MARGIN_SECONDS))
         try:
@@ -157,7 +157,7 @@ class S3Backend:
             raise s3_errors.checked(error, self.bucket) from error
 
     async def _existing(self, image: StoredImage) -> StoredImage:
-        """The existing image after a conditional put failed. The same upload is a success: its response may have been lost."""
+        """The image that a conditional put found. The same upload is a success: its response may have been lost."""
         try:
             found = await self.stat(image.key)
         except NotFound as error:

@@ -32,7 +32,7 @@ async def client(start: Start, settings: StorageSettings) -> Client:
     return await start(settings)
 
 
-async def store(client: Client, data: bytes, request_id: str) -> images_pb2.Image:
+async def store(client: Client, data: bytes, request_id: str) -> Stored:
     return await client.store(data, request_id=request_id, request_time=None)
 
 
