@@ -24,6 +24,7 @@ from tests.s3_server import SeaweedFS
 from tests.storage.samples import picture
 
 BUCKET = "images"
+IMAGES = images_pb2.DESCRIPTOR.services_by_name["ImageService"]
 TIME = 1_790_000_000
 
 
@@ -185,7 +186,7 @@ async def storage(settings: StorageSettings) -> AsyncIterator[Client]:
     async with (
         assembled(settings) as (service, _),
         running([service], settings) as server,
-        open_channel(server.address) as channel,
+        open_channel(server.address, services=[IMAGES], retries=False, health_check=False) as channel,
     ):
         await channel.channel_ready()  # a connection that is slow on a busy machine would fail the first call
         yield Client(channel)

@@ -1,4 +1,4 @@
-"""A request without a time has one image, in every backend and every process: other bytes are refused."""
+"""A request without a request_time identifies one image in every backend and process: other bytes are refused."""
 
 import asyncio
 import re
@@ -10,9 +10,10 @@ import pytest
 from frontispiece.storage.v1 import images_pb2
 
 from rpc import errors
+from services.storage.imaging import reencoding
 from services.storage.settings import StorageSettings
 from tests.s3_server import SeaweedFS
-from tests.storage.conftest import Client, MotoBucket, Start, local_settings, refusal, s3_settings
+from tests.storage.conftest import Client, MotoBucket, Start, Stored, local_settings, refusal, s3_settings
 from tests.storage.samples import picture
 
 KEY = re.compile(r"generated/[0-9a-f-]{36}/[0-9a-f-]{36}\.png")
@@ -46,10 +47,10 @@ def assert_mismatch(error: errors.RpcError) -> None:
     assert error.metadata == {"field": "request_id"}
 
 
-async def test_the_same_again_is_the_same_image(client: Client, request_id: str) -> None:
+async def test_a_repeated_upload_returns_the_same_image_and_state(client: Client, request_id: str) -> None:
     first = await store(client, picture(seed=1), request_id)
     assert KEY.fullmatch(first.key)
-    assert first.create_time.seconds > 1_700_000_000
+    assert first.create_seconds > 1_700_000_000
     assert first.url.endswith(first.key)
     await client.set_state(first.key, PUBLISHED)
     again = await store(client, picture(seed=1), request_id)
@@ -66,7 +67,7 @@ async def test_other_bytes_are_refused_and_change_nothing(client: Client, reques
     assert (await client.get(first.key))[1] == picture(seed=1)
 
 
-async def test_another_process_knows(
+async def test_another_process_refuses_other_bytes(
     client: Client, start: Start, settings: StorageSettings, request_id: str, tmp_path: Path
 ) -> None:
     first = await store(client, picture(seed=1), request_id)
@@ -75,12 +76,12 @@ async def test_another_process_knows(
     assert (await store(other, picture(seed=1), request_id)).key == first.key
 
 
-async def test_at_once_the_same_bytes_are_one_image(client: Client, request_id: str) -> None:
+async def test_concurrent_uploads_of_the_same_bytes_make_one_image(client: Client, request_id: str) -> None:
     images = await asyncio.gather(*(store(client, picture(seed=1), request_id) for _ in range(12)))
     assert len({image.key for image in images}) == 1
 
 
-async def test_at_once_at_most_one_of_two_is_stored(client: Client) -> None:
+async def test_of_concurrent_uploads_of_other_bytes_at_most_one_succeeds(client: Client) -> None:
     for _ in range(10):
         request_id = str(uuid.uuid4())
         found = await asyncio.gather(
@@ -90,3 +91,19 @@ async def test_at_once_at_most_one_of_two_is_stored(client: Client) -> None:
         assert refused
         for one in refused:
             assert_mismatch(errors.from_call(one))
+
+
+async def test_a_repeated_upload_of_a_person_is_the_same_image_even_if_it_is_encoded_differently(
+    client: Client, request_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another release of Pillow may encode the same upload into other bytes."""
+    data = picture(64, 48, "JPEG")
+    first = await client.upload(data, request_id=request_id, request_time=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(reencoding, "_QUALITY", 60)
+        again = await client.upload(data, request_id=request_id, request_time=None)
+        other = await client.upload(data, request_id=str(uuid.uuid4()), request_time=None)
+    assert other.sha256 != first.sha256
+    assert again == first
+    error = await refusal(client.upload(picture(seed=2), request_id=request_id, request_time=None))
+    assert_mismatch(error)

@@ -28,11 +28,11 @@ def url(**settings: str) -> str:
         ({"cdn_base_url": "http://localhost:8081"}, f"https://blog.example.org/media/{KEY}"),
     ],
 )
-def test_the_beginning_of_an_image_url(settings: dict[str, str], expected: str) -> None:
+def test_a_url_begins_with_the_address_of_cdn_or_gateway(settings: dict[str, str], expected: str) -> None:
     assert url(**settings) == expected
 
 
 @pytest.mark.parametrize("wrong", ["localhost:8081", "ftp://cdn", "http://cdn/?a=b"])
-def test_a_cdn_address_must_be_a_web_address(wrong: str) -> None:
+def test_a_wrong_cdn_address_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="is not an address such as"):
         url(cdn_base_url=wrong)

@@ -28,8 +28,8 @@ _XMP = (
 def reencode(data: bytes, image_format: ImageFormat, max_bytes: int) -> tuple[bytes, int, int, str]:
     """The plain image in the same format, its width and height in pixels, and its ThumbHash in base64.
 
-    PNG and lossless WebP stay lossless. Raises InvalidArgument if the image cannot be decoded or exceeds the limits, and
-    if the plain image has more than `max_bytes`.
+    PNG and lossless WebP stay lossless. Raises InvalidArgument if the image cannot be decoded, exceeds the limits, or
+    has more than `max_bytes` afterwards.
     """
     image = decode(data, image_format)
     options = _options(image, data, image_format)
