@@ -3,7 +3,7 @@
 import hashlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,6 +178,11 @@ async def messages(
     yield images_pb2.StoreImageRequest(header=upload_header(data, **fields))
     for start in range(0, len(data), step):
         yield images_pb2.StoreImageRequest(chunk=data[start : start + step])
+
+
+async def stream(requests: Iterable[images_pb2.StoreImageRequest]) -> AsyncIterator[images_pb2.StoreImageRequest]:
+    for request in requests:
+        yield request
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rpc import errors, validation
 from services.storage.keys import folder_of, image_key
 from services.storage.urls import Urls
-from tests.storage.conftest import TIME, Client, upload_header
+from tests.storage.conftest import TIME, Client, stream, upload_header
 
 GENERATED = re.compile(r"generated/1790000000-[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\.png")
 
@@ -106,7 +106,7 @@ class TestKeys:
         wrong = upload_header(b"x", request_id="a b", task_id="no", sha256="no", size_bytes=1 << 40)
         request = images_pb2.StoreImageRequest(header=wrong)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await local.stub.StoreImage(iter([request]), timeout=10)
+            await local.stub.StoreImage(stream([request]), timeout=10)
         named = {violation.field for violation in errors.from_call(caught.value).violations}
         assert named == {"header.request_id", "header.task_id", "header.sha256", "header.size_bytes"}
 

@@ -6,6 +6,7 @@ import struct
 import threading
 import zlib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import grpc
 import pytest
@@ -47,6 +48,8 @@ LOSSLESS = picture(64, 48, "WEBP", lossless=True)
 PROGRESSIVE = picture(64, 48, "JPEG", progressive=True)
 LAST_SCAN = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2]
 SCRIPT = b"<script>alert(1)</script>"
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -79,8 +82,8 @@ class TestCases:
         stored = await local.upload(data)
         bytes_stored = (await local.get(stored.key))[1]
         image = decoded(bytes_stored)
-        with Image.open(CASES / name) as source:
-            assert (stored.width, stored.height) == image.size == source.size
+        assert (stored.width, stored.height) == image.size
+        assert image.size in ((96, 64), (64, 48), (256, 256))
         assert stored.content_type.partition("/")[2] == str(image.format).lower()
         assert stored.key.endswith(Path(name).suffix)
         assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"} | (
@@ -191,8 +194,9 @@ class TestMetadata:
         result = plain(data)
         assert result.count(SOURCE_TYPE.encode()) == 1
         assert b"secret" not in result
-        written = decoded(result).getxmp()["xmpmeta"]["RDF"]["Description"]
-        assert written["DigitalSourceType"] == SOURCE_TYPE
+        packet = decoded(result).info["xmp"]
+        (description,) = ElementTree.fromstring(packet[packet.index(b"<x:") :]).iter(f"{RDF}Description")
+        assert description.attrib == {f"{RDF}about": "", f"{IPTC}DigitalSourceType": SOURCE_TYPE}
 
     def test_the_digital_source_type_of_a_c2pa_manifest_is_kept_and_the_manifest_removed(self) -> None:
         """A manifest is signed for the bytes it came with, so it would be invalid in the new file."""
@@ -219,7 +223,13 @@ ACCEPTED: dict[str, bytes] = {
     "png without its end": GOOD[:-12],
     "png with an unknown chunk": png(header(8, 8), chunk(b"evIL", SCRIPT), EIGHT, END),
     "png of 8192 x 1": png(header(8192, 1), pixels(8192, 1), END),
-    "png with an animation of one frame": png(header(8, 8), chunk(b"acTL", struct.pack(">II", 1, 0)), EIGHT, END),
+    "png with an animation of one frame": png(
+        header(8, 8),
+        chunk(b"acTL", struct.pack(">II", 1, 0)),
+        chunk(b"fcTL", struct.pack(">5I2H2B", 0, 8, 8, 0, 0, 1, 1, 0, 0)),
+        EIGHT,
+        END,
+    ),
     "png with many idat chunks": png(
         header(8, 8), *(chunk(b"IDAT", EIGHT[8:-4][n : n + 1]) for n in range(len(EIGHT) - 12)), END
     ),
@@ -297,14 +307,12 @@ class TestBytes:
         image = decoded(plain(png(header(width, height, interlace=1), chunk(b"IDAT", zlib.compress(data)), END)))
         assert image.getcolors() == [(77, 90)]
 
-    async def test_an_image_that_grows_beyond_the_limit_is_refused(self, local: Client) -> None:
-        palette = Image.effect_noise((5000, 4000), 90).quantize(256)
-        palette.putpalette(bytes(value * 7919 % 256 for value in range(768)))
-        data = encoded(palette, "PNG", compress_level=1)
-        assert len(data) < MAX_IMAGE_BYTES
-        error = await refusal(local.upload(data, step=1024 * 1024, timeout=60))
-        assert error.reason == "IMAGE_TOO_LARGE"
-        assert "after it was encoded again" in error.message
+    def test_an_image_that_grows_beyond_the_limit_is_refused(self) -> None:
+        data = encoded(Image.effect_noise((100, 100), 90).quantize(16))
+        limit = len(data) + 1
+        with pytest.raises(errors.InvalidArgument, match="after it was encoded again") as caught:
+            reencode(data, recognise(data), limit)
+        assert caught.value.reason == "IMAGE_TOO_LARGE"
 
     @settings(max_examples=300, deadline=None)
     @given(st.sampled_from([GOOD, JPEG, PROGRESSIVE, WEBP, LOSSLESS]), st.data())

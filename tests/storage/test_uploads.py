@@ -13,7 +13,7 @@ from PIL import Image
 
 from rpc import errors
 from services.storage.settings import MAX_IMAGE_BYTES
-from tests.storage.conftest import Client, Start, local_settings, messages, refusal, upload_header
+from tests.storage.conftest import Client, Start, local_settings, messages, refusal, stream, upload_header
 from tests.storage.folders import files_below
 from tests.storage.samples import padded_to, picture
 
@@ -119,7 +119,7 @@ class TestHeader:
         head = images_pb2.StoreImageRequest(header=upload_header(GOOD))
         data = images_pb2.StoreImageRequest(chunk=GOOD)
         for wrong in ([], [data], [data, head], [head, head, data], [head, images_pb2.StoreImageRequest(), data]):
-            error = await refusal(local.stub.StoreImage(iter(wrong), timeout=10))
+            error = await refusal(local.stub.StoreImage(stream(wrong), timeout=10))
             assert error.code is grpc.StatusCode.INVALID_ARGUMENT
 
     async def test_a_chunk_above_the_limit_is_refused(self, local: Client) -> None:

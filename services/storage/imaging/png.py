@@ -12,7 +12,7 @@ from services.storage.imaging.formats import refused
 
 _SIGNATURE_BYTES = 8
 _HEADER = struct.Struct(">IIBBBBB")
-_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL", b"IDAT", b"IEND"})
+_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"IDAT", b"IEND"})
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _PALETTE = 3
 _TRANSPARENCY_BYTES = {b"\0": 2, b"\2": 6}  # by colour type; browsers ignore a tRNS chunk that is shorter
