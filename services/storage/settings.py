@@ -92,8 +92,8 @@ class StorageSettings(ServerSettings):
     decode_max_bytes: int = Field(
         1024 * _MIB,
         ge=MAX_DECODED_BYTES,
-        description="Memory for decoding images, in bytes. The largest image needs 818 MiB as WebP, 378 MiB as JPEG or "
-        "PNG; an image waits until the memory is free.",
+        description="Bytes of memory for decoding images. An image waits until its share is free; the largest needs "
+        "818 MiB as WebP, 441 MiB as JPEG and 378 MiB as PNG.",
     )
     max_inflight_bytes: int = Field(
         256 * _MIB,

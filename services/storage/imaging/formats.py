@@ -24,7 +24,7 @@ class ImageFormat:
 
 
 PNG = ImageFormat("image/png", "png", "PNG", 12)
-JPEG = ImageFormat("image/jpeg", "jpg", "JPEG", 12)
+JPEG = ImageFormat("image/jpeg", "jpg", "JPEG", 14)
 WEBP = ImageFormat("image/webp", "webp", "WEBP", 26)
 
 MAX_DECODED_BYTES = MAX_PIXELS * WEBP.bytes_per_pixel
