@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from pathlib import Path
 
 import grpc
@@ -109,9 +108,8 @@ async def test_an_unresponsive_s3_does_not_delay_the_exit(seaweed: SeaweedFS) ->
             await proxy.behave(Fault.SILENT)
             images = await asyncio.gather(*(client.store(picture(seed=seed), timeout=5) for seed in range(20)))
             assert {image.backend for image in images} == {images_pb2.IMAGE_BACKEND_SPOOL}
-            begin = time.monotonic()
-            assert await process.terminate() == 0
-            assert time.monotonic() - begin < 10
+            async with asyncio.timeout(25):  # the threads that call S3 end after 30 s
+                assert await process.terminate() == 0
 
 
 async def test_status_names_the_bucket(seaweed: SeaweedFS) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import time
 import urllib.error
 import urllib.request
@@ -181,13 +182,13 @@ class TestRedirects:
     async def test_an_expired_url_is_refused(self, seaweed: SeaweedFS, client: Client, fresh_image: bytes) -> None:
         image = await client.store(fresh_image)
         backend = open_primary(s3_settings(seaweed))
-        url = await backend.direct_url(image.key, 1)
-        assert url is not None
-        assert (await fetch(url))[0] == 200
-        deadline = time.monotonic() + 10
-        while (status := (await fetch(url))[0]) == 200 and time.monotonic() < deadline:
-            await asyncio.sleep(0.2)
-        assert status == 403
+        lasting, expiring = await backend.direct_url(image.key, 600), await backend.direct_url(image.key, 1)
+        assert lasting is not None
+        assert expiring is not None
+        async with asyncio.timeout(20):
+            while (await fetch(expiring))[0] != 403:
+                await asyncio.sleep(0.2)
+        assert (await fetch(lasting))[0] == 200
         await backend.close()
 
     async def test_on_aws_a_presigned_url_is_regional_and_virtual_hosted(
@@ -235,11 +236,11 @@ class TestFailures:
         await proxy.behave(fault)
         key = f"generated/1-{fault.name}.png"
         context.set_remaining_seconds(4)
-        begin = time.monotonic()
         with pytest.raises(errors.Unavailable) as caught:
             await backend.put(stored_image(key, fresh_image), fresh_image)
         context.set_remaining_seconds(None)
-        assert time.monotonic() - begin < 4
+        if fault is Fault.SILENT:
+            assert re.search(r"did not respond within [123]\.\d s", caught.value.message)
         assert caught.value.reason == "S3_UNAVAILABLE"
         assert caught.value.retry_after_seconds
         assert "127.0.0.1" not in caught.value.message

@@ -131,7 +131,7 @@ class TestHeader:
 
 class TestLoad:
     async def test_a_stalled_upload_ends_with_deadline_exceeded(self, tmp_path: Path, start: Start) -> None:
-        client = await start(local_settings(tmp_path / "slow", upload_seconds=0.3))
+        client = await start(local_settings(tmp_path / "slow", upload_seconds=2.0))
         stalled = asyncio.Event()
 
         async def requests() -> AsyncIterator[images_pb2.StoreImageRequest]:
