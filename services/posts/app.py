@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from frontispiece.posts.v1 import posts_pb2, posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 
 from rpc.server import Service
-from services.posts.announcements import Listener, Stored
-from services.posts.attempt import Terms
-from services.posts.clients import GeneratorClient, StorageClient
-from services.posts.database import Database, connected
-from services.posts.dispatcher import Dispatcher
-from services.posts.migrate import require_current
-from services.posts.painting import Patience
-from services.posts.pictures import Pictures
-from services.posts.posts import Posts
-from services.posts.queue import Queue
-from services.posts.servicer import PostServicer, TaskServicer
+from services.posts.api.servicers import PostServicer, TaskServicer
+from services.posts.clients.generator import GeneratorClient
+from services.posts.clients.storage import StorageClient
+from services.posts.content.images import Pictures
+from services.posts.content.repository import Posts
+from services.posts.content.taxonomy import Shelves
+from services.posts.database.database import Database, connected
+from services.posts.database.migrate import require_current
 from services.posts.settings import PostsSettings
-from services.posts.shelves import Shelves
-from services.posts.tasks import Tasks
-from services.posts.upkeep import Upkeep
-from services.posts.watch import Watchers
+from services.posts.tasks.events import Watchers
+from services.posts.tasks.notify import Listener, Stored
+from services.posts.tasks.queue import Queue
+from services.posts.tasks.repository import Tasks
+from services.posts.worker.attempt import Terms
+from services.posts.worker.dispatcher import Dispatcher
+from services.posts.worker.generate import Patience
+from services.posts.worker.maintenance import Upkeep
 
 TASK_SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
 POST_SERVICE = posts_pb2.DESCRIPTOR.services_by_name["PostService"].full_name

@@ -15,7 +15,7 @@ from frontispiece.posts.v1 import posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 from embedded.postgres import Postgres
 from rpc import server
 from services.posts import app
-from services.posts.migrate import migrate
+from services.posts.database.migrate import migrate
 from services.posts.settings import PostsSettings
 from tests.posts.leaves import GENERATOR, STORAGE, ScriptedGenerator, ScriptedStorage, serving
 

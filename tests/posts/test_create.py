@@ -11,7 +11,7 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 
-from services.posts import idempotency
+from services.posts.database import idempotency
 from services.posts.models import InitialImage, Lora, Parameters
 from tests.posts.conftest import Client, reason
 

@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from rpc import errors
-from services.posts import pool
-from services.posts.database import Database, connected
-from services.posts.pool import Connection
+from services.posts.database import pool
+from services.posts.database.database import Database, connected
+from services.posts.database.pool import Connection
 from tests.posts.conftest import Client, StartPosts, reason
 
 

@@ -17,7 +17,7 @@ import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 
 from embedded.environment import free_port
-from services.posts.migrate import migrate
+from services.posts.database.migrate import migrate
 from tests.posts.conftest import QUICK, Client, StartPosts, client_of
 from tests.posts.crashing import CrashingPostgres
 from tests.posts.leaves import ScriptedGenerator, ScriptedStorage

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from services.posts.masks import MAX_MASK_BYTES, problem
+from services.posts.api.masks import MAX_MASK_BYTES, problem
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -10,9 +10,9 @@ import pytest
 
 from embedded.postgres import Postgres
 from rpc import errors
-from services.posts import migrate as module
-from services.posts.database import connected
-from services.posts.migrate import Migration, migrate, migrations, require_current
+from services.posts.database import migrate as module
+from services.posts.database.database import connected
+from services.posts.database.migrate import Migration, migrate, migrations, require_current
 
 
 def run(name: str, url: str, **environment: str) -> "subprocess.Popen[str]":
@@ -38,7 +38,7 @@ async def test_a_fresh_database_holds_one_author_and_one_category(database_url: 
 
 
 async def test_four_processes_at_once(database_url: str) -> None:
-    processes = [run("services.posts.migrate", database_url) for _ in range(4)]
+    processes = [run("services.posts.database.migrate", database_url) for _ in range(4)]
     outputs = await asyncio.gather(*(asyncio.to_thread(process.communicate) for process in processes))
     assert [process.returncode for process in processes] == [0] * 4, outputs
     assert sum("applied 0001_record.sql" in output for _, output in outputs) == 1
@@ -102,7 +102,7 @@ async def test_the_service_refuses_a_database_that_was_not_migrated(database_url
     process = run("services.posts", database_url)
     _, output = await asyncio.to_thread(process.communicate)
     assert process.returncode == 1
-    assert "services.posts.migrate" in output
+    assert "services.posts.database.migrate" in output
 
 
 def test_migrations_are_numbered_without_gaps_or_twins() -> None:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from services.posts import pool as module
-from services.posts.pool import Connection, Pool
+from services.posts.database import pool as module
+from services.posts.database.pool import Connection, Pool
 
 SIZE = 2
 

@@ -5,9 +5,9 @@ import itertools
 import random
 import time
 
-from services.posts.clients import Sketch, Step, Waiting
+from services.posts.clients.generator import Sketch, Step, Waiting
 from services.posts.models import Preview, Progress
-from services.posts.progress import MAX_ETA_SECONDS, MIN_INTERVAL_SECONDS, ProgressMeter
+from services.posts.worker.progress import MAX_ETA_SECONDS, MIN_INTERVAL_SECONDS, ProgressMeter
 
 
 async def told_of(meter: ProgressMeter, script: list[tuple[int, Waiting | Step | Sketch]]) -> list[Progress | Preview]:

@@ -13,10 +13,10 @@ import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 
 from rpc import errors
-from services.posts.database import Database, connected
+from services.posts.database.database import Database, connected
 from services.posts.models import Parameters, Task, TaskError, TaskImage, TaskState
-from services.posts.queue import Claim, Queue
-from services.posts.tasks import Tasks
+from services.posts.tasks.queue import Claim, Queue
+from services.posts.tasks.repository import Tasks
 from tests.posts.conftest import Client
 
 TRANSIENT = TaskError("GENERATOR_UNAVAILABLE", "gone", True)

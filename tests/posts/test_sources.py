@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.posts import sources
-from services.posts.clients import IntegerRange, Model
+from services.posts.clients.generator import IntegerRange, Model
 from services.posts.models import Parameters
+from services.posts.worker import initial_image
 
 SIDE = IntegerRange(256, 1536, 8, 1024)
 FIXED = IntegerRange(256, 256, 1, 256)
@@ -36,12 +36,12 @@ class TestSize:
         assert self.shaped(size, Model("m", True, FIXED, FIXED, 65536)) == (256, 256)
 
     def test_what_is_given_is_kept(self) -> None:
-        source, model = sources.Source(b"", "", 512, 768, b""), Model("m", True, SIDE, SIDE, 1_600_000)
+        source, model = initial_image.Source(b"", "", 512, 768, b""), Model("m", True, SIDE, SIDE, 1_600_000)
         for wanted in (Parameters("x", width=640), Parameters("x", height=640)):
-            assert sources.in_shape(wanted, source, model) == wanted
-        assert sources.in_shape(Parameters("x"), source, None) == Parameters("x")
+            assert initial_image.in_shape(wanted, source, model) == wanted
+        assert initial_image.in_shape(Parameters("x"), source, None) == Parameters("x")
 
     @staticmethod
     def shaped(size: tuple[int, int], model: Model) -> tuple[int | None, int | None]:
-        found = sources.in_shape(Parameters("x"), sources.Source(b"", "", *size, b""), model)
+        found = initial_image.in_shape(Parameters("x"), initial_image.Source(b"", "", *size, b""), model)
         return found.width, found.height

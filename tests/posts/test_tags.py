@@ -10,13 +10,13 @@ import asyncpg
 import pytest
 
 from rpc import errors
-from services.posts import drafts
-from services.posts import migrate as module
-from services.posts import posts as posts_module
-from services.posts.database import Database, connected
-from services.posts.migrate import migrate, migrations
+from services.posts.content import create
+from services.posts.content import repository as posts_module
+from services.posts.content.repository import Change, Filter, Posts
+from services.posts.database import migrate as module
+from services.posts.database.database import Database, connected
+from services.posts.database.migrate import migrate, migrations
 from services.posts.models import Draft, FeaturedImage, Post
-from services.posts.posts import Change, Filter, Posts
 
 IMAGE = FeaturedImage("generated/1-x.png", "http://media.test/1-x.png", "alt", 64, 32, "AA", "upload")
 NAMES = [f"tag {number}" for number in range(12)]
@@ -170,9 +170,9 @@ async def test_a_repaired_position_changes_the_order(record_url: str) -> None:
         await database.execute(
             "UPDATE post_tags SET position = 5 WHERE tag_id = (SELECT id FROM tags WHERE name = 'b')"
         )
-        assert (await posts.get(post.id, include_drafts=True)).tags == ("a", "b")
+        assert (await posts.get(post.id, include_create=True)).tags == ("a", "b")
         await database.execute("UPDATE tags SET name = upper(name)")
-        assert (await posts.get(post.id, include_drafts=True)).tags == ("A", "B")
+        assert (await posts.get(post.id, include_create=True)).tags == ("A", "B")
         assert (await posts.list(Filter(tag="A"), 10, "")).items[0].id == post.id
         other = await posts.create("ada", "", Draft("Two"), IMAGE)
         await database.execute("UPDATE post_tags SET post_id = $1 WHERE position = 5", other.id)
@@ -185,13 +185,13 @@ async def test_services_go_on_while_the_column_is_made(database_url: str, monkey
     monkeypatch.setattr(module, "migrations", lambda: every[:6])
     # All that the version before did otherwise.
     for place, name in (
-        (drafts, "GET"),
+        (create, "GET"),
         (posts_module, "GET_BY_SLUG"),
         (posts_module, "LIST"),
         (posts_module, "KEEP_REVISION"),
     ):
         monkeypatch.setattr(place, name, getattr(place, name).replace("full_posts", "post_records"))
-    monkeypatch.setattr(posts_module, "GET", drafts.GET)
+    monkeypatch.setattr(posts_module, "GET", create.GET)
     await migrate(database_url)
     async with connected(database_url, "test", size=6, wait_seconds=5) as database:
         posts = Posts(database)
@@ -212,7 +212,7 @@ async def test_services_go_on_while_the_column_is_made(database_url: str, monkey
         async def read() -> None:
             page = await posts.list(Filter(), 100, "")
             assert {post.id: post.tags for post in page.items if post.id in before} == before
-            await posts.get(made[0].id, include_drafts=True)
+            await posts.get(made[0].id, include_create=True)
 
         async def write() -> None:
             wanted = chosen(chance)

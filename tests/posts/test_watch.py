@@ -8,9 +8,9 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 
-from services.posts.announcements import Passing
 from services.posts.models import Progress
-from services.posts.watch import _Attempt
+from services.posts.tasks.events import _Attempt
+from services.posts.tasks.notify import Passing
 from tests.posts.conftest import Client, StartPosts
 from tests.posts.leaves import ScriptedGenerator
 

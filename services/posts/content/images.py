@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from rpc import errors
-from services.posts.clients import StorageClient, StoredImage
-from services.posts.database import Database
+from services.posts.clients.storage import StorageClient, StoredImage
+from services.posts.database.database import Database
 from services.posts.models import FeaturedImage, Parameters
 from services.posts.validation import MAX_INITIAL_BYTES, MAX_INITIAL_PIXELS
 

@@ -6,9 +6,9 @@ import random
 from collections.abc import Awaitable, Callable
 
 from rpc import errors
-from services.posts.clients import StorageClient
-from services.posts.database import Database
-from services.posts.queue import Queue
+from services.posts.clients.storage import StorageClient
+from services.posts.database.database import Database
+from services.posts.tasks.queue import Queue
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from rpc import errors
-from services.posts import paging, rows
-from services.posts.database import Database
+from services.posts.content.slugs import numbered, slugify
+from services.posts.database import paging, rows
+from services.posts.database.database import Database
 from services.posts.models import Person, Tag
-from services.posts.slugs import numbered, slugify
 
 CREATE_AUTHOR = """
 INSERT INTO authors (slug, name, created_by) VALUES ($1, $2, $3) ON CONFLICT (slug) DO NOTHING RETURNING id, slug, name

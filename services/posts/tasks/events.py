@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rpc import errors
-from services.posts import rows
-from services.posts.announcements import Passing, Stored
-from services.posts.database import Database
+from services.posts.database import rows
+from services.posts.database.database import Database
 from services.posts.models import RESTING, Event, Preview, Progress, StateChange, TaskState
+from services.posts.tasks.notify import Passing, Stored
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from frontispiece.posts.v1 import posts_pb2_grpc, tasks_pb2_grpc
 from frontispiece.posts.v1 import tasks_pb2 as t
 
 from rpc import context, errors
-from services.posts import messages, requests
-from services.posts.pictures import Pictures
-from services.posts.posts import Posts
-from services.posts.shelves import Shelves
-from services.posts.tasks import Tasks
-from services.posts.watch import Watchers
+from services.posts.api import decode, encode
+from services.posts.content.images import Pictures
+from services.posts.content.repository import Posts
+from services.posts.content.taxonomy import Shelves
+from services.posts.tasks.events import Watchers
+from services.posts.tasks.repository import Tasks
 
 Call = Any  # the context of a call; the generated stubs name a private class
 
@@ -30,7 +30,7 @@ class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
 
     async def CreateTask(self, request: t.CreateTaskRequest, call: Call) -> t.CreateTaskResponse:
         """Put a task into the queue."""
-        request_id, task_id, parameters, mask = requests.new_task(request)
+        request_id, task_id, parameters, mask = decode.new_task(request)
         principal = context.principal.get()
         try:
             checked = await self._pictures.checked(parameters)
@@ -38,51 +38,51 @@ class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
             # The answer to an earlier try may have been lost: its task is found though storage or the image is gone.
             if (earlier := await self._tasks.made(principal, request_id, task_id, parameters)) is None:
                 raise
-            return t.CreateTaskResponse(task=messages.task(earlier))
+            return t.CreateTaskResponse(task=encode.task(earlier))
         task = await self._tasks.create(principal, request_id, task_id, checked, mask)
-        return t.CreateTaskResponse(task=messages.task(task))
+        return t.CreateTaskResponse(task=encode.task(task))
 
     async def GetTask(self, request: t.GetTaskRequest, call: Call) -> t.GetTaskResponse:
         """Read one task."""
-        return t.GetTaskResponse(task=messages.task(await self._tasks.get(requests.task_id(request.task_id))))
+        return t.GetTaskResponse(task=encode.task(await self._tasks.get(decode.task_id(request.task_id))))
 
     async def ListTasks(self, request: t.ListTasksRequest, call: Call) -> t.ListTasksResponse:
         """List tasks, newest first."""
-        state = requests.task_state(request.state)
+        state = decode.task_state(request.state)
         page = await self._tasks.list(state, request.page_size, request.page_token)
         return t.ListTasksResponse(
-            tasks=[messages.task(task) for task in page.items], next_page_token=page.next_page_token
+            tasks=[encode.task(task) for task in page.items], next_page_token=page.next_page_token
         )
 
     async def WatchTask(self, request: t.WatchTaskRequest, call: Call) -> AsyncIterator[t.WatchTaskResponse]:
         """Follow a task."""
-        task_id = requests.task_id(request.task_id)
+        task_id = decode.task_id(request.task_id)
         async for event in self._watchers.watch(task_id, min(request.after_sequence, 2**62)):
-            yield t.WatchTaskResponse(event=messages.event(event))
+            yield t.WatchTaskResponse(event=encode.event(event))
 
     async def CancelTask(self, request: t.CancelTaskRequest, call: Call) -> t.CancelTaskResponse:
         """Stop a task."""
-        task = await self._tasks.cancel(context.principal.get(), requests.task_id(request.task_id))
-        return t.CancelTaskResponse(task=messages.task(task))
+        task = await self._tasks.cancel(context.principal.get(), decode.task_id(request.task_id))
+        return t.CancelTaskResponse(task=encode.task(task))
 
     async def RetryTask(self, request: t.RetryTaskRequest, call: Call) -> t.RetryTaskResponse:
         """Queue a task again."""
-        task_id, request_id = requests.task_id(request.task_id), requests.retried(request)
+        task_id, request_id = decode.task_id(request.task_id), decode.retried(request)
         task = await self._tasks.retry(context.principal.get(), request_id, task_id)
-        return t.RetryTaskResponse(task=messages.task(task))
+        return t.RetryTaskResponse(task=encode.task(task))
 
     async def ApproveTask(self, request: t.ApproveTaskRequest, call: Call) -> t.ApproveTaskResponse:
         """Accept an image and make the post."""
-        task_id, (request_id, draft) = requests.task_id(request.task_id), requests.approval(request)
+        task_id, (request_id, draft) = decode.task_id(request.task_id), decode.approval(request)
         principal = context.principal.get()
         task, post = await self._tasks.approve(principal, request_id, task_id, request.image_index, draft)
-        return t.ApproveTaskResponse(task=messages.task(task), post=messages.post(post))
+        return t.ApproveTaskResponse(task=encode.task(task), post=encode.post(post))
 
     async def RejectTask(self, request: t.RejectTaskRequest, call: Call) -> t.RejectTaskResponse:
         """Refuse the images."""
-        task_id, (request_id, comment) = requests.task_id(request.task_id), requests.rejection(request)
+        task_id, (request_id, comment) = decode.task_id(request.task_id), decode.rejection(request)
         task = await self._tasks.reject(context.principal.get(), request_id, task_id, comment)
-        return t.RejectTaskResponse(task=messages.task(task))
+        return t.RejectTaskResponse(task=encode.task(task))
 
 
 class PostServicer(posts_pb2_grpc.PostServiceServicer):
@@ -96,79 +96,79 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def CreatePost(self, request: p.CreatePostRequest, call: Call) -> p.CreatePostResponse:
         """Make a post."""
-        request_id, draft, key = requests.new_post(request)
+        request_id, draft, key = decode.new_post(request)
         picture = await self._pictures.find(key, draft.alt_text or draft.title)
         post = await self._posts.create(context.principal.get(), request_id, draft, picture)
-        return p.CreatePostResponse(post=messages.post(post))
+        return p.CreatePostResponse(post=encode.post(post))
 
     async def GetPost(self, request: p.GetPostRequest, call: Call) -> p.GetPostResponse:
         """Read a post by id or slug."""
         drafts = request.include_drafts
         match request.WhichOneof("name"):
             case "id":
-                post = await self._posts.get(requests.post_id(request.id), include_drafts=drafts)
+                post = await self._posts.get(decode.post_id(request.id), include_drafts=drafts)
             case "slug":
-                post = await self._posts.get_by_slug(requests.post_slug(request.slug), include_drafts=drafts)
+                post = await self._posts.get_by_slug(decode.post_slug(request.slug), include_drafts=drafts)
             case _:
                 raise errors.InvalidArgument.field("name", "id or slug must be set")
-        return p.GetPostResponse(post=messages.post(post))
+        return p.GetPostResponse(post=encode.post(post))
 
     async def ListPosts(self, request: p.ListPostsRequest, call: Call) -> p.ListPostsResponse:
         """List posts, newest first."""
-        page = await self._posts.list(requests.post_filter(request), request.page_size, request.page_token)
-        return messages.posts(page.items, page.next_page_token)
+        page = await self._posts.list(decode.post_filter(request), request.page_size, request.page_token)
+        return encode.posts(page.items, page.next_page_token)
 
     async def UpdatePost(self, request: p.UpdatePostRequest, call: Call) -> p.UpdatePostResponse:
         """Change a post."""
-        post_id = requests.post_id(request.id)
-        change, key = requests.change(request)
+        post_id = decode.post_id(request.id)
+        change, key = decode.change(request)
         if key:
             change = replace(change, image=await self._pictures.find(key, ""))
         post = await self._posts.update(context.principal.get(), post_id, request.etag, change)
-        return p.UpdatePostResponse(post=messages.post(post))
+        return p.UpdatePostResponse(post=encode.post(post))
 
     async def PublishPost(self, request: p.PublishPostRequest, call: Call) -> p.PublishPostResponse:
         """Make a post public."""
-        post = await self._posts.publish(context.principal.get(), requests.post_id(request.id))
-        return p.PublishPostResponse(post=messages.post(post))
+        post = await self._posts.publish(context.principal.get(), decode.post_id(request.id))
+        return p.PublishPostResponse(post=encode.post(post))
 
     async def UnpublishPost(self, request: p.UnpublishPostRequest, call: Call) -> p.UnpublishPostResponse:
         """Make a post a draft again."""
-        post = await self._posts.unpublish(context.principal.get(), requests.post_id(request.id))
-        return p.UnpublishPostResponse(post=messages.post(post))
+        post = await self._posts.unpublish(context.principal.get(), decode.post_id(request.id))
+        return p.UnpublishPostResponse(post=encode.post(post))
 
     async def DeletePost(self, request: p.DeletePostRequest, call: Call) -> p.DeletePostResponse:
         """Delete a post."""
-        await self._posts.delete(requests.post_id(request.id))
+        await self._posts.delete(decode.post_id(request.id))
         return p.DeletePostResponse()
 
     async def CreateAuthor(self, request: p.CreateAuthorRequest, call: Call) -> p.CreateAuthorResponse:
         """Add an author."""
-        name, slug = requests.named(request.name, request.slug)
+        name, slug = decode.named(request.name, request.slug)
         author = await self._shelves.create_author(context.principal.get(), name, slug)
-        return p.CreateAuthorResponse(author=messages.author(author))
+        return p.CreateAuthorResponse(author=encode.author(author))
 
     async def ListAuthors(self, request: p.ListAuthorsRequest, call: Call) -> p.ListAuthorsResponse:
         """List authors by name."""
         page = await self._shelves.authors(request.page_size, request.page_token)
         return p.ListAuthorsResponse(
-            authors=[messages.author(one) for one in page.items], next_page_token=page.next_page_token
+            authors=[encode.author(one) for one in page.items], next_page_token=page.next_page_token
         )
 
     async def CreateCategory(self, request: p.CreateCategoryRequest, call: Call) -> p.CreateCategoryResponse:
         """Add a category."""
-        name, slug = requests.named(request.name, request.slug)
+        name, slug = decode.named(request.name, request.slug)
         category = await self._shelves.create_category(context.principal.get(), name, slug)
-        return p.CreateCategoryResponse(category=messages.category(category))
+        return p.CreateCategoryResponse(category=encode.category(category))
 
     async def ListCategories(self, request: p.ListCategoriesRequest, call: Call) -> p.ListCategoriesResponse:
         """List categories by name."""
         page = await self._shelves.categories(request.page_size, request.page_token)
         return p.ListCategoriesResponse(
-            categories=[messages.category(one) for one in page.items], next_page_token=page.next_page_token
+            categories=[encode.category(one) for one in page.items], next_page_token=page.next_page_token
         )
 
     async def ListTags(self, request: p.ListTagsRequest, call: Call) -> p.ListTagsResponse:
         """List the tags of published posts."""
         page = await self._shelves.tags(request.page_size, request.page_token)
-        return p.ListTagsResponse(tags=[messages.tag(one) for one in page.items], next_page_token=page.next_page_token)
+        return p.ListTagsResponse(tags=[encode.tag(one) for one in page.items], next_page_token=page.next_page_token)

@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 import asyncpg
 
 from rpc import errors
-from services.posts import idempotency, paging, rows, search
-from services.posts.conditions import Conditions
-from services.posts.database import Database
-from services.posts.drafts import (
+from services.posts.content import search
+from services.posts.content.create import (
     GET,
     find_author,
     find_category,
@@ -21,8 +19,11 @@ from services.posts.drafts import (
     set_tags,
     slug_taken,
 )
+from services.posts.database import idempotency, paging, rows
+from services.posts.database.database import Database
+from services.posts.database.pool import Connection
+from services.posts.database.where import Conditions
 from services.posts.models import Draft, FeaturedImage, Post, PostState
-from services.posts.pool import Connection
 
 UNTAG_POST = "DELETE FROM post_tags WHERE post_id = $1"
 

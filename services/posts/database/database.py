@@ -11,7 +11,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from rpc import errors
-from services.posts.pool import Connection, Pool
+from services.posts.database.pool import Connection, Pool
 
 log = logging.getLogger(__name__)
 

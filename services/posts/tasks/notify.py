@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rpc import errors
-from services.posts import database
-from services.posts.database import Database
+from services.posts.database import database
+from services.posts.database.database import Database
 from services.posts.models import Preview, Progress, TaskState
 
 log = logging.getLogger(__name__)

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rpc import context, errors
-from services.posts import failures, painting, sources
-from services.posts.announcements import Passing, announce
-from services.posts.clients import Capabilities, GeneratorClient, StorageClient
-from services.posts.database import Database
+from services.posts.clients.generator import Capabilities, GeneratorClient
+from services.posts.clients.storage import StorageClient
+from services.posts.database.database import Database
 from services.posts.models import Preview, Progress, TaskError
-from services.posts.painting import Order, Patience, Picture
-from services.posts.progress import ProgressMeter
-from services.posts.queue import Claim, Queue
+from services.posts.tasks.notify import Passing, announce
+from services.posts.tasks.queue import Claim, Queue
+from services.posts.worker import failures, generate, initial_image
+from services.posts.worker.generate import Order, Patience, Picture
+from services.posts.worker.progress import ProgressMeter
 
 log = logging.getLogger(__name__)
 
@@ -128,15 +129,15 @@ class Attempt:
         if wanted.initial_image is None:
             return Order(wanted)
         model = self._capabilities.model(wanted.model)
-        sources.check_model(model)
+        initial_image.check_model(model)
         initial = wanted.initial_image
         mask = await self._persistently(lambda: self._queue.mask(self.claim)) if initial.mask_sha256 else b""
-        source = await self._patiently(lambda: sources.read(self._storage, initial, mask))
-        return Order(sources.in_shape(wanted, source, model), source)
+        source = await self._patiently(lambda: initial_image.read(self._storage, initial, mask))
+        return Order(initial_image.in_shape(wanted, source, model), source)
 
     async def _candidate(self, index: int, order: Order) -> None:
         try:
-            picture = await painting.paint(
+            picture = await generate.paint(
                 self._generator,
                 self.claim.task,
                 index,
@@ -155,7 +156,7 @@ class Attempt:
 
     async def _store(self, index: int, picture: Picture) -> None:
         """Store and record a picture; patiently, because painting it again costs more than waiting."""
-        image = await self._patiently(lambda: painting.store(self._storage, self.claim.task, index, picture))
+        image = await self._patiently(lambda: generate.store(self._storage, self.claim.task, index, picture))
         await self._persistently(lambda: self._queue.add_image(self.claim, image))
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:

@@ -5,12 +5,12 @@ import uuid
 from dataclasses import replace
 
 from rpc import errors
-from services.posts import idempotency, paging, rows
-from services.posts.conditions import Conditions
-from services.posts.database import Database, Record
-from services.posts.drafts import insert_post, made_earlier
+from services.posts.content.create import insert_post, made_earlier
+from services.posts.database import idempotency, paging, rows
+from services.posts.database.database import Database, Record
+from services.posts.database.pool import Connection
+from services.posts.database.where import Conditions
 from services.posts.models import Draft, FeaturedImage, Parameters, Post, Task, TaskImage, TaskState
-from services.posts.pool import Connection
 from services.posts.validation import MAX_ALT_TEXT
 
 MASK_FEATHER = 8

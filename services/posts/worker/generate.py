@@ -8,20 +8,12 @@ import re
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-from services.posts.clients import (
-    GeneratorClient,
-    GeneratorEvent,
-    Painted,
-    Sketch,
-    Step,
-    StorageClient,
-    StoredImage,
-    Waiting,
-)
-from services.posts.failures import AttemptFailed
+from services.posts.clients.generator import GeneratorClient, GeneratorEvent, Painted, Sketch, Step, Waiting
+from services.posts.clients.storage import StorageClient, StoredImage
 from services.posts.models import Parameters, Task, TaskImage
-from services.posts.sources import Source
 from services.posts.validation import MAX_SEED
+from services.posts.worker.failures import AttemptFailed
+from services.posts.worker.initial_image import Source
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 MAX_IMAGE_SIDE = 8192

@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from rpc import errors
-from services.posts.announcements import Stored
-from services.posts.attempt import Attempt, Terms
-from services.posts.clients import Capabilities, GeneratorClient, StorageClient
-from services.posts.database import Database
+from services.posts.clients.generator import Capabilities, GeneratorClient
+from services.posts.clients.storage import StorageClient
+from services.posts.database.database import Database
 from services.posts.models import TaskState
-from services.posts.queue import Claim, Queue
+from services.posts.tasks.notify import Stored
+from services.posts.tasks.queue import Claim, Queue
+from services.posts.worker.attempt import Attempt, Terms
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from services.posts.clients import Sketch, Step, Waiting
+from services.posts.clients.generator import Sketch, Step, Waiting
 from services.posts.models import Preview, Progress
 
 MIN_INTERVAL_SECONDS = 0.2

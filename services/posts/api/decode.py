@@ -8,9 +8,10 @@ from typing import Any
 from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 
 from rpc import errors
-from services.posts import masks, messages, validation
+from services.posts import validation
+from services.posts.api import encode, masks
+from services.posts.content.repository import Change, Filter
 from services.posts.models import Draft, InitialImage, Lora, Parameters, PostState, TaskState
-from services.posts.posts import Change, Filter
 from services.posts.validation import Fields
 
 CHANGEABLE = ("title", "content", "slug", "author_id", "category_id", "tags", "featured_image_key", "alt_text")
@@ -132,7 +133,7 @@ def task_state(number: int) -> TaskState | None:
     """A filter; None: any."""
     if number == tasks_pb2.TASK_STATE_UNSPECIFIED:
         return None
-    state = messages.TASK_STATES.get(number)
+    state = encode.TASK_STATES.get(number)
     if state is None:
         raise errors.InvalidArgument.field("state", f"{number} is not a state")
     return state
@@ -199,7 +200,7 @@ def post_filter(request: posts_pb2.ListPostsRequest) -> Filter:
     fields = Fields()
     state: PostState | None = None
     if request.state != posts_pb2.POST_STATE_UNSPECIFIED:
-        state = messages.POST_STATES.get(request.state)
+        state = encode.POST_STATES.get(request.state)
         if state is None:
             fields.wrong("state", f"{request.state} is not a state")
     wanted = Filter(

@@ -5,10 +5,11 @@ import math
 from dataclasses import dataclass, replace
 
 from rpc import errors
-from services.posts import failures
-from services.posts.clients import IntegerRange, Model, StorageClient
-from services.posts.failures import AttemptFailed
+from services.posts.clients.generator import IntegerRange, Model
+from services.posts.clients.storage import StorageClient
 from services.posts.models import InitialImage, Parameters
+from services.posts.worker import failures
+from services.posts.worker.failures import AttemptFailed
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from services.posts.database import Record
+from services.posts.database.database import Record
 from services.posts.models import (
     RESTING,
     Event,

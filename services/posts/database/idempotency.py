@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from rpc import errors
-from services.posts.pool import Connection
+from services.posts.database.pool import Connection
 
 RESERVE = """
 INSERT INTO idempotency_keys (principal, operation, key, request_hash, result_id) VALUES ($1, $2, $3, $4, $5)

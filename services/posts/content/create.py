@@ -3,10 +3,11 @@
 import uuid
 
 from rpc import errors
-from services.posts import rows, search
+from services.posts.content import search
+from services.posts.content.slugs import numbered, slugify
+from services.posts.database import rows
+from services.posts.database.pool import Connection
 from services.posts.models import Draft, FeaturedImage, Post, PostState
-from services.posts.pool import Connection
-from services.posts.slugs import numbered, slugify
 
 GET = "SELECT * FROM full_posts WHERE id = $1"
 

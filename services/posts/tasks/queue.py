@@ -9,8 +9,8 @@ import uuid
 from dataclasses import astuple, dataclass
 from datetime import timedelta
 
-from services.posts import rows
-from services.posts.database import Database
+from services.posts.database import rows
+from services.posts.database.database import Database
 from services.posts.models import DISPATCHER, Task, TaskError, TaskImage
 
 HAS_DUE = "SELECT EXISTS (SELECT FROM content_tasks WHERE state = 'queued' AND run_at <= clock_timestamp())"

@@ -1,4 +1,4 @@
-"""`python -m services.posts.migrate`: bring the database to the newest schema; safe to run twice and at once."""
+"""`python -m services.posts.database.migrate`: apply the missing migrations. Safe to run at the same time."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ from importlib import resources
 import asyncpg
 
 from rpc import errors, logs, settings
-from services.posts import database
+from services.posts.database import database
 from services.posts.settings import DatabaseSettings
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Migration:
 
 def migrations() -> list[Migration]:
     """All migrations of this version of the program, in order."""
-    files = resources.files("services.posts.migrations").iterdir()
+    files = resources.files("services.posts.database.migrations").iterdir()
     found = [
         Migration(int(match[1]), file.name, file.read_text(encoding="utf-8"))
         for file in files
@@ -106,7 +106,7 @@ async def require_current(record: database.Database) -> None:
     needed = migrations()[-1].version
     if newest < needed:
         raise errors.FailedPrecondition(
-            f"the database schema is at {newest}, {needed} is needed: run python -m services.posts.migrate",
+            f"the database schema is at {newest}, {needed} is needed: run python -m services.posts.database.migrate",
             reason="SCHEMA_OUTDATED",
         )
 
