@@ -1,9 +1,9 @@
-"""Words to search by, without regard to case and accents, whatever the locale of the database."""
+"""Full-text search without regard to case and accents, independent of the locale of the database."""
 
 import re
 import unicodedata
 
-# A tsvector holds at most 1 MiB; this many characters fit in any script.
+# A tsvector holds at most 1 MiB. This many characters fit in any script.
 MAX_CHARACTERS = 100_000
 
 
@@ -14,9 +14,9 @@ def fold(text: str) -> str:
 
 
 def query(text: str) -> str | None:
-    """The tsquery for posts with all words of `text`, each as the beginning of a word; None when `text` is blank.
+    """The tsquery for posts that contain all words of `text`, each as the beginning of a word. None if `text` is blank.
 
-    Only letters and digits get into it, so nothing in `text` is taken for an operator. Without any, no post matches.
+    Only letters and digits are used, so nothing in `text` can act as an operator. Without any, no post matches.
     """
     if not text.strip():
         return None

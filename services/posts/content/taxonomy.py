@@ -1,12 +1,11 @@
-"""What posts refer to: authors, categories and tags."""
+"""Authors, categories and tags."""
 
-from typing import Any
+from frontispiece.posts.v1 import posts_pb2 as p
 
 from rpc import errors
 from services.posts.content.slugs import numbered, slugify
-from services.posts.database import paging, rows
-from services.posts.database.database import Database
-from services.posts.models import Person, Tag
+from services.posts.database import paging
+from services.posts.database.database import Database, Record
 
 CREATE_AUTHOR = """
 INSERT INTO authors (slug, name, created_by) VALUES ($1, $2, $3) ON CONFLICT (slug) DO NOTHING RETURNING id, slug, name
@@ -35,37 +34,39 @@ ORDER BY count(*) DESC, g.name LIMIT $3
 """
 
 
-class Shelves:
-    """Authors, categories and tags. Every method raises Unavailable when the database cannot serve."""
+class Taxonomy:
+    """Authors, categories and tags. Every method raises Unavailable if the database cannot serve."""
 
     def __init__(self, database: Database) -> None:
-        """Use a database."""
+        """Use `database`."""
         self._database = database
 
-    async def create_author(self, principal: str, name: str, slug: str) -> Person:
-        """Add an author; no slug: it is made from the name. Raises AlreadyExists (the slug is taken)."""
-        return await self._create(CREATE_AUTHOR, principal, name, slug, "author")
+    async def create_author(self, principal: str, name: str, slug: str) -> p.Author:
+        """Add an author. An empty slug is derived from the name. Raises AlreadyExists (the slug is taken)."""
+        return p.Author(**_named(await self._create(CREATE_AUTHOR, principal, name, slug, "author")))
 
-    async def create_category(self, principal: str, name: str, slug: str) -> Person:
-        """Add a category; no slug: it is made from the name. Raises AlreadyExists (the slug is taken)."""
-        return await self._create(CREATE_CATEGORY, principal, name, slug, "category")
+    async def create_category(self, principal: str, name: str, slug: str) -> p.Category:
+        """Add a category. An empty slug is derived from the name. Raises AlreadyExists (the slug is taken)."""
+        return p.Category(**_named(await self._create(CREATE_CATEGORY, principal, name, slug, "category")))
 
-    async def authors(self, page_size: int, page_token: str) -> paging.Page[Person]:
+    async def authors(self, page_size: int, page_token: str) -> p.ListAuthorsResponse:
         """Authors by name. Raises InvalidArgument for a bad token."""
-        return await self._people(LIST_AUTHORS, "authors", page_size, page_token)
+        page = await self._list(LIST_AUTHORS, "authors", page_size, page_token)
+        return p.ListAuthorsResponse(authors=map(_named, page.items), next_page_token=page.next_page_token)
 
-    async def categories(self, page_size: int, page_token: str) -> paging.Page[Person]:
+    async def categories(self, page_size: int, page_token: str) -> p.ListCategoriesResponse:
         """Categories by name. Raises InvalidArgument for a bad token."""
-        return await self._people(LIST_CATEGORIES, "categories", page_size, page_token)
+        page = await self._list(LIST_CATEGORIES, "categories", page_size, page_token)
+        return p.ListCategoriesResponse(categories=map(_named, page.items), next_page_token=page.next_page_token)
 
-    async def tags(self, page_size: int, page_token: str) -> paging.Page[Tag]:
+    async def tags(self, page_size: int, page_token: str) -> p.ListTagsResponse:
         """Tags of published posts, the most used first. Raises InvalidArgument for a bad token."""
-        at = paging.cursor(page_size, page_token, "tags", tie=str)
-        found = await self._database.fetch(LIST_TAGS, at.sort, at.tie, at.size + 1)
-        tags = [Tag(row["name"], row["post_count"]) for row in found]
-        return paging.page(tags, at, lambda tag: (tag.post_count, tag.name))
+        cursor = paging.cursor(page_size, page_token, "tags", tie=str)
+        found = await self._database.fetch(LIST_TAGS, cursor.sort, cursor.tie, cursor.size + 1)
+        page = paging.page(found, cursor, lambda row: (row["post_count"], row["name"]))
+        return p.ListTagsResponse(tags=[dict(row) for row in page.items], next_page_token=page.next_page_token)
 
-    async def _create(self, statement: str, principal: str, name: str, slug: str, noun: str) -> Person:
+    async def _create(self, statement: str, principal: str, name: str, slug: str, noun: str) -> Record:
         stem = slug or slugify(name, noun)
         row = await self._database.fetchrow(statement, stem, name, principal)
         if row is None:
@@ -74,10 +75,14 @@ class Shelves:
                 reason="SLUG_TAKEN",
                 metadata={"slug": stem},
             )
-        return rows.person(row)
+        return row
 
-    async def _people(self, statement: str, list_name: str, page_size: int, page_token: str) -> paging.Page[Person]:
-        at = paging.cursor(page_size, page_token, list_name, sort=str)
-        arguments: tuple[Any, ...] = (at.sort, at.id, at.size + 1)
-        found = await self._database.fetch(statement, *arguments)
-        return paging.page([rows.person(row) for row in found], at, lambda one: (one.name, str(one.id)))
+    async def _list(self, statement: str, list_name: str, page_size: int, page_token: str) -> paging.Page[Record]:
+        cursor = paging.cursor(page_size, page_token, list_name, sort=str)
+        found = await self._database.fetch(statement, cursor.sort, cursor.id, cursor.size + 1)
+        return paging.page(found, cursor, lambda row: (row["name"], str(row["id"])))
+
+
+def _named(row: Record) -> dict[str, str]:
+    """A row of authors or categories as the fields of an Author or a Category."""
+    return {"id": str(row["id"]), "slug": row["slug"], "name": row["name"]}

@@ -1,29 +1,33 @@
-"""PostgreSQL: a pool whose limits the server enforces, retried transactions, errors that callers understand."""
+"""PostgreSQL: a connection pool, retried transactions, and errors that a caller understands."""
 
 import asyncio
 import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from rpc import errors
-from services.posts.database.pool import Connection, Pool
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Record = asyncpg.Record
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 CONNECT_TIMEOUT_SECONDS = 5.0
+ACQUIRE_TIMEOUT_SECONDS = 2.0
+_STATEMENT_TIMEOUT_SECONDS = 10.0
+_IDLE_SECONDS = 300.0
+_CLOSE_SECONDS = 5.0
 _TRIES = 4
 
 IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
 
-# On the server, because a client that hangs or is gone cannot enforce anything.
+# Enforced by the server, because a client that hangs or has died cannot enforce anything.
 _SERVER_SETTINGS = {
     "statement_timeout": "5s",
     "lock_timeout": "2s",
@@ -34,18 +38,19 @@ _SERVER_SETTINGS = {
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
-    asyncpg.OperatorInterventionError,  # shutdown, crash, and dropped databases
+    asyncpg.OperatorInterventionError,  # shutdown, crash, dropped database
     asyncpg.InsufficientResourcesError,  # too many connections, disk full, out of memory
     asyncpg.TargetServerAttributeNotMatched,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended the connection, but the socket is not closed yet
     OSError,
 )
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn what PostgreSQL and asyncpg raise when they cannot serve into our errors; integrity errors pass."""
+    """Raise our errors in place of those of PostgreSQL and asyncpg that mean "cannot serve". Others pass unchanged."""
     try:
         yield
     except Exception as error:
@@ -66,7 +71,7 @@ def _translation(error: BaseException) -> errors.RpcError | None:
         return _unavailable("the database does not accept writes now", "DATABASE_READ_ONLY")
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
         return _unavailable("the database refuses our user or password", "DATABASE_REFUSED", 5.0)
-    # asyncpg's own DataError is a ValueError: an argument of ours is wrong.
+    # asyncpg's own DataError is a ValueError: the service passed a wrong argument.
     if isinstance(error, _LOST) and not isinstance(error, ValueError):
         log.debug("database lost", exc_info=error)
         return _unavailable("the database does not answer", "DATABASE_UNAVAILABLE")
@@ -77,27 +82,21 @@ def _unavailable(message: str, reason: str, retry_after_seconds: float = 1.0) ->
     return errors.Unavailable(message, reason=reason, retry_after_seconds=retry_after_seconds)
 
 
-def leave_demoted(pool: Pool) -> None:
-    """The primary was demoted under us: let every connection look for the new one."""
-    log.warning("the database is read-only; connections expire")
-    pool.expire()
-
-
 class Database:
-    """The record. Every method raises Unavailable when PostgreSQL cannot serve, Aborted after repeated conflicts.
+    """A pool of connections. Methods raise Unavailable if PostgreSQL cannot serve, Aborted after repeated conflicts.
 
-    What has begun is done to its end, also when its caller is cancelled: a connection that is interrupted must be
-    closed, and a new one takes PostgreSQL longer than most of our statements. When calls run out of their deadlines
-    because the machine is overloaded, that would be the end of serving anybody.
+    A statement or transaction that has begun is completed even if its caller is cancelled. An interrupted connection
+    must be closed, and PostgreSQL needs longer to open one than to run most statements: if calls exceed their deadlines
+    because the machine is overloaded, reconnecting would make the overload permanent.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        """Use a pool."""
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        """Use `pool`."""
         self._pool = pool
         self._begun: set[asyncio.Task[Any]] = set()
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run `work` in a transaction, again when the database found a conflict: `work` must bear repetition."""
+        """Run `work` in a transaction, and again after a conflict with another one: `work` must allow repetition."""
 
         async def transacted(connection: Connection) -> T:
             async with connection.transaction():
@@ -125,17 +124,22 @@ class Database:
         return await self._use(lambda connection: connection.fetchval(sql, *arguments))
 
     async def execute(self, sql: str, *arguments: Any) -> int:
-        """How many rows one statement changed."""
+        """The number of rows that one statement changed."""
         status: str = await self._use(lambda connection: connection.execute(sql, *arguments))
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
+    async def check(self) -> bool:
+        """Whether the database accepts writes. Raises Unavailable if it does not answer."""
+        if await self.fetchval(IS_READ_ONLY):
+            await self._leave_demoted()
+            return False
+        return True
+
     async def _use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Do `work` on a connection, to its end; a caller that is cancelled only stops waiting for it."""
-        try:
-            connection = await self._pool.take()
-        except Exception as error:
-            raise _translation(error) or error from error
+        """Run `work` on a connection to its end. A caller that is cancelled only stops waiting for it."""
+        with translated():
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
         task = asyncio.create_task(self._work(connection, work))
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
@@ -143,55 +147,60 @@ class Database:
 
     async def _work(self, connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
         try:
-            result = await work(connection)
-        except BaseException as error:
-            # One that was interrupted, or is lost, is not lent again.
-            is_good = isinstance(error, Exception) and not isinstance(error, _LOST)
-            self._pool.give_back(connection, is_good=is_good)
-            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-                leave_demoted(self._pool)
-            public = _translation(error)
-            if public is not None:
-                raise public from error
+            with translated():
+                return await work(connection)
+        except errors.Unavailable as error:
+            if error.reason == "DATABASE_READ_ONLY":
+                await self._leave_demoted()
+            elif error.reason == "DATABASE_UNAVAILABLE":
+                with contextlib.suppress(asyncpg.InterfaceError):  # it was closed and has left the pool already
+                    connection.terminate()
             raise
-        self._pool.give_back(connection)
-        return result
+        finally:
+            # A connection that was lost meanwhile must not hide the result.
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                await self._pool.release(connection)
 
-    async def check(self) -> bool:
-        """Whether the database answers and takes writes. Raises Unavailable when it does not answer."""
-        if await self.fetchval(IS_READ_ONLY):
-            leave_demoted(self._pool)
-            return False
-        return True
+    async def _leave_demoted(self) -> None:
+        """The primary was demoted: make every connection reconnect, which finds the new primary."""
+        log.warning("the database is read-only; connections expire")
+        await self._pool.expire_connections()
+
+
+async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Reset nothing when a connection returns: no statement here changes the session, and a reset is a round trip."""
 
 
 @contextlib.asynccontextmanager
 async def connected(url: str, name: str, *, size: int, wait_seconds: float) -> AsyncIterator[Database]:
     """A pool of at most `size` connections, open for as long as the block lasts.
 
-    `name` appears in pg_stat_activity. Raises Unavailable when no database answers within `wait_seconds`.
+    `name` appears in pg_stat_activity. Raises Unavailable if no database answers within `wait_seconds`.
     """
-    pool = Pool(lambda: _connect(url, name), size)
-    database = Database(pool)
-    try:
-        await patiently(lambda: database.fetchval("SELECT 1"), wait_seconds)
-        yield database
-    finally:
-        await pool.close()
-
-
-async def _connect(url: str, name: str) -> Connection:
-    return await asyncpg.connect(
+    pool = asyncpg.create_pool(
         url,
+        min_size=0,
+        max_size=size,
+        max_inactive_connection_lifetime=_IDLE_SECONDS,
         timeout=CONNECT_TIMEOUT_SECONDS,
-        command_timeout=10.0,
+        command_timeout=_STATEMENT_TIMEOUT_SECONDS,
         target_session_attrs=SessionAttribute.read_write,
         server_settings={**_SERVER_SETTINGS, "application_name": name},
+        reset=_keep_session,
     )
+    async with pool:
+        database = Database(pool)
+        try:
+            await patiently(lambda: database.fetchval("SELECT 1"), wait_seconds)
+            yield database
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await pool.close()  # a timeout terminates the remaining connections
 
 
 async def connect(url: str, name: str) -> "asyncpg.Connection[Record]":
-    """One connection outside of any pool, without limits on statements. Raises Unavailable."""
+    """One connection outside any pool, without time limits for statements. Raises Unavailable."""
     with translated():
         return await asyncpg.connect(
             url,
@@ -202,7 +211,7 @@ async def connect(url: str, name: str) -> "asyncpg.Connection[Record]":
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]], wait_seconds: float) -> T:
-    """What `attempt` answers, tried again for `wait_seconds` while it raises Unavailable."""
+    """The result of `attempt`, which is repeated for `wait_seconds` while it raises Unavailable."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + wait_seconds
     while True:

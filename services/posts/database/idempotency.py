@@ -1,77 +1,84 @@
-"""Calls that may be sent twice: which request made what, remembered in the transaction that made it."""
+"""Calls that may be repeated: the result of each request_id, stored in the transaction that created it."""
 
 import hashlib
-import json
 import uuid
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
 
 from rpc import errors
-from services.posts.database.pool import Connection
+from services.posts.database.database import Connection
+from services.posts.database.sql import Sql
 
-RESERVE = """
-INSERT INTO idempotency_keys (principal, operation, key, request_hash, result_id) VALUES ($1, $2, $3, $4, $5)
+RESERVE = Sql("""
+INSERT INTO idempotency_keys (principal, operation, key, request_hash, result_id)
+VALUES (:principal, :operation, :key, :request_hash, :result_id)
 ON CONFLICT DO NOTHING
 RETURNING result_id
-"""
+""")
 
 FIND = "SELECT request_hash, result_id FROM idempotency_keys WHERE principal = $1 AND operation = $2 AND key = $3"
 
 
-_LATER: dict[str, object] = {
-    "loras": (),
-    "guidance_end": None,
-    "denoising_end": None,
-    "initial_image": None,
-    "mask_feather": None,
-}
+@dataclass(frozen=True)
+class Key:
+    """A request_id of a principal for an operation, and the hash of the request. An empty `request_id` is no key."""
+
+    principal: str
+    operation: str
+    request_id: str
+    request_hash: bytes
+
+    @classmethod
+    def of(cls, principal: str, operation: str, request: Message) -> "Key":
+        """The key of a request that has a field `request_id`."""
+        return cls(principal, operation, getattr(request, "request_id"), digest(request, "request_id"))  # noqa: B009
 
 
-def digest(*parts: object) -> bytes:
-    """SHA-256 over dataclasses, tuples and plain values: equal requests have equal digests."""
-
-    def plain(value: object) -> Any:
-        if not is_dataclass(value) or isinstance(value, type):
-            return str(value)
-        # Fields that came later count only when they are given: a key from before an update is still good after it.
-        # What is in them comes here in its turn.
-        parts = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {name: part for name, part in parts.items() if name not in _LATER or part != _LATER[name]}
-
-    return hashlib.sha256(json.dumps(parts, default=plain, sort_keys=True).encode()).digest()
+def digest(request: Message, *without: str) -> bytes:
+    """SHA-256 of a normalised request without some of its fields. Equal requests have equal digests."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    for name in without:
+        copy.ClearField(name)
+    return hashlib.sha256(copy.SerializeToString(deterministic=True)).digest()
 
 
 def mismatch(field: str) -> errors.AlreadyExists:
-    """The error for a key that was used with another body."""
+    """The error for a key that was used with another request."""
     return errors.AlreadyExists(
-        f"this {field} was used before with another body", reason="IDEMPOTENCY_MISMATCH", metadata={"field": field}
+        f"this {field} was used before with another request", reason="IDEMPOTENCY_MISMATCH", metadata={"field": field}
     )
 
 
-async def reserve(
-    connection: Connection, principal: str, operation: str, key: str, request_hash: bytes, result_id: uuid.UUID
-) -> uuid.UUID | None:
-    """Take `key` for `result_id`: None when it was free, else the result of the request that took it before.
+async def reserve(connection: Connection, key: Key, result_id: uuid.UUID) -> uuid.UUID | None:
+    """Store `result_id` as the result of `key`. None if the key is new, else the result of the earlier request.
 
-    "" is no key and always free. A request in flight with the same key is waited for. Raises AlreadyExists when its
-    body was another.
+    A request with the same key that is in progress is waited for. Raises AlreadyExists if the earlier request differs.
     """
-    if not key or await connection.fetchval(RESERVE, principal, operation, key, request_hash, result_id) is not None:
+    if not key.request_id:
         return None
-    found = await find(connection, principal, operation, key, request_hash)
-    if found is None:  # forgotten between the two statements, after many days: take it anew
+    statement = RESERVE(
+        principal=key.principal,
+        operation=key.operation,
+        key=key.request_id,
+        request_hash=key.request_hash,
+        result_id=result_id,
+    )
+    if await connection.fetchval(*statement) is not None:
+        return None
+    found = await find(connection, key)
+    if found is None:  # expired between the two statements: the retry of the transaction stores it again
         raise errors.Aborted("try again", reason="TRANSACTION_CONFLICT")
     return found
 
 
-async def find(
-    connection: Connection, principal: str, operation: str, key: str, request_hash: bytes
-) -> uuid.UUID | None:
-    """The result of the request that took `key`, or None. Raises AlreadyExists when its body was another."""
-    row = await connection.fetchrow(FIND, principal, operation, key)
+async def find(connection: Connection, key: Key) -> uuid.UUID | None:
+    """The result of the request with this key, or None. Raises AlreadyExists if that request differs."""
+    row = await connection.fetchrow(FIND, key.principal, key.operation, key.request_id) if key.request_id else None
     if row is None:
         return None
-    if row["request_hash"] != request_hash:
+    if row["request_hash"] != key.request_hash:
         raise mismatch("request_id")
     found: uuid.UUID = row["result_id"]
     return found

@@ -1,4 +1,4 @@
-"""`python -m services.posts.database.migrate`: apply the missing migrations. Safe to run at the same time."""
+"""`python -m services.posts.database.migrate`: apply the missing migrations. Several processes may run it at once."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
-# Any number will do as long as it is ours: the first eight bytes of sha256("frontispiece migrations").
+# The number only has to be unique: the first eight bytes of sha256("frontispiece migrations").
 _LOCK = int.from_bytes(hashlib.sha256(b"frontispiece migrations").digest()[:8], "big", signed=True)
 
 CREATE_TABLE = """
@@ -47,7 +47,7 @@ class Migration:
 
     @property
     def sha256(self) -> str:
-        """Hash of the text, hex: an applied file must never change."""
+        """Hash of the text, hex. An applied file must not change."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
@@ -63,14 +63,14 @@ def migrations() -> list[Migration]:
 
 
 async def migrate(url: str) -> int:
-    """Apply what is missing, each file in its own transaction; the number applied.
+    """Apply the missing files, each in its own transaction; the number of files.
 
-    Raises FailedPrecondition when an applied file was changed since, Unavailable when the database does not answer.
+    Raises FailedPrecondition if an applied file was changed, Unavailable if the database does not answer.
     """
     connection = await database.connect(url, "posts-migrate")
     try:
         with database.translated():
-            # Held by the session: released by the server too when this process dies.
+            # Held by the session: the server releases it if this process dies.
             await connection.execute(LOCK, _LOCK)
             try:
                 return await _apply(connection)
@@ -100,9 +100,9 @@ async def _apply(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
     return count
 
 
-async def require_current(record: database.Database) -> None:
-    """Raise FailedPrecondition when the schema is older than this program. A newer one is fine."""
-    newest = await record.fetchval(NEWEST) if await record.fetchval(EXISTS) else 0
+async def require_current(opened: database.Database) -> None:
+    """Raise FailedPrecondition if the schema is older than this program. A newer schema is accepted."""
+    newest = await opened.fetchval(NEWEST) if await opened.fetchval(EXISTS) else 0
     needed = migrations()[-1].version
     if newest < needed:
         raise errors.FailedPrecondition(
@@ -113,11 +113,11 @@ async def require_current(record: database.Database) -> None:
 
 def main() -> int:
     """Read the settings and migrate."""
-    wanted = settings.load(DatabaseSettings)
-    logs.configure("migrate", wanted.log_level, wanted.log_format)
-    url = wanted.database_url.get_secret_value()
+    options = settings.load(DatabaseSettings)
+    logs.configure("migrate", options.log_level, options.log_format)
+    url = options.database_url.get_secret_value()
     try:
-        count = asyncio.run(database.patiently(lambda: migrate(url), wanted.database_wait_seconds))
+        count = asyncio.run(database.patiently(lambda: migrate(url), options.database_wait_seconds))
     except errors.RpcError as error:
         print(f"migrate: {error.message}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Keyset pagination: page tokens that hold where a page ended and are bound to the filter of their list."""
+"""Keyset pagination: a page token holds where a page ended and is bound to the filters of its list."""
 
 import base64
 import hashlib
@@ -14,14 +14,12 @@ from rpc import errors
 T = TypeVar("T")
 U = TypeVar("U")
 
-DEFAULT_PAGE_SIZE = 20
-MAX_PAGE_SIZE = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """Some items of a list, and the token of the next page; "" on the last."""
+    """Some items of a list, and the token of the next page; "" on the last page."""
 
     items: tuple[T, ...]
     next_page_token: str
@@ -33,7 +31,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a page begins: after the item with this sort value and this tie-breaker. `size` is what was asked for."""
+    """Where a page begins: after the item with this sort value and tie-breaker. `size`: how many items."""
 
     size: int
     filter_hash: str
@@ -63,42 +61,39 @@ def cursor(
     sort: type[str] | type[int] = int,
     tie: Callable[[str], object] = uuid.UUID,
 ) -> Cursor:
-    """The cursor that a request asks for. `filters`: all its other fields; `sort`, `tie`: the types of the key.
+    """The cursor of a request. `filters`: all its other fields. `sort`, `tie`: the types of the sort key.
 
-    Raises InvalidArgument for a negative size, and for a token that is not one of this list with these filters.
+    Raises InvalidArgument for a token that does not belong to this list with these filters.
     """
-    if page_size < 0:
-        raise errors.InvalidArgument.field("page_size", "must not be negative")
-    size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
     filter_hash = hashlib.sha256(json.dumps([str(item) for item in filters]).encode()).hexdigest()[:16]
     if not page_token:
-        return Cursor(size, filter_hash)
+        return Cursor(page_size, filter_hash)
     try:
         text = base64.b64decode(page_token.encode(), altchars=b"-_", validate=True)
         token: tuple[int, str, str | int, str] = json.loads(text)
         version, of_filter, value, last = token
         if (version, of_filter) == (1, filter_hash) and type(value) is sort and _is_storable(value, last):
             tie(last)
-            wanted = Cursor(size, filter_hash, value, last)
+            found = Cursor(page_size, filter_hash, value, last)
             if isinstance(value, int):
-                _ = wanted.time  # raises past the year 9999
-            return wanted
+                _ = found.time  # raises after the year 9999
+            return found
     except (ValueError, TypeError, OverflowError, AttributeError, RecursionError):
         pass
     raise errors.InvalidArgument.field("page_token", "is not a next_page_token of this list with these filters")
 
 
 def _is_storable(*values: object) -> bool:
-    """Whether PostgreSQL could hold these; a forged token may contain anything."""
+    """Whether PostgreSQL could store these values. A forged token may contain anything."""
     texts = [value.encode() for value in values if isinstance(value, str)]  # a lone surrogate raises ValueError
     return not any(b"\0" in text for text in texts) and all(isinstance(value, str | int) for value in values)
 
 
-def page(rows: Sequence[T], at: Cursor, key: Callable[[T], tuple[str | int, str]]) -> Page[T]:
-    """The page made of up to `at.size` + 1 rows: the one too many tells that there is a next page."""
-    if len(rows) <= at.size:
+def page(rows: Sequence[T], cursor: Cursor, key: Callable[[T], tuple[str | int, str]]) -> Page[T]:
+    """The page of up to `cursor.size` + 1 rows. The extra row shows that there is a next page."""
+    if len(rows) <= cursor.size:
         return Page(tuple(rows), "")
-    kept = rows[: at.size]
+    kept = rows[: cursor.size]
     value, tie = key(kept[-1])
-    text = json.dumps([1, at.filter_hash, value, tie], separators=(",", ":"))
+    text = json.dumps([1, cursor.filter_hash, value, tie], separators=(",", ":"))
     return Page(tuple(kept), base64.urlsafe_b64encode(text.encode()).decode())

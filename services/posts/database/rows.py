@@ -1,136 +1,91 @@
-"""Rows of the database as models."""
+"""Rows of the database as messages of the contract."""
 
 import json
-from dataclasses import asdict, fields
+from datetime import UTC, datetime
 from typing import Any
 
+from frontispiece.posts.v1 import posts_pb2 as p
+from frontispiece.posts.v1 import tasks_pb2 as t
+from frontispiece.types.v1 import generation_pb2
+
 from services.posts.database.database import Record
-from services.posts.models import (
-    RESTING,
-    Event,
-    FeaturedImage,
-    InitialImage,
-    Lora,
-    Parameters,
-    Person,
-    Post,
-    PostState,
-    StateChange,
-    Task,
-    TaskError,
-    TaskImage,
-    TaskState,
-)
+from services.posts.database.json_columns import from_json, from_plain
+from services.posts.models import POST_STATES, TASK_STATES, TERMINAL_STATES
 
-PARAMETERS = tuple(field.name for field in fields(Parameters))
-"""The columns of a task that hold what to make."""
-
-_IMAGE = tuple(field.name for field in fields(TaskImage))
-
-_POST_STATES = {state.value: state for state in PostState}  # a tenth of the time that PostState("draft") takes
-_TASK_STATES = {state.value: state for state in TaskState}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def task(row: Record) -> Task:
+def timestamp(time: datetime) -> dict[str, int]:
+    """The fields of a Timestamp. Timestamp.FromDatetime takes three times as long, and a page of posts has sixty."""
+    since = time - _EPOCH
+    return {"seconds": since.days * 86_400 + since.seconds, "nanos": since.microseconds * 1000}
+
+
+def task(row: Record) -> t.Task:
     """A row of task_records."""
-    return Task(
-        id=row["id"],
-        state=_TASK_STATES[row["state"]],
-        parameters=_parameters(row),
-        images=tuple(map(image, json.loads(row["images"]))) if row["images"] else (),
+    return t.Task(
+        id=str(row["id"]),
+        state=TASK_STATES[row["state"]],
+        parameters=from_json(generation_pb2.GenerationParameters, row["parameters"]),
+        candidate_count=row["candidate_count"],
+        images=[from_plain(t.TaskImage, image) for image in json.loads(row["images"] or "[]")],
         attempt_count=row["attempt_count"],
         max_attempts=row["max_attempts"],
-        error=error(row),
+        error=_error(row),
         queue_position=row["queue_position"],
-        post_id=row["post_id"],
+        post_id=str(row["post_id"] or ""),
         last_sequence=row["last_sequence"],
         created_by=row["created_by"],
         updated_by=row["updated_by"],
-        create_time=row["create_time"],
-        update_time=row["update_time"],
+        create_time=timestamp(row["create_time"]),
+        update_time=timestamp(row["update_time"]),
     )
 
 
-def columns(parameters: Parameters) -> list[Any]:
-    """The columns of a task that hold what to make, in the order of the fields."""
-    initial = parameters.initial_image
-    special = {
-        "loras": json.dumps([asdict(lora) for lora in parameters.loras]),
-        "initial_image": json.dumps(asdict(initial)) if initial else None,
-    }
-    return [special[name] if name in special else getattr(parameters, name) for name in PARAMETERS]
+def event(row: Record) -> t.TaskEvent:
+    """A row of task_events with its image and the `last_sequence` of the task."""
+    found = t.TaskEvent(task_id=str(row["task_id"]), sequence=row["sequence"], time=timestamp(row["time"]))
+    if row["kind"] == "image":
+        found.image.CopyFrom(from_json(t.TaskImage, row["image"]))
+        return found
+    change = t.TaskStateChange(
+        state=TASK_STATES[row["state"]],
+        attempt=row["attempt"],
+        error=_error(row),
+        actor=row["actor"],
+        post_id=str(row["post_id"] or ""),
+        comment=row["comment"],
+    )
+    found.state_change.CopyFrom(change)
+    found.terminal = change.state in TERMINAL_STATES and row["sequence"] == row["last_sequence"]
+    return found
 
 
-def _parameters(row: Record) -> Parameters:
-    initial = row["initial_image"]
-    special: dict[str, Any] = {
-        "loras": tuple(Lora(**lora) for lora in json.loads(row["loras"])),
-        "initial_image": _initial_image(json.loads(initial)) if initial else None,
-    }
-    return Parameters(*[special[name] if name in special else row[name] for name in PARAMETERS])
-
-
-def _initial_image(stored: dict[str, Any]) -> InitialImage:
-    # A task of before there were soft borders has a hard one: another attempt paints the same picture.
-    hard = 0 if stored["mask_sha256"] else None
-    return InitialImage(**{"mask_feather": hard, **stored})
-
-
-def image(row: Record | dict[str, Any]) -> TaskImage:
-    """A row of task_images, or one in the JSON of task_records."""
-    return TaskImage(*[row[name] for name in _IMAGE])
-
-
-def error(row: Record) -> TaskError | None:
+def _error(row: Record) -> t.TaskError | None:
     """The error columns of a task or an event."""
     if row["error_reason"] is None:
         return None
-    return TaskError(row["error_reason"], row["error_message"], row["error_will_retry"])
+    return t.TaskError(reason=row["error_reason"], message=row["error_message"], will_retry=row["error_will_retry"])
 
 
-def event(row: Record) -> Event:
-    """A row of task_events with its image and the task's `last_sequence`."""
-    kind: StateChange | TaskImage
-    terminal = False
-    if row["kind"] == "image":
-        kind = image(row)
-    else:
-        state = _TASK_STATES[row["state"]]
-        terminal = state in RESTING and row["sequence"] == row["last_sequence"]
-        kind = StateChange(state, row["attempt"], error(row), row["actor"], row["event_post_id"], row["comment"])
-    return Event(row["task_id"], row["sequence"], row["time"], terminal, kind)
-
-
-def post(row: Record) -> Post:
-    """A row of full_posts."""
-    return Post(
-        id=row["id"],
-        slug=row["slug"],
-        state=_POST_STATES[row["state"]],
-        title=row["title"],
-        content=row["content"],
-        featured_image=FeaturedImage(
-            key=row["featured_image_key"],
-            url=row["featured_image_url"],
-            alt_text=row["alt_text"],
-            width=row["image_width"],
-            height=row["image_height"],
-            thumbhash=row["image_thumbhash"],
-            image_source=row["image_source"],
-        ),
-        author=Person(row["author_id"], row["author_slug"], row["author_name"]),
-        category=Person(row["category_id"], row["category_slug"], row["category_name"]),
-        tags=tuple(row["tags"]),
-        task_id=row["task_id"],
-        created_by=row["created_by"],
-        updated_by=row["updated_by"],
-        create_time=row["create_time"],
-        update_time=row["update_time"],
-        publish_time=row["publish_time"],
-        version=row["version"],
-    )
-
-
-def person(row: Record) -> Person:
-    """A row of authors or categories."""
-    return Person(row["id"], row["slug"], row["name"])
+def post(row: Record) -> dict[str, Any]:
+    """A row of full_posts as the fields of a Post. Nested messages would be copied: this takes half of the time."""
+    published = row["publish_time"]
+    return {
+        "id": str(row["id"]),
+        "slug": row["slug"],
+        "state": POST_STATES[row["state"]],
+        "title": row["title"],
+        "content": row["content"],
+        "featured_image": from_json(p.FeaturedImage, row["featured_image"]),
+        "author": {"id": str(row["author_id"]), "slug": row["author_slug"], "name": row["author_name"]},
+        "category": {"id": str(row["category_id"]), "slug": row["category_slug"], "name": row["category_name"]},
+        "tags": row["tags"],
+        "task_id": str(row["task_id"] or ""),
+        "created_by": row["created_by"],
+        "updated_by": row["updated_by"],
+        "create_time": timestamp(row["create_time"]),
+        "update_time": timestamp(row["update_time"]),
+        "publish_time": timestamp(published) if published else None,
+        "etag": f'"{row["version"]}"',
+    }

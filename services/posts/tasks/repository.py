@@ -1,189 +1,119 @@
-"""Tasks as callers see them: made once, read, listed, cancelled, retried, and decided about by exactly one editor."""
+"""Tasks as users see them: created once, read, listed, cancelled, retried, and decided by exactly one editor."""
 
 import secrets
 import uuid
-from dataclasses import replace
+
+from frontispiece.posts.v1 import posts_pb2 as p
+from frontispiece.posts.v1 import tasks_pb2 as t
+from frontispiece.types.v1 import generation_pb2
 
 from rpc import errors
-from services.posts.content.create import insert_post, made_earlier
+from rpc.limits import limits
+from services.posts.content.create import created_earlier, insert_post
 from services.posts.database import idempotency, paging, rows
-from services.posts.database.database import Database, Record
-from services.posts.database.pool import Connection
-from services.posts.database.where import Conditions
-from services.posts.models import Draft, FeaturedImage, Parameters, Post, Task, TaskImage, TaskState
-from services.posts.validation import MAX_ALT_TEXT
+from services.posts.database.database import Connection, Database, Record
+from services.posts.database.json_columns import to_json
+from services.posts.database.where import Where
+from services.posts.models import STATE_NAMES, NewPost
+from services.posts.tasks import statements
 
-MASK_FEATHER = 8
-"""How soft the border of a mask is, in pixels, when nobody says."""
-
-CREATE = """
-WITH made AS (
-    INSERT INTO content_tasks (id, request_hash, max_attempts, created_by, updated_by, last_sequence,
-        prompt, negative_prompt, width, height, num_inference_steps, guidance_scale, seed, scheduler, model,
-        use_generation, candidate_count, guidance_end, loras, denoising_end, initial_image, initial_image_keep_at)
-    VALUES ($1, $2, $3, $4, $4, 1, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-        CASE WHEN $19::jsonb IS NOT NULL THEN clock_timestamp() END)
-    ON CONFLICT (id) DO NOTHING
-    RETURNING *
-), mask AS (
-    INSERT INTO task_masks (task_id, data) SELECT id, $20 FROM made WHERE $20::bytea <> ''
-)
-INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state)
-SELECT id, last_sequence, 'state', 0, created_by, state FROM made
-RETURNING task_id
-"""
-
-REQUEST_HASH = "SELECT request_hash FROM content_tasks WHERE id = $1"
-
-COLUMNS = f"""
-id, state, {", ".join(rows.PARAMETERS)}, images, attempt_count, max_attempts, error_reason, error_message,
-error_will_retry, post_id, last_sequence, created_by, updated_by, create_time, update_time
-"""
-
-GET = f"SELECT {COLUMNS}, queue_position FROM task_records WHERE id = $1"  # noqa: S608  (made of constants)
-
-# The view counts who is before a task for each task. A page of them looks once at the front of the queue instead.
-LIST = f"""
-SELECT {COLUMNS}, CASE WHEN state = 'queued' THEN coalesce(array_position((
-    SELECT array_agg(front.id ORDER BY front.run_at, front.id) FROM (
-        SELECT id, run_at FROM content_tasks WHERE state = 'queued' ORDER BY run_at, id LIMIT 1000
-    ) front), id) - 1, 1000) END AS queue_position
-FROM task_records {{where}} ORDER BY create_time DESC, id DESC LIMIT {{limit}}
-"""  # noqa: S608  (made of constants)
-
-AFTER = "(create_time, id) < ({0}, {1})"
-
-# The lease goes with the state, so that whoever works on the task finds that it has lost it.
-CANCEL = """
-WITH changed AS (
-    UPDATE content_tasks SET state = 'cancelled', lease_token = NULL, lease_until = NULL,
-        error_will_retry = CASE WHEN error_reason IS NOT NULL THEN false END,
-        last_sequence = last_sequence + 1, updated_by = $2, update_time = clock_timestamp()
-    WHERE id = $1 AND state IN ('queued', 'generating')
-    RETURNING *
-)
-INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state)
-SELECT id, last_sequence, 'state', attempt_count, updated_by, state FROM changed
-RETURNING task_id
-"""
-
-# Attempts go on counting, so that a number names one attempt for ever.
-RETRY = """
-WITH changed AS (
-    UPDATE content_tasks SET state = 'queued', run_at = clock_timestamp(), max_attempts = attempt_count + $3,
-        error_reason = NULL, error_message = NULL, error_will_retry = NULL,
-        last_sequence = last_sequence + 1, updated_by = $2, update_time = clock_timestamp()
-    WHERE id = $1 AND state IN ('failed', 'cancelled')
-    RETURNING *
-)
-INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state)
-SELECT id, last_sequence, 'state', attempt_count, updated_by, state FROM changed
-RETURNING task_id
-"""
-
-# The first of two editors locks the row; the second finds another state, and changes nothing.
-DECIDE = """
-WITH changed AS (
-    UPDATE content_tasks SET state = $3, post_id = $4,
-        last_sequence = last_sequence + 1, updated_by = $2, update_time = clock_timestamp()
-    WHERE id = $1 AND state = 'awaiting_approval'
-    RETURNING *
-)
-INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state, post_id, comment)
-SELECT id, last_sequence, 'state', attempt_count, updated_by, state, post_id, $5 FROM changed
-RETURNING task_id
-"""
+_ALT_TEXT_LENGTH = limits(t.ApproveTaskRequest, "alt_text").max_length
 
 
 class Tasks:
-    """What callers do with tasks. Every method raises Unavailable when the database cannot serve."""
+    """What users do with tasks. Every method raises Unavailable if the database cannot serve."""
 
     def __init__(self, database: Database, max_attempts: int) -> None:
-        """New and retried tasks get `max_attempts` attempts."""
+        """A task gets `max_attempts` attempts when it is created or retried."""
         self._database = database
         self._max_attempts = max_attempts
 
-    async def create(
-        self, principal: str, request_id: str, task_id: uuid.UUID | None, parameters: Parameters, mask: bytes = b""
-    ) -> Task:
-        """Queue a task, or find the one made by the same request. Raises AlreadyExists for another body."""
-        request_hash, key_hash = _digests(parameters, task_id)
-        new_id = task_id or uuid.uuid4()
-        chosen = _chosen(parameters)
+    async def create(self, principal: str, request: t.CreateTaskRequest, initial_image_url: str = "") -> t.Task:
+        """Queue a task, or return the task of the same earlier request. Raises AlreadyExists for another request."""
+        new_id = uuid.UUID(request.task_id) if request.task_id else uuid.uuid4()
+        request_hash, key_hash = _hashes(request)
+        statement = statements.CREATE(
+            id=new_id,
+            parameters=to_json(_stored(request.parameters, initial_image_url)),
+            candidate_count=request.candidate_count,
+            request_hash=request_hash,
+            max_attempts=self._max_attempts,
+            actor=principal,
+            mask=request.parameters.initial_image.mask,
+        )
 
-        async def work(connection: Connection) -> Task:
-            earlier = await idempotency.reserve(connection, principal, "CreateTask", request_id, key_hash, new_id)
-            if earlier:
+        async def work(connection: Connection) -> t.Task:
+            key = idempotency.Key(principal, "CreateTask", request.request_id, key_hash)
+            if earlier := await idempotency.reserve(connection, key, new_id):
                 return await _get(connection, earlier)
-            made = await connection.fetchval(
-                CREATE, new_id, request_hash, self._max_attempts, principal, *rows.columns(chosen), mask
-            )
-            if made is None and await connection.fetchval(REQUEST_HASH, new_id) != request_hash:
+            created = await connection.fetchval(*statement)
+            if created is None and await connection.fetchval(statements.REQUEST_HASH, new_id) != request_hash:
                 raise idempotency.mismatch("task_id")
             return await _get(connection, new_id)
 
         return await self._database.transaction(work)
 
-    async def made(
-        self, principal: str, request_id: str, task_id: uuid.UUID | None, parameters: Parameters
-    ) -> Task | None:
-        """The task that the same request made before, or None. Raises AlreadyExists for another body."""
-        request_hash, key_hash = _digests(parameters, task_id)
+    async def created_earlier(self, principal: str, request: t.CreateTaskRequest) -> t.Task | None:
+        """The task that the same request created earlier, or None. Raises AlreadyExists for another request."""
+        request_hash, key_hash = _hashes(request)
 
-        async def work(connection: Connection) -> Task | None:
-            if request_id:
-                earlier = await idempotency.find(connection, principal, "CreateTask", request_id, key_hash)
-                if earlier:
-                    return await _get(connection, earlier)
-            known = await connection.fetchval(REQUEST_HASH, task_id) if task_id else None
-            if task_id is None or known is None:
+        async def work(connection: Connection) -> t.Task | None:
+            key = idempotency.Key(principal, "CreateTask", request.request_id, key_hash)
+            if earlier := await idempotency.find(connection, key):
+                return await _get(connection, earlier)
+            if not request.task_id:
+                return None
+            known = await connection.fetchval(statements.REQUEST_HASH, uuid.UUID(request.task_id))
+            if known is None:
                 return None
             if known != request_hash:
                 raise idempotency.mismatch("task_id")
-            return await _get(connection, task_id)
+            return await _get(connection, uuid.UUID(request.task_id))
 
         return await self._database.transaction(work)
 
-    async def get(self, task_id: uuid.UUID) -> Task:
+    async def get(self, task_id: uuid.UUID) -> t.Task:
         """Read one task. Raises NotFound."""
-        return _found(await self._database.fetchrow(GET, task_id), task_id)
+        return _found(await self._database.fetchrow(statements.GET, task_id), task_id)
 
-    async def list(self, state: TaskState | None, page_size: int, page_token: str) -> paging.Page[Task]:
-        """Tasks, newest first. Raises InvalidArgument for a bad token."""
-        at = paging.cursor(page_size, page_token, "tasks", state)
-        asked = Conditions()
-        if state is not None:
-            asked.add("state = {0}", state)
-        if at.time is not None:
-            asked.add(AFTER, at.time, at.id)
-        statement = LIST.format(where=asked.where, limit=asked.place(at.size + 1))
-        found = await self._database.fetch(statement, *asked.values)
-        page = paging.page(found, at, lambda row: (paging.microseconds(row["create_time"]), str(row["id"])))
+    async def list(self, state: t.TaskState, page_size: int, page_token: str) -> paging.Page[t.Task]:
+        """Tasks in a state (UNSPECIFIED: any), newest first. Raises InvalidArgument for a bad token."""
+        name = STATE_NAMES.get(state)
+        cursor = paging.cursor(page_size, page_token, "tasks", name)
+        where = Where()
+        if name:
+            where.add("state = {0}", name)
+        if cursor.time is not None:
+            where.add(statements.AFTER, cursor.time, cursor.id)
+        statement = statements.LIST.format(where=where.clause, limit=where.place(cursor.size + 1))
+        found = await self._database.fetch(statement, *where.values)
+        page = paging.page(found, cursor, lambda row: (paging.microseconds(row["create_time"]), str(row["id"])))
         return page.map(rows.task)
 
-    async def cancel(self, principal: str, task_id: uuid.UUID) -> Task:
-        """Stop a task that is QUEUED or GENERATING. Raises NotFound, FailedPrecondition."""
+    async def cancel(self, principal: str, task_id: uuid.UUID) -> t.Task:
+        """Cancel a task that is QUEUED or GENERATING. Raises NotFound, FailedPrecondition."""
 
-        async def work(connection: Connection) -> Task:
-            changed = await connection.fetchval(CANCEL, task_id, principal)
+        async def work(connection: Connection) -> t.Task:
+            changed = await connection.fetchval(*statements.CANCEL(id=task_id, actor=principal))
             task = await _get(connection, task_id)
-            if changed is None and task.state is not TaskState.CANCELLED:
+            if changed is None and task.state != t.TASK_STATE_CANCELLED:
                 raise _wrong_state(task, "only a queued or generating task can be cancelled")
             return task
 
         return await self._database.transaction(work)
 
-    async def retry(self, principal: str, request_id: str, task_id: uuid.UUID) -> Task:
-        """Queue a FAILED or CANCELLED task again, once for a request_id.
+    async def retry(self, principal: str, request: t.RetryTaskRequest, task_id: uuid.UUID) -> t.Task:
+        """Queue a FAILED or CANCELLED task again, once for each request_id.
 
-        Raises NotFound, FailedPrecondition, AlreadyExists (request_id of another task).
+        Raises NotFound, FailedPrecondition, AlreadyExists (the request_id was used for another task).
         """
-        request_hash = idempotency.digest(task_id)
+        key = idempotency.Key.of(principal, "RetryTask", request)
 
-        async def work(connection: Connection) -> Task:
-            if await idempotency.reserve(connection, principal, "RetryTask", request_id, request_hash, task_id):
+        async def work(connection: Connection) -> t.Task:
+            if await idempotency.reserve(connection, key, task_id):
                 return await _get(connection, task_id)
-            changed = await connection.fetchval(RETRY, task_id, principal, self._max_attempts)
+            statement = statements.RETRY(id=task_id, actor=principal, max_attempts=self._max_attempts)
+            changed = await connection.fetchval(*statement)
             task = await _get(connection, task_id)
             if changed is None:
                 raise _wrong_state(task, "only a failed or cancelled task can be retried")
@@ -192,67 +122,76 @@ class Tasks:
         return await self._database.transaction(work)
 
     async def approve(
-        self, principal: str, request_id: str, task_id: uuid.UUID, image_index: int, draft: Draft
-    ) -> tuple[Task, Post]:
-        """Accept one image and make the post, in one transaction, or find the one made by the same request.
+        self, principal: str, request: t.ApproveTaskRequest, task_id: uuid.UUID, new: NewPost
+    ) -> t.ApproveTaskResponse:
+        """Approve one image and create the post in one transaction, or return the post of the same earlier request.
 
-        Raises NotFound, InvalidArgument (no such image), FailedPrecondition (no such author or category, or nothing to
-        decide yet), AlreadyExists (slug, or request_id with another body), Aborted (decided by another call).
+        Raises NotFound, InvalidArgument (no such image), FailedPrecondition (no such author or category; the task does
+        not await approval), AlreadyExists (slug; request_id with another request), Aborted (decided by another call).
         """
         post_id = uuid.uuid4()
-        request_hash = idempotency.digest(draft, task_id, image_index)
+        key = idempotency.Key.of(principal, "ApproveTask", request)
 
-        async def work(connection: Connection) -> tuple[Task, Post]:
-            earlier = await idempotency.reserve(connection, principal, "ApproveTask", request_id, request_hash, post_id)
-            if earlier:
-                return await _get(connection, task_id), await made_earlier(connection, earlier)
-            await _decide(connection, task_id, principal, TaskState.APPROVED, post_id=post_id)
+        async def work(connection: Connection) -> t.ApproveTaskResponse:
+            if earlier := await idempotency.reserve(connection, key, post_id):
+                post = await created_earlier(connection, earlier)
+                return t.ApproveTaskResponse(task=await _get(connection, task_id), post=post)
+            await _decide(connection, task_id, principal, t.TASK_STATE_APPROVED, post_id=post_id)
             task = await _get(connection, task_id)
-            if image_index >= len(task.images):
-                raise errors.InvalidArgument.field("image_index", f"must be below {len(task.images)}")
-            picture = _featured(task.images[image_index], draft.alt_text or task.parameters.prompt[:MAX_ALT_TEXT])
-            return task, await insert_post(connection, post_id, draft, picture, task_id, principal)
+            if request.image_index >= len(task.images):
+                raise errors.InvalidArgument.field("image_index", f"must be less than {len(task.images)}")
+            image = task.images[request.image_index]
+            featured = p.FeaturedImage(
+                image=image.image,
+                alt_text=new.alt_text or task.parameters.prompt[:_ALT_TEXT_LENGTH],
+                image_source=image.image_source,
+            )
+            post = await insert_post(connection, post_id, new, featured, task_id, principal)
+            return t.ApproveTaskResponse(task=task, post=post)
 
         return await self._database.transaction(work)
 
-    async def reject(self, principal: str, request_id: str, task_id: uuid.UUID, comment: str) -> Task:
-        """Refuse the images, once for a request_id.
+    async def reject(self, principal: str, request: t.RejectTaskRequest, task_id: uuid.UUID) -> t.Task:
+        """Reject the images, once for each request_id.
 
-        Raises NotFound, FailedPrecondition (nothing to decide yet), AlreadyExists (request_id with another body),
-        Aborted (decided by another call).
+        Raises NotFound, FailedPrecondition (the task does not await approval), AlreadyExists (request_id with another
+        request), Aborted (decided by another call).
         """
-        request_hash = idempotency.digest(task_id, comment)
+        key = idempotency.Key.of(principal, "RejectTask", request)
 
-        async def work(connection: Connection) -> Task:
-            if await idempotency.reserve(connection, principal, "RejectTask", request_id, request_hash, task_id):
-                return await _get(connection, task_id)
-            await _decide(connection, task_id, principal, TaskState.REJECTED, comment=comment)
+        async def work(connection: Connection) -> t.Task:
+            if not await idempotency.reserve(connection, key, task_id):
+                await _decide(connection, task_id, principal, t.TASK_STATE_REJECTED, comment=request.comment)
             return await _get(connection, task_id)
 
         return await self._database.transaction(work)
 
 
-def _chosen(parameters: Parameters) -> Parameters:
-    """The parameters with all that is not left to the generator: every attempt paints the same picture."""
-    initial = parameters.initial_image
-    if initial and initial.mask_sha256 and initial.mask_feather is None:
-        initial = replace(initial, mask_feather=MASK_FEATHER)
-    seed = secrets.randbelow(2**32) if parameters.seed is None else parameters.seed
-    return replace(parameters, seed=seed, initial_image=initial)
+def _stored(
+    parameters: generation_pb2.GenerationParameters, initial_image_url: str
+) -> generation_pb2.GenerationParameters:
+    """The parameters to store: with a seed, so that every attempt makes the same images, and without the mask."""
+    stored = generation_pb2.GenerationParameters()
+    stored.CopyFrom(parameters)
+    if not stored.HasField("seed"):
+        stored.seed = secrets.randbelow(2**32)
+    if stored.HasField("initial_image"):
+        stored.initial_image.has_mask = bool(stored.initial_image.mask)
+        stored.initial_image.url = initial_image_url
+        stored.initial_image.ClearField("mask")
+    return stored
 
 
-def _digests(parameters: Parameters, task_id: uuid.UUID | None) -> tuple[bytes, bytes]:
-    """What tells another body under the same task_id, and under the same request_id. A URL is no part of a request."""
-    initial = parameters.initial_image
-    asked = replace(parameters, initial_image=replace(initial, url="")) if initial else parameters
-    return idempotency.digest(asked), idempotency.digest(asked, task_id)
+def _hashes(request: t.CreateTaskRequest) -> tuple[bytes, bytes]:
+    """The hashes that detect another request with the same task_id, and with the same request_id."""
+    return idempotency.digest(request, "request_id", "task_id"), idempotency.digest(request, "request_id")
 
 
-async def _get(connection: Connection, task_id: uuid.UUID) -> Task:
-    return _found(await connection.fetchrow(GET, task_id), task_id)
+async def _get(connection: Connection, task_id: uuid.UUID) -> t.Task:
+    return _found(await connection.fetchrow(statements.GET, task_id), task_id)
 
 
-def _found(row: Record | None, task_id: uuid.UUID) -> Task:
+def _found(row: Record | None, task_id: uuid.UUID) -> t.Task:
     if row is None:
         raise errors.NotFound(f"there is no task {task_id}", reason="TASK_NOT_FOUND")
     return rows.task(row)
@@ -262,36 +201,28 @@ async def _decide(
     connection: Connection,
     task_id: uuid.UUID,
     principal: str,
-    state: TaskState,
+    state: t.TaskState,
     *,
     post_id: uuid.UUID | None = None,
     comment: str = "",
 ) -> None:
-    if await connection.fetchval(DECIDE, task_id, principal, state, post_id, comment) is not None:
+    statement = statements.DECIDE(
+        id=task_id, actor=principal, state=STATE_NAMES[state], post_id=post_id, comment=comment
+    )
+    if await connection.fetchval(*statement) is not None:
         return
     task = await _get(connection, task_id)
-    if task.state in (TaskState.APPROVED, TaskState.REJECTED):
+    if task.state in (t.TASK_STATE_APPROVED, t.TASK_STATE_REJECTED):
         raise errors.Aborted(
-            f"the task is {task.state} already, by {task.updated_by}",
+            f"the task is already {STATE_NAMES[task.state]}, by {task.updated_by}",
             reason="ALREADY_DECIDED",
-            metadata={"state": task.state.upper()},
+            metadata={"state": STATE_NAMES[task.state].upper()},
         )
     raise _wrong_state(task, "its images do not await approval")
 
 
-def _wrong_state(task: Task, why: str) -> errors.FailedPrecondition:
+def _wrong_state(task: t.Task, why: str) -> errors.FailedPrecondition:
+    name = STATE_NAMES[task.state]
     return errors.FailedPrecondition(
-        f"the task is {task.state}: {why}", reason="WRONG_TASK_STATE", metadata={"state": task.state.upper()}
-    )
-
-
-def _featured(image: TaskImage, alt_text: str) -> FeaturedImage:
-    return FeaturedImage(
-        key=image.key,
-        url=image.url,
-        alt_text=alt_text,
-        width=image.width,
-        height=image.height,
-        thumbhash=image.thumbhash,
-        image_source=image.image_source,
+        f"the task is {name}: {why}", reason="WRONG_TASK_STATE", metadata={"state": name.upper()}
     )

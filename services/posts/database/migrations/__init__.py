@@ -1,1 +1,1 @@
-"""Numbered SQL files, applied once each in order by `python -m services.posts.migrate`."""
+"""Numbered SQL files, each applied once, in order, by `python -m services.posts.database.migrate`."""
