@@ -1,202 +1,217 @@
-"""One attempt of a task: its candidates at once, a heartbeat beside them, and one write that settles it."""
+"""One attempt of a task: its candidates in parallel, heartbeats meanwhile, and one write that ends it."""
 
 import asyncio
-import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from frontispiece.generator.v1 import generator_pb2
+from frontispiece.posts.v1 import tasks_pb2 as t
+
 from rpc import context, errors
-from services.posts.clients.generator import Capabilities, GeneratorClient
+from rpc.backoff import Backoff, retry, sleep
+from services.posts.clients.generator import GeneratorClient, find_model
 from services.posts.clients.storage import StorageClient
 from services.posts.database.database import Database
-from services.posts.models import Preview, Progress, TaskError
-from services.posts.tasks.notify import Passing, announce
+from services.posts.tasks.notify import EphemeralEvent, notify
 from services.posts.tasks.queue import Claim, Queue
 from services.posts.worker import failures, generate, initial_image
-from services.posts.worker.generate import Order, Patience, Picture
+from services.posts.worker.generate import GeneratedImage, GenerateInput, Timeouts
 from services.posts.worker.progress import ProgressMeter
+from services.posts.worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_AGAIN_SECONDS = 0.5
+_DATABASE_AGAIN = Backoff(base_seconds=0.2, max_seconds=2.0, jitter="equal")
 
 
 @dataclass(frozen=True)
-class Terms:
-    """How attempts are made; times in seconds."""
+class AttemptPolicy:
+    """How tasks are executed. Times in seconds."""
 
-    lease: float
-    patience: Patience
-    store: float
-    retry_base: float
-    retry_cap: float
+    poll_seconds: float
+    dispatch_ahead: int
+    lease_seconds: float
+    store_seconds: float
+    timeouts: Timeouts
+    retry: Backoff
     preview_interval: int
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> "AttemptPolicy":
+        """The policy in the settings of a worker."""
+        return cls(
+            poll_seconds=settings.poll_seconds,
+            dispatch_ahead=settings.dispatch_ahead,
+            lease_seconds=settings.lease_seconds,
+            store_seconds=settings.store_timeout_seconds,
+            timeouts=Timeouts(
+                settings.step_timeout_seconds, settings.queue_timeout_seconds, settings.attempt_timeout_seconds
+            ),
+            # Equal jitter: with full jitter a task might spend all its attempts within a moment.
+            retry=Backoff(settings.retry_base_seconds, settings.retry_cap_seconds, jitter="equal"),
+            preview_interval=settings.preview_interval,
+        )
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """What an attempt uses beside its generator."""
+
+    queue: Queue
+    database: Database
+    storage: StorageClient
 
 
 class Attempt:
-    """The work on one claimed task. Whatever ends it early, the lease decides what becomes of the task."""
+    """The execution of one claimed task. If it ends early, the lease decides what happens to the task."""
 
     def __init__(
         self,
         claim: Claim,
-        queue: Queue,
-        record: Database,
         generator: GeneratorClient,
-        storage: StorageClient,
-        terms: Terms,
+        capabilities: generator_pb2.GetCapabilitiesResponse,
+        leaves: Leaves,
+        policy: AttemptPolicy,
         on_slot_free: Callable[[], None],
-        capabilities: Capabilities,
     ) -> None:
-        """`on_slot_free` is called when the generator is done with an image, before it is stored.
-
-        `capabilities`: what the generator said of itself just now.
-        """
+        """`on_slot_free` is called when the generator has finished an image, before the image is stored."""
         self.claim = claim
-        self._queue = queue
-        self._record = record
+        self.held_slots = len(claim.missing)
         self._generator = generator
-        self._storage = storage
-        self._terms = terms
-        self._on_slot_free = on_slot_free
         self._capabilities = capabilities
-        self._meter = ProgressMeter(claim.task.parameters.candidate_count)
-        self._doubt = asyncio.Event()
+        self._leaves = leaves
+        self._policy = policy
+        self._on_slot_free = on_slot_free
+        self._meter = ProgressMeter(claim.task.candidate_count)
+        self._lease_in_doubt = asyncio.Event()
         for image in claim.task.images:
             self._meter.stored(image.index)
-        self.held_slots = len(self.missing)
-
-    @property
-    def missing(self) -> list[int]:
-        """The candidates that have no image yet."""
-        stored = {image.index for image in self.claim.task.images}
-        return [i for i in range(self.claim.task.parameters.candidate_count) if i not in stored]
 
     def check_lease(self) -> None:
-        """The task may be another's now, or nobody's: look at once."""
-        self._doubt.set()
+        """The lease may have ended: send a heartbeat at once."""
+        self._lease_in_doubt.set()
 
     async def run(self) -> float:
-        """Work until the task is settled or lost. Seconds for which the generator asks to be left alone, else 0."""
-        context.request_id.set(str(self.claim.task.id))
+        """Work until the task has ended or the lease is lost.
+
+        Returns the seconds for which the generator asks for no more requests, 0 if it does not.
+        """
+        context.request_id.set(self.claim.task.id)
         context.set_remaining_seconds(None)
         work = asyncio.create_task(self._work())
-        beat = asyncio.create_task(self._keep_lease())
-        tell = asyncio.create_task(self._meter.tell(self._tell, self._tell))
+        heartbeats = asyncio.create_task(self._heartbeats())
+        report = asyncio.create_task(self._meter.report(self._notify))
         try:
-            await asyncio.wait({work, beat}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, heartbeats}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
-            log.info("the task is not ours any more")
+            log.info("the lease was lost")
             return 0.0
         finally:
-            for task in (work, beat, tell):
+            for task in (work, heartbeats, report):
                 task.cancel()
-            await asyncio.gather(work, beat, tell, return_exceptions=True)
+            await asyncio.gather(work, heartbeats, report, return_exceptions=True)
 
     async def _work(self) -> float:
         try:
-            order = await self._order()
+            given = await self._input()
         except failures.AttemptFailed as failed_early:
             await self._fail(failed_early.error)
             return 0.0
-        outcomes = await asyncio.gather(*(self._candidate(i, order) for i in self.missing), return_exceptions=True)
+        candidates = (self._candidate(i, given) for i in self.claim.missing)
+        outcomes = await asyncio.gather(*candidates, return_exceptions=True)
         failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         busy = [error.retry_after_seconds for error in failed if isinstance(error, failures.GeneratorBusy)]
         found = [failures.describe(error) for error in failed if not isinstance(error, failures.GeneratorBusy)]
         if found:
             await self._fail(min(found, key=lambda error: error.will_retry))
         elif busy:
-            await self._persistently(lambda: self._queue.give_back(self.claim, max(busy)))
+            await self._in_database(lambda: self._leaves.queue.release(self.claim, max(busy)))
         else:
-            await self._persistently(lambda: self._queue.finish(self.claim))
+            await self._in_database(lambda: self._leaves.queue.finish(self.claim))
             log.info("task done", extra={"images": len(outcomes)})
         return max(busy, default=0.0)
 
-    async def _fail(self, error: TaskError) -> None:
+    async def _fail(self, error: t.TaskError) -> None:
         attempt = self.claim.task.attempt_count
-        delay = failures.backoff_seconds(attempt, self._terms.retry_base, self._terms.retry_cap)
+        delay = self._policy.retry.delay(attempt)
         log.warning("attempt failed", extra={"attempt": attempt, "reason": error.reason, "detail": error.message})
-        await self._persistently(lambda: self._queue.fail_attempt(self.claim, error, delay))
+        await self._in_database(lambda: self._leaves.queue.fail_attempt(self.claim, error, delay))
 
-    async def _order(self) -> Order:
-        """What to ask of the generator, with the picture to begin from. Raises AttemptFailed."""
-        wanted = self.claim.task.parameters
-        if wanted.initial_image is None:
-            return Order(wanted)
-        model = self._capabilities.model(wanted.model)
-        initial_image.check_model(model)
-        initial = wanted.initial_image
-        mask = await self._persistently(lambda: self._queue.mask(self.claim)) if initial.mask_sha256 else b""
-        source = await self._patiently(lambda: initial_image.read(self._storage, initial, mask))
-        return Order(initial_image.in_shape(wanted, source, model), source)
+    async def _input(self) -> GenerateInput:
+        """What to send to the generator. Raises AttemptFailed."""
+        parameters = self.claim.task.parameters
+        if not parameters.HasField("initial_image"):
+            return GenerateInput(parameters)
+        key, mask = parameters.initial_image.key, b""
+        if parameters.initial_image.has_mask:
+            mask = await self._in_database(lambda: self._leaves.queue.mask(self.claim))
+        source = await self._in_storage(lambda: initial_image.read(self._leaves.storage, key))
+        model = find_model(self._capabilities, parameters.model)
+        return GenerateInput(initial_image.parameters(parameters, source, mask, model), source.data)
 
-    async def _candidate(self, index: int, order: Order) -> None:
+    async def _candidate(self, index: int, given: GenerateInput) -> None:
+        previews = any(model.previews for model in self._capabilities.models)
+        request = given.request(self.claim.task.id, index, self._policy.preview_interval if previews else 0)
         try:
-            picture = await generate.paint(
-                self._generator,
-                self.claim.task,
-                index,
-                self._terms.preview_interval,
-                self._terms.patience,
-                lambda event: self._meter.report(index, event),
-                order,
+            image = await generate.generate(
+                self._generator, request, self._policy.timeouts, lambda event: self._meter.update(index, event)
             )
         except errors.RpcError as error:
             raise failures.of_generator(error) from error
         finally:
             self.held_slots -= 1
             self._on_slot_free()
-        await self._store(index, picture)
+        await self._store(index, image)
         self._meter.stored(index)
 
-    async def _store(self, index: int, picture: Picture) -> None:
-        """Store and record a picture; patiently, because painting it again costs more than waiting."""
-        image = await self._patiently(lambda: generate.store(self._storage, self.claim.task, index, picture))
-        await self._persistently(lambda: self._queue.add_image(self.claim, image))
+    async def _store(self, index: int, image: GeneratedImage) -> None:
+        """Store the image and add it to the task. Repeated for long, because generating it again costs more."""
+        stored = await self._in_storage(lambda: generate.store(self._leaves.storage, self.claim.task, index, image))
+        await self._in_database(lambda: self._leaves.queue.add_image(self.claim, stored))
 
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What storage answers, asked again while it is away, for a while. Raises AttemptFailed."""
-        ends = time.monotonic() + self._terms.store
-        pause = self._terms.retry_base / 4
-        while True:
-            try:
-                return await ask()
-            except errors.RpcError as error:
-                is_hopeless = isinstance(error, errors.InvalidArgument) or time.monotonic() + pause > ends
-                if is_hopeless:
-                    raise failures.of_storage(error) from error
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
+    async def _in_storage(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The result of a call to storage, repeated for `store_seconds` while it fails. Raises AttemptFailed."""
+        try:
+            return await retry(
+                call,
+                Backoff(self._policy.retry.base_seconds / 2, 5.0, jitter="equal"),
+                timeout_seconds=self._policy.store_seconds,
+                is_retryable=lambda error: not isinstance(error, errors.InvalidArgument),
+            )
+        except errors.RpcError as error:
+            raise failures.of_storage(error) from error
 
-    async def _persistently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What the database answers, once it is back. A write lost in its commit changes nothing the second time."""
-        while True:
-            try:
-                return await ask()
-            except (errors.Unavailable, errors.Aborted) as error:
-                log.warning("asking the database again soon: %s", error.message)
-            await asyncio.sleep(_AGAIN_SECONDS)
+    async def _in_database(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The result of a call to the database, repeated until it answers.
 
-    async def _keep_lease(self) -> None:
-        """Beat until the lease is lost."""
-        pause = self._terms.lease / 3
+        A write whose commit was not confirmed changes nothing the second time.
+        """
+        return await retry(
+            call,
+            _DATABASE_AGAIN,
+            is_retryable=lambda error: isinstance(error, errors.Unavailable | errors.Aborted),
+            on_retry=lambda error, _: log.warning("trying the database again: %s", error.message),
+        )
+
+    async def _heartbeats(self) -> None:
+        """Extend the lease until it is lost."""
+        interval = pause = self._policy.lease_seconds / 3
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._doubt.wait()
-            self._doubt.clear()
+            await sleep(pause, self._lease_in_doubt)
+            self._lease_in_doubt.clear()
             try:
-                if not await self._queue.beat(self.claim):
+                if not await self._leaves.queue.heartbeat(self.claim):
                     return
-                pause = self._terms.lease / 3
+                pause = interval
             except (errors.Unavailable, errors.Aborted):
-                # Whoever sweeps after an outage gives us the time of a beat.
-                pause = min(_AGAIN_SECONDS, pause)
+                # After an outage, maintenance waits before it ends leases, so that this heartbeat comes first.
+                pause = min(_DATABASE_AGAIN.delay(1), interval)
 
-    async def _tell(self, what: Progress | Preview) -> None:
-        await announce(self._record, Passing(self.claim.task.id, self.claim.task.attempt_count, what))
+    async def _notify(self, event: t.TaskProgress | t.TaskPreview) -> None:
+        task = self.claim.task
+        await notify(self._leaves.database, EphemeralEvent(self.claim.id, task.attempt_count, event))

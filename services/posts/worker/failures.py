@@ -1,16 +1,16 @@
-"""Why an attempt failed, and whether another one makes sense."""
+"""Why an attempt failed, and whether another one is useful."""
 
 import logging
-import random
+
+from frontispiece.posts.v1 import tasks_pb2 as t
 
 from rpc import errors
-from services.posts.models import TaskError
 
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 500
 
-# Whoever asks again gets the same answer.
+# The same request would get the same response again.
 _PERMANENT = (
     errors.InvalidArgument,
     errors.FailedPrecondition,
@@ -23,26 +23,26 @@ _PERMANENT = (
 
 
 class AttemptFailed(Exception):
-    """An attempt failed for a reason that is known; `message` is public."""
+    """An attempt failed for a known reason. `message` is public."""
 
     def __init__(self, reason: str, message: str, *, will_retry: bool) -> None:
         """`reason` is a stable name in UPPER_SNAKE_CASE."""
         super().__init__(message)
-        self.error = TaskError(reason, message[:MAX_MESSAGE], will_retry)
+        self.error = t.TaskError(reason=reason, message=message[:MAX_MESSAGE], will_retry=will_retry)
 
 
 class GeneratorBusy(Exception):
-    """The generator's own queue is full: no fault of the task, the attempt does not count."""
+    """The queue of the generator is full. The attempt does not count."""
 
     def __init__(self, retry_after_seconds: float) -> None:
-        """The generator said when to come back."""
-        super().__init__("the generator's queue is full")
+        """`retry_after_seconds` as the generator asked for."""
+        super().__init__("the queue of the generator is full")
         self.retry_after_seconds = retry_after_seconds
 
 
 def of_generator(error: errors.RpcError) -> AttemptFailed | GeneratorBusy:
     """What a failed call to the generator means for the task."""
-    # Without a time to come back it is not the queue: the request itself may be larger than the generator takes.
+    # Without a delay it is not the queue: the request itself may be larger than the generator accepts.
     if isinstance(error, errors.ResourceExhausted) and error.retry_after_seconds is not None:
         return GeneratorBusy(min(error.retry_after_seconds, 60.0))
     specific = error.reason if error.reason != error.code.name else ""
@@ -52,19 +52,14 @@ def of_generator(error: errors.RpcError) -> AttemptFailed | GeneratorBusy:
 
 
 def of_storage(error: errors.RpcError) -> AttemptFailed:
-    """What a failed call to storage means for the task: always another attempt, its cause is not in the request."""
+    """What a failed call to storage means for the task: another attempt, because the cause is not in the request."""
     specific = error.reason if error.reason != error.code.name else ""
     return AttemptFailed(specific or f"STORAGE_{error.code.name}", error.message, will_retry=True)
 
 
-def describe(error: BaseException) -> TaskError:
-    """Any exception as the error of an attempt; what is not known is logged and told without its text."""
+def describe(error: BaseException) -> t.TaskError:
+    """Any exception as the error of an attempt. An unexpected one is logged, and its text is not published."""
     if isinstance(error, AttemptFailed):
         return error.error
-    log.error("an attempt broke off", exc_info=error)
-    return TaskError("INTERNAL", "internal error", will_retry=True)
-
-
-def backoff_seconds(attempt: int, base: float, cap: float) -> float:
-    """Wait after the failure of attempt number `attempt` (from 1): doubling, capped, half of it by chance."""
-    return min(cap, base * 2.0 ** min(attempt - 1, 20)) * random.uniform(0.5, 1.0)
+    log.error("an attempt failed unexpectedly", exc_info=error)
+    return t.TaskError(reason="INTERNAL", message="internal error", will_retry=True)

@@ -1,32 +1,35 @@
-"""One image from the generator into storage: the answer is watched, checked and kept in memory until it is stored."""
+"""One image from the generator to storage: the stream is watched and checked, and kept in memory until it is stored."""
 
 import asyncio
 import contextlib
 import hashlib
-import math
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 
-from services.posts.clients.generator import GeneratorClient, GeneratorEvent, Painted, Sketch, Step, Waiting
-from services.posts.clients.storage import StorageClient, StoredImage
-from services.posts.models import Parameters, Task, TaskImage
-from services.posts.validation import MAX_SEED
-from services.posts.worker.failures import AttemptFailed
-from services.posts.worker.initial_image import Source
+from frontispiece.generator.v1.generator_pb2 import GenerateRequest, GenerateResponse, ImageMetadata
+from frontispiece.posts.v1 import tasks_pb2 as t
+from frontispiece.storage.v1 import images_pb2
+from frontispiece.types.v1.generation_pb2 import IMAGE_SOURCE_STOCK, Attribution, GenerationParameters
 
-MAX_IMAGE_BYTES = 32 * 1024 * 1024
-MAX_IMAGE_SIDE = 8192
-MAX_IMAGE_PIXELS = 33_000_000
+from rpc import errors
+from rpc.limits import limits
+from rpc.validation import check
+from services.posts.clients.generator import GeneratorClient
+from services.posts.clients.storage import StorageClient
+from services.posts.worker.failures import AttemptFailed
+
+_MAX_IMAGE_BYTES = int(limits(images_pb2.StoreImageHeader, "size_bytes").max)
+_SEEDS = int(limits(GenerationParameters, "seed").max) + 1
 
 _SIGNATURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MAX_CREDIT = 200
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long, in seconds, a generator may be silent while it works and while the request waits, and take in all."""
+class Timeouts:
+    """How long, in seconds, a generator may report nothing while it works, while the request waits, and take in all."""
 
     step: float
     queue: float
@@ -34,174 +37,156 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A painted image whose bytes are what the generator said they are."""
+class GeneratedImage:
+    """A generated image whose bytes are as the generator described them."""
 
-    about: Painted
+    metadata: ImageMetadata
     chunks: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is asked of the generator: the task's parameters as they are now, and the picture they begin from."""
+class GenerateInput:
+    """What all candidates of an attempt have in common."""
 
-    parameters: Parameters
-    source: Source | None = None
+    parameters: GenerationParameters
+    initial_image: bytes = b""
+
+    def request(self, task_id: str, index: int, preview_interval: int) -> GenerateRequest:
+        """The request for candidate `index`."""
+        request = GenerateRequest(
+            request_id=f"{task_id}-{index}",
+            parameters=self.parameters,
+            preview_interval=preview_interval,
+            initial_image=self.initial_image,
+        )
+        request.parameters.seed = (request.parameters.seed + index) % _SEEDS
+        return request
 
 
-async def paint(
+async def generate(
     generator: GeneratorClient,
-    task: Task,
-    index: int,
-    preview_interval: int,
-    patience: Patience,
-    report: Callable[[Waiting | Step | Sketch], None],
-    order: Order,
-) -> Picture:
-    """Let the generator make candidate `index` to `order`; `report` hears what happens.
+    request: GenerateRequest,
+    timeouts: Timeouts,
+    report: Callable[[GenerateResponse], None],
+) -> GeneratedImage:
+    """Generate one image. `report` gets the responses that carry progress.
 
-    Raises AttemptFailed when the generator is silent for too long or answers something that is not the image it
-    describes, and the RpcError that the call ended with.
+    Raises AttemptFailed if the generator reports nothing for too long or sends something other than the image that it
+    describes, and the RpcError with which the call ended.
     """
-    wanted, source = order.parameters, order.source
-    seed = (wanted.seed or 0) + index
-    begin = (source.data, source.mask) if source else None
-    events = generator.generate(f"{task.id}-{index}", wanted, seed, preview_interval, patience.attempt, begin)
-    about: Painted | None = None
+    metadata: ImageMetadata | None = None
     chunks: list[bytes] = []
     received = 0
-    async with contextlib.aclosing(_watched(events, patience)) as watched:
-        async for event in watched:
-            if isinstance(event, Painted):
-                about = _checked(event, order, seed, about)
-            elif isinstance(event, bytes):
-                received += len(event)
-                if about is None or received > about.size_bytes:
-                    raise _invalid("sent more bytes than it said")
-                chunks.append(event)
+    responses = _watched(generator.generate(request, timeouts.attempt), timeouts)
+    async with contextlib.aclosing(responses):
+        async for response in responses:
+            if response.WhichOneof("event") == "image":
+                if metadata is not None:
+                    raise _invalid("described two images")
+                metadata = response.image
+                _check_metadata(metadata, request)
+            elif response.WhichOneof("event") == "chunk":
+                received += len(response.chunk)
+                if metadata is None or received > metadata.file.size_bytes:
+                    raise _invalid("sent more bytes than it described")
+                chunks.append(response.chunk)
             else:
-                report(event)
-    if about is None:
+                report(response)
+    if metadata is None:
         raise _invalid("sent no image")
-    _check_bytes(about, chunks)
-    return Picture(about, tuple(chunks))
+    _check_bytes(metadata, chunks)
+    return GeneratedImage(metadata, tuple(chunks))
 
 
-async def store(storage: StorageClient, task: Task, index: int, picture: Picture) -> TaskImage:
-    """Store a picture once. Raises AttemptFailed when storage holds something else, and the RpcError of the call."""
-    about = picture.about
-    stored = await storage.store(f"{task.id}-{index}", task.create_time, str(task.id), about.sha256, picture.chunks)
-    told = (about.sha256, about.size_bytes, about.content_type, about.width, about.height)
-    if told != (stored.sha256, stored.size_bytes, stored.content_type, stored.width, stored.height):
+async def store(storage: StorageClient, task: t.Task, index: int, image: GeneratedImage) -> t.TaskImage:
+    """Store an image. Raises AttemptFailed if storage finds another image, and the RpcError of the call."""
+    file = image.metadata.file
+    found = await storage.store(f"{task.id}-{index}", task.create_time, task.id, file.sha256, image.chunks)
+    if found.image.file != file:
         raise _invalid("described another image than storage found")
-    if not stored.key or not stored.url:
-        raise AttemptFailed("STORAGE_ANSWER_INVALID", "storage named neither key nor URL", will_retry=True)
-    return _task_image(task, index, about, stored)
+    if not found.image.key or not found.image.url:
+        raise AttemptFailed("STORAGE_ANSWER_INVALID", "storage sent neither key nor URL", will_retry=True)
+    generation = image.metadata.generation
+    is_in_s3 = found.backend == images_pb2.IMAGE_BACKEND_S3
+    source = "pexels" if _is_stock(generation.parameters) else "sdxl-s3" if is_in_s3 else "sdxl-local"
+    return t.TaskImage(index=index, image=found.image, image_source=source, generation=generation)
 
 
 async def _watched(
-    events: AsyncGenerator[GeneratorEvent, None], patience: Patience
-) -> AsyncGenerator[GeneratorEvent, None]:
-    """`events` for as long as they keep coming. A heartbeat alone must not keep a hung GPU's task."""
-    limit = patience.step
-    async with contextlib.aclosing(events):
+    responses: AsyncIterator[GenerateResponse], timeouts: Timeouts
+) -> AsyncGenerator[GenerateResponse, None]:
+    """`responses` for as long as they arrive in time. Heartbeats alone would keep the task at a GPU that hangs."""
+    limit = timeouts.step
+    async with contextlib.aclosing(responses):  # type: ignore[type-var]  # an async generator
         while True:
             try:
                 async with asyncio.timeout(limit):
-                    event = await anext(events)
+                    response = await anext(responses)
             except StopAsyncIteration:
                 return
             except TimeoutError:
                 raise AttemptFailed(
-                    "GENERATOR_STALLED", f"the generator showed no sign of work for {limit:g} s", will_retry=True
+                    "GENERATOR_STALLED", f"the generator reported nothing for {limit:g} s", will_retry=True
                 ) from None
-            limit = patience.queue if isinstance(event, Waiting) else patience.step
-            yield event
+            limit = timeouts.queue if response.WhichOneof("event") == "queued" else timeouts.step
+            yield response
 
 
-def _checked(about: Painted, order: Order, seed: int, earlier: Painted | None) -> Painted:
-    """`about` if it may describe the image that was asked for."""
-    wanted = order.parameters
-    initial = wanted.initial_image
-    mask_sha256 = initial.mask_sha256 if initial else ""
-    mask_feather = (initial.mask_feather if initial else None) or 0
+def _check_metadata(metadata: ImageMetadata, request: GenerateRequest) -> None:
+    """Raise AttemptFailed if `metadata` cannot describe the requested image. Shortens and cleans its text."""
+    requested, file, generation = request.parameters, metadata.file, metadata.generation
+    used = generation.parameters
+    initial = requested.initial_image
+    try:
+        check(metadata)
+    except errors.InvalidArgument as error:
+        raise _invalid(f"sent impossible parameters: {error.message}") from error
     problems = {
-        "described two images": earlier is not None,
-        "sent an unknown content type": about.content_type not in _SIGNATURES,
-        "sent an image that is too large": not 1 <= about.size_bytes <= MAX_IMAGE_BYTES,
-        "sent no SHA-256": not _SHA256.fullmatch(about.sha256),
-        "sent impossible dimensions": not (
-            1 <= about.width <= MAX_IMAGE_SIDE
-            and 1 <= about.height <= MAX_IMAGE_SIDE
-            and about.width * about.height <= MAX_IMAGE_PIXELS
-        ),
-        "sent an image from another source": about.is_stock is wanted.use_generation,
-        "used another seed": wanted.use_generation and about.seed != seed,
-        "began from another picture": (about.initial_sha256, about.mask_sha256)
-        != (order.source.sha256 if order.source else "", mask_sha256),
-        # A generator of before knows hard borders only, and says nothing of them.
-        "made another border": about.mask_feather != mask_feather,
-        "sent impossible parameters": not (
-            math.isfinite(about.guidance_scale)
-            and about.seed <= MAX_SEED
-            and about.num_inference_steps < 2**31
-            and about.batch_size < 2**31
-        ),
+        "sent an unknown content type": file.content_type not in _SIGNATURES,
+        "sent an image that is too large": not 1 <= file.size_bytes <= _MAX_IMAGE_BYTES,
+        "sent an image without pixels": not (file.width and file.height),
+        "sent an image from another source": _is_stock(used) is not _is_stock(requested),
+        "used another seed": not _is_stock(requested) and used.seed != requested.seed,
+        "started from another image": generation.initial_image_sha256 != _sha256(request.initial_image)
+        or generation.mask_sha256 != _sha256(initial.mask),
+        "used another mask_feather": initial.HasField("mask_feather")
+        and used.initial_image.mask_feather != initial.mask_feather,
     }
     for problem, is_so in problems.items():
         if is_so:
             raise _invalid(problem)
-    return about
+    if generation.HasField("attribution"):
+        _clean(generation.attribution)
 
 
-def _check_bytes(about: Painted, chunks: list[bytes]) -> None:
+def _check_bytes(metadata: ImageMetadata, chunks: list[bytes]) -> None:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
-    if sum(len(chunk) for chunk in chunks) != about.size_bytes:
-        raise _invalid("sent fewer bytes than it said")
-    if digest.hexdigest() != about.sha256:
-        raise _invalid("sent bytes with another SHA-256 than it said")
-    if not b"".join(chunks[:1]).startswith(_SIGNATURES[about.content_type]):
-        raise _invalid("sent bytes of another content type than it said")
+    if sum(len(chunk) for chunk in chunks) != metadata.file.size_bytes:
+        raise _invalid("sent fewer bytes than it described")
+    if digest.hexdigest() != metadata.file.sha256:
+        raise _invalid("sent bytes with another SHA-256 than it described")
+    if not b"".join(chunks[:1]).startswith(_SIGNATURES[metadata.file.content_type]):
+        raise _invalid("sent bytes of another content type than it described")
+
+
+def _is_stock(parameters: GenerationParameters) -> bool:
+    return parameters.source == IMAGE_SOURCE_STOCK
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest() if data else ""
+
+
+def _clean(attribution: Attribution) -> None:
+    """Remove control characters and links that are not http, because pages show this text of a foreign service."""
+    for name in ("provider", "author", "description"):
+        setattr(attribution, name, _CONTROL.sub("", getattr(attribution, name))[:_MAX_CREDIT].strip())
+    for name in ("author_url", "source_url"):
+        if not getattr(attribution, name).startswith(("https://", "http://")):
+            attribution.ClearField(name)
 
 
 def _invalid(problem: str) -> AttemptFailed:
     return AttemptFailed("GENERATOR_ANSWER_INVALID", f"the generator {problem}", will_retry=True)
-
-
-def _task_image(task: Task, index: int, about: Painted, stored: StoredImage) -> TaskImage:
-    credit = ""
-    if about.is_stock:
-        image_source = "pexels"
-        provider = _clean(about.credit_provider, 50).title() or "Pexels"
-        author = _clean(about.credit_author, 200)
-        credit = f"Photo by {author} on {provider}" if author else f"Photo from {provider}"
-    else:
-        image_source = "sdxl-s3" if stored.is_in_s3 else "sdxl-local"
-    is_link = about.credit_url.startswith(("https://", "http://"))
-    return TaskImage(
-        index=index,
-        key=stored.key,
-        url=stored.url,
-        image_source=image_source,
-        width=stored.width,
-        height=stored.height,
-        content_type=stored.content_type,
-        size_bytes=stored.size_bytes,
-        sha256=stored.sha256,
-        thumbhash=stored.thumbhash,
-        seed=about.seed,
-        model=_clean(about.model, 200),
-        model_revision=_clean(about.model_revision, 200),
-        scheduler=_clean(about.scheduler, 64),
-        num_inference_steps=about.num_inference_steps,
-        guidance_scale=about.guidance_scale,
-        batch_size=about.batch_size,
-        credit=credit,
-        credit_url=_clean(about.credit_url, 2000) if about.is_stock and is_link else "",
-    )
-
-
-def _clean(text: str, most: int) -> str:
-    return _CONTROL.sub("", text)[:most].strip()

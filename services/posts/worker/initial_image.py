@@ -1,64 +1,60 @@
-"""The image that a task begins from: its size, its mask and its bytes, read anew for each attempt."""
+"""The initial image of a task: its bytes, and the size of the new image where the task gives none."""
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from frontispiece.generator.v1.generator_pb2 import IntegerRange, Model
+from frontispiece.types.v1.generation_pb2 import GenerationParameters
 
 from rpc import errors
-from services.posts.clients.generator import IntegerRange, Model
 from services.posts.clients.storage import StorageClient
-from services.posts.models import InitialImage, Parameters
 from services.posts.worker import failures
 from services.posts.worker.failures import AttemptFailed
 
 
 @dataclass(frozen=True)
-class Source:
-    """A picture to begin from, checked: its encoded bytes, their SHA-256 (hex), size in pixels, and the mask or b""."""
+class InitialImage:
+    """The encoded bytes of an image, and its size in pixels."""
 
     data: bytes
-    sha256: str
     width: int
     height: int
-    mask: bytes
 
 
-async def read(storage: StorageClient, wanted: InitialImage, mask: bytes) -> Source:
-    """Read the picture; `mask` is the one to go with it.
+async def read(storage: StorageClient, key: str) -> InitialImage:
+    """Read the image.
 
-    Raises AttemptFailed when the picture is gone or not what storage says it is, and the RpcError of the call.
+    Raises AttemptFailed if it does not exist any more or is not what storage describes, and the RpcError of the call.
     """
     try:
-        stored, data = await storage.read(wanted.key)
+        found, data = await storage.read(key)
     except (errors.NotFound, errors.InvalidArgument):
         raise AttemptFailed(
             "IMAGE_NOT_FOUND",
-            f"initial_image.key: the image {wanted.key} is not in storage any more",
+            f"initial_image.key: the image {key} is no longer in storage",
             will_retry=False,
         ) from None
-    if hashlib.sha256(data).hexdigest() != stored.sha256:
-        raise failures.of_storage(errors.DataLoss("storage sent other bytes than it said", reason="IMAGE_INVALID"))
-    return Source(data, stored.sha256, stored.width, stored.height, mask)
+    file = found.image.file
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise failures.of_storage(errors.DataLoss("storage sent other bytes than it described", reason="IMAGE_INVALID"))
+    return InitialImage(data, file.width, file.height)
 
 
-def check_model(model: Model | None) -> None:
-    """Raise AttemptFailed for a model that says it cannot begin from a picture. None: the generator will say."""
-    if model is not None and not model.initial_images:
-        raise AttemptFailed(
-            "INVALID_ARGUMENT", f"initial_image: the model {model.id} cannot begin from a picture", will_retry=False
-        )
-
-
-def in_shape(wanted: Parameters, source: Source, model: Model | None) -> Parameters:
-    """`wanted` with width and height in the shape of the source, if neither is given and the model can paint it."""
-    if wanted.width is not None or wanted.height is not None or model is None:
-        return wanted
-    width, height = _size(source.width, source.height, model)
-    return replace(wanted, width=width, height=height)
+def parameters(
+    requested: GenerationParameters, source: InitialImage, mask: bytes, model: Model | None
+) -> GenerationParameters:
+    """The parameters to send: with the mask, and with the shape of the initial image if the task gives no size."""
+    sent = GenerationParameters()
+    sent.CopyFrom(requested)
+    sent.initial_image.mask = mask
+    if not requested.HasField("width") and not requested.HasField("height") and model is not None:
+        sent.width, sent.height = _size(source.width, source.height, model)
+    return sent
 
 
 def _size(width: int, height: int, model: Model) -> tuple[int, int]:
-    """The size itself if the model paints it, else the same shape with as many pixels as the model's default."""
+    """The size itself if the model supports it, else the same shape with as many pixels as the default of the model."""
     rounded = _stepped(width, model.width), _stepped(height, model.height)
     if _fits(width, height, model, rounded):
         return rounded
@@ -68,12 +64,14 @@ def _size(width: int, height: int, model: Model) -> tuple[int, int]:
 
 
 def _fits(width: int, height: int, model: Model, rounded: tuple[int, int]) -> bool:
-    """Whether less than a step is cut off of each side."""
-    is_near = abs(rounded[0] - width) < model.width.step and abs(rounded[1] - height) < model.height.step
+    """Whether less than one step is cut off each side."""
+    is_near = abs(rounded[0] - width) < max(1, model.width.step) and abs(rounded[1] - height) < max(
+        1, model.height.step
+    )
     return is_near and rounded[0] * rounded[1] <= model.max_pixels
 
 
 def _stepped(side: float, allowed: IntegerRange) -> int:
-    """The accepted value below `side`, or the nearest one there is."""
-    inside = min(max(side, allowed.min), allowed.max)
-    return allowed.min + int(inside - allowed.min) // allowed.step * allowed.step
+    """The largest supported value up to `side`, or the nearest one."""
+    inside, step = min(max(side, allowed.min), allowed.max), max(1, allowed.step)
+    return allowed.min + int(inside - allowed.min) // step * step
