@@ -1,7 +1,6 @@
 """CreateTask asks the generators whether they accept the parameters."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +10,6 @@ from frontispiece.posts.v1 import tasks_pb2 as t
 from frontispiece.types.v1.generation_pb2 import GenerationParameters
 
 from rpc import errors
-from services.posts.tasks.create import VALIDATE_TIMEOUT_SECONDS
 from tests.posts.conftest import Client, StartPosts, reason, wrong_fields
 from tests.posts.leaves import GENERATOR, ScriptedGenerator, png, serving
 
@@ -58,7 +56,9 @@ async def test_one_generator_that_accepts_is_enough(start_posts: StartPosts, gen
 
 
 @pytest.mark.parametrize(
-    "failure", [errors.Unavailable("loading"), errors.Internal("broken"), errors.Unimplemented("old version")]
+    "failure",
+    [errors.Unavailable("loading"), errors.Internal("broken"), errors.Unimplemented("old version")],
+    ids=lambda failure: failure.reason,
 )
 async def test_generator_that_fails_does_not_refuse(start_posts: StartPosts, generator: Any, failure: Any) -> None:
     generator.validation = failure
@@ -72,9 +72,7 @@ async def test_task_is_accepted_while_a_generator_does_not_answer(
     generator.validation = REFUSAL
     second.validation = asyncio.Event()
     async with start_posts(worker=False, generator_targets=(generator.target, second.target, NOWHERE)) as posts:
-        begin = time.monotonic()
         assert (await posts.create(model="unknown")).id
-        assert time.monotonic() - begin >= VALIDATE_TIMEOUT_SECONDS * 0.9  # it had the time that is promised
         second.validation.set()
 
 
