@@ -29,7 +29,7 @@ from tests.posts.leaves import GENERATOR, STORAGE, ScriptedGenerator, ScriptedSt
 # Short times: what takes seconds in production takes a moment here.
 API_SETTINGS: dict[str, Any] = {
     "listen": "127.0.0.1:0",
-    "poll_seconds": 0.3,
+    "poll_seconds": 0.1,
     "max_attempts": 3,
     "database_wait_seconds": 5.0,
 }
@@ -37,7 +37,7 @@ WORKER_SETTINGS: dict[str, Any] = {
     "listen": "127.0.0.1:0",
     "lease_seconds": 10.0,
     "reap_seconds": 0.2,
-    "poll_seconds": 0.3,
+    "poll_seconds": 0.1,
     "retry_base_seconds": 0.05,
     "retry_cap_seconds": 0.2,
     "step_timeout_seconds": 30.0,

@@ -10,7 +10,6 @@ from typing import Any
 from frontispiece.posts.v1 import posts_pb2 as p
 from frontispiece.posts.v1 import tasks_pb2 as t
 from frontispiece.types.v1 import generation_pb2
-from google.protobuf.message import Message
 
 from rpc import errors
 from rpc.limits import limits
@@ -133,6 +132,6 @@ def post_change(request: p.UpdatePostRequest) -> PostChange:
     )
 
 
-def _tags(request: Message) -> tuple[str, ...]:
+def _tags(request: t.ApproveTaskRequest | p.CreatePostRequest | p.UpdatePostRequest) -> tuple[str, ...]:
     """The tags, each once, in the order given."""
-    return tuple(dict.fromkeys(getattr(request, "tags")))  # noqa: B009
+    return tuple(dict.fromkeys(request.tags))

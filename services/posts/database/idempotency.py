@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -30,9 +31,9 @@ class Key:
     request_hash: bytes
 
     @classmethod
-    def of(cls, principal: str, operation: str, request: Message) -> "Key":
+    def of(cls, principal: str, operation: str, request: Any) -> "Key":
         """The key of a request that has a field `request_id`."""
-        return cls(principal, operation, getattr(request, "request_id"), digest(request, "request_id"))  # noqa: B009
+        return cls(principal, operation, request.request_id, digest(request, "request_id"))
 
 
 def digest(request: Message, *without: str) -> bytes:
