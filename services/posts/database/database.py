@@ -139,7 +139,8 @@ class Database:
     async def _use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` on a connection to its end. A caller that is cancelled only stops waiting for it."""
         with translated():
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS):  # acquire(timeout=...) would start a task
+                connection = await self._pool.acquire()
         task = asyncio.create_task(self._work(connection, work))
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
