@@ -11,6 +11,7 @@ from gateway.settings import GatewaySettings
 from rpc.settings import ProcessSettings, variable_names
 from services.generator.settings import GeneratorSettings
 from services.posts.settings import PostsSettings
+from services.posts.worker.settings import WorkerSettings
 from services.storage.settings import StorageSettings
 
 PATH = Path(__file__).with_name("settings.md")
@@ -19,6 +20,7 @@ PROCESSES: tuple[tuple[str, type[ProcessSettings]], ...] = (
     ("`make run`", RunSettings),
     ("gateway", GatewaySettings),
     ("posts", PostsSettings),
+    ("worker", WorkerSettings),
     ("storage", StorageSettings),
     ("generator", GeneratorSettings),
 )
