@@ -1,4 +1,4 @@
-"""What the routes share: settings, clients, metrics, and whether the gateway is stopping."""
+"""What all routes share: settings, gRPC clients, metrics, and the state of the process."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -6,24 +6,25 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from gateway.clients import Clients
-from gateway.metrics import GatewayMetrics
+from gateway.middleware.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
-from gateway.watching import TaskWatcher
 
 
 @dataclass
-class Gateway:
+class AppContext:
     """One running gateway."""
 
     settings: GatewaySettings
     clients: Clients
     metrics: GatewayMetrics
-    watcher: TaskWatcher
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when shutdown begins. Event streams and waiting requests then end."""
     open_event_streams: int = 0
+    generator_was_ready: bool = False
+    """Whether the generator has been ready since this process started."""
 
 
-def gateway(request: Request) -> Gateway:
-    """The gateway that serves a request."""
-    state: Gateway = request.app.state.gateway
-    return state
+def app_context(request: Request) -> AppContext:
+    """The context of the application that serves `request`."""
+    context: AppContext = request.app.state.context
+    return context

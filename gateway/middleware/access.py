@@ -1,77 +1,35 @@
-"""The admin token: where it comes from, and whether a request carries it."""
+"""Authentication with the admin token, and admission: every write needs it, whatever the route."""
 
-import contextlib
 import hmac
-import os
-import secrets
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from gateway.settings import MIN_TOKEN_LENGTH, GatewaySettings
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from rpc import context, errors
 
 ADMIN = "admin"
 ANONYMOUS = "anonymous"
 
-
-class TokenFileError(Exception):
-    """The token file cannot be used; the text says why and names the file."""
-
-
-def admin_token(settings: GatewaySettings) -> str:
-    """The token of the settings, or that of the token file, which is made when missing."""
-    if settings.token is not None:
-        return settings.token.get_secret_value()
-    try:
-        return _read_or_create(settings.token_file)
-    except OSError as error:
-        raise TokenFileError(f"token file {settings.token_file}: {error.strerror}") from error
-
-
-def hub_link(base_url: str, token: str) -> str:
-    """The link that signs an editor in; the token is in the fragment, which browsers never send."""
-    return f"{base_url}/hub#token={token}"
-
-
-def _read_or_create(path: Path) -> str:
-    if not path.exists():
-        _create(path)
-    token = path.read_text(encoding="utf-8").strip()
-    if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
-        raise TokenFileError(f"token file {path}: needs {MIN_TOKEN_LENGTH} or more visible ASCII characters")
-    return token
-
-
-def _create(path: Path) -> None:
-    """Write a fresh token. Of two processes that do it at once one wins, and no reader sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", dir=path.parent, prefix=".token-", delete=False) as file:  # has mode 0600
-        file.write(secrets.token_urlsafe(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(file.name, path)
-    finally:
-        os.unlink(file.name)
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Authenticator:
-    """Knows the admin token and tells who asks."""
+    """Compares bearer tokens with the admin token."""
 
     def __init__(self, token: str) -> None:
         """`token`: the admin token."""
         self._token = token.encode()
 
-    def principal(self, authorization: bytes | None) -> str:
-        """ADMIN with the token, ANONYMOUS without one. Raises Unauthenticated for a wrong token.
+    def principal(self, authorization: str | None) -> str:
+        """The principal of an Authorization header: ADMIN, or ANONYMOUS without a bearer token.
 
-        Another scheme counts as no token: a proxy in front may ask for a password of its own.
+        Another scheme counts as no token, because a proxy in front may use Basic authentication of its own. Raises
+        Unauthenticated for a wrong token.
         """
-        scheme, _, credentials = (authorization or b"").partition(b" ")
-        if scheme.lower() != b"bearer":
+        scheme, _, credentials = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
             return ANONYMOUS
-        if not hmac.compare_digest(credentials.strip(), self._token):
+        if not hmac.compare_digest(credentials.strip().encode("latin-1", "replace"), self._token):
             raise errors.Unauthenticated("the bearer token is not valid", reason="INVALID_TOKEN")
         return ADMIN
 
@@ -84,4 +42,26 @@ def is_editor() -> bool:
 def require_editor() -> None:
     """Raise Unauthenticated unless the current request carries the admin token."""
     if not is_editor():
-        raise errors.Unauthenticated("this needs the admin token: Authorization: Bearer …", reason="UNAUTHENTICATED")
+        raise errors.Unauthenticated(
+            "the admin token is required: Authorization: Bearer <token>", reason="UNAUTHENTICATED"
+        )
+
+
+class AccessMiddleware:
+    """Sets the principal of a request and refuses writes without the token, before the body is read.
+
+    A new route with a write method is therefore protected by default. Reads that need the token call require_editor.
+    """
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
+        """Wrap `app`."""
+        self._app = app
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. Raises Unauthenticated."""
+        if scope["type"] == "http":
+            context.principal.set(self._authenticator.principal(Headers(scope=scope).get("authorization")))
+            if scope["method"] not in _READS:
+                require_editor()
+        await self._app(scope, receive, send)

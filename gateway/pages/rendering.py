@@ -1,4 +1,4 @@
-"""Templates to HTML: escaping, Markdown, dates, and the policy that keeps foreign scripts out."""
+"""Renders templates to HTML: escaping, Markdown, dates, and the Content-Security-Policy."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from gateway.errors import Problem
 from gateway.settings import GatewaySettings
 
-WEB = Path(__file__).parent / "web"
+TEMPLATES = Path(__file__).parent / "templates"
 
 _EXCERPT_CHARACTERS = 220
 
@@ -23,12 +23,12 @@ class Pages:
     """Renders the pages of one site."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        """Read the templates' folder; templates themselves are read when first used."""
+        """Prepare the environment. A template is read when it is first used."""
         self._base_url = settings.public_base_url
-        # Raw HTML is escaped, and pictures from elsewhere are left out: the page's policy would block them anyway.
+        # Raw HTML is escaped, and images are left out: the content policy would block those of other sites.
         self._markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).disable("image")
         self._environment = Environment(
-            loader=FileSystemLoader(WEB / "templates"),
+            loader=FileSystemLoader(TEMPLATES),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -46,26 +46,26 @@ class Pages:
     def render(
         self, template: str, values: Mapping[str, Any], headers: Mapping[str, str], status: int = 200
     ) -> Response:
-        """A page."""
+        """A page from a template."""
         html = self._environment.get_template(template).render(values)
         return HTMLResponse(html.encode("utf-8", "replace"), status, {**self._headers, **headers})
 
     def problem(self, problem: Problem) -> Response:
-        """The page of an error."""
+        """The page that shows an error."""
         headers = dict(problem.response().headers)
         keep: dict[str, str] = {name: headers[name] for name in ("cache-control", "retry-after") if name in headers}
         return self.render("problem.html", {"problem": problem}, keep, problem.status)
 
     def markdown(self, text: str) -> Markup:
-        """Markdown as HTML that holds no HTML of the author's."""
-        return Markup(self._markdown.render(text))  # markdown-it escapes it, html is off
+        """Markdown as HTML. HTML in the text is escaped."""
+        return Markup(self._markdown.render(text))  # markdown-it escapes raw HTML
 
     def excerpt(self, text: str) -> str:
-        """The beginning of a Markdown text, as plain text."""
+        """The beginning of a Markdown text as plain text."""
         words: list[str] = []
         for token in self._markdown.parse(text):
             for child in token.children or []:
-                words.append(child.content or " ")  # noqa: PERF401  # nested, it would be a riddle
+                words.append(child.content or " ")  # noqa: PERF401
             words.append(" ")
         plain = " ".join("".join(words).split())
         if len(plain) <= _EXCERPT_CHARACTERS:
@@ -73,12 +73,12 @@ class Pages:
         return plain[:_EXCERPT_CHARACTERS].rsplit(" ", 1)[0].rstrip(",;:.") + " …"
 
     def local(self, url: str) -> str:
-        """A URL of ours without the host: pages then work under whatever name they were reached."""
+        """A URL of this site without its host, so that pages work under every host name."""
         return url.removeprefix(self._base_url) if url.startswith(self._base_url + "/") else url
 
 
 def content_policy(settings: GatewaySettings) -> str:
-    """The Content-Security-Policy of pages: our own scripts and styles, and images from the store."""
+    """The Content-Security-Policy of pages: scripts and styles of this site, and images of the image store."""
     base = urlsplit(settings.public_base_url)
     images = ["'self'", "data:", "blob:", "https:", f"{base.scheme}://{base.netloc}"]
     images += settings.origins(settings.image_origins)
@@ -98,13 +98,13 @@ def content_policy(settings: GatewaySettings) -> str:
 
 
 def day(time: str) -> str:
-    """`2026-11-21T05:00:00Z` as `21 November 2026`."""
+    """`21 November 2026` for `2026-11-21T05:00:00Z`."""
     moment = datetime.fromisoformat(time)
     return f"{moment.day} {moment:%B %Y}"
 
 
 def _reference(node: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An OpenAPI node, or what its `$ref` points to."""
+    """An OpenAPI node, or the node that its `$ref` names."""
     path = str(node.get("$ref", ""))
     for part in path.removeprefix("#/").split("/") if path else ():
         document = document[part]

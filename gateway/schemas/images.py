@@ -1,95 +1,56 @@
-"""JSON of pictures that come in: one to begin from, its mask, and one that is uploaded."""
+"""JSON of images that a caller provides: the initial image of a task with its mask, and uploads."""
 
-import base64
-import binascii
-from typing import Annotated
+from frontispiece.types.v1 import generation_pb2
+from pydantic import ConfigDict, Field
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
-
-from gateway.schemas.text import Input, Key, Output
-
-MAX_MASK_BYTES = 256 * 1024
-MAX_MASK_FEATHER = 64
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def decoded(mask: str) -> bytes:
-    """The bytes of a mask in base64. Raises binascii.Error for what is no base64."""
-    return base64.b64decode(mask.encode("ascii", "replace"), validate=True)
-
-
-def _mask(value: str) -> str:
-    try:
-        mask = decoded(value)
-    except binascii.Error:
-        raise PydanticCustomError("mask", "must be base64 (RFC 4648, with padding, no data: prefix)") from None
-    if len(mask) > MAX_MASK_BYTES:
-        raise PydanticCustomError(
-            "mask", "must be a PNG of at most {most} bytes, has {size}", {"most": MAX_MASK_BYTES, "size": len(mask)}
-        )
-    if not mask.startswith(_PNG):
-        raise PydanticCustomError("mask", "must be the base64 of a PNG")
-    return value
-
-
-Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Mask = Annotated[
-    str,
-    AfterValidator(_mask),
-    Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"}),
-]
+from gateway.schemas.base import Base64, Input, Output
 
 
 class InitialImage(Input):
-    """A picture to begin from instead of noise, and which part of it may change."""
+    """An image to start from instead of noise alone, and the part of it that may change."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"key": "generated/1790000000-….png", "strength": 0.5}]})
+    messages = (generation_pb2.InitialImage,)
 
-    key: Key = Field(
-        description="`key` of a stored image: one of a task's, a post's `featured_image`, or an uploaded one; at most "
-        "16 MiB and 32 megapixels. It is kept for good then."
+    key: str = Field(
+        description="The `key` of a stored image: an image of a task, the `featured_image` of a post, or an upload. It has "
+        "at most 16 MiB and 32 megapixels. The image is kept permanently from then on."
     )
-    strength: Strength | None = Field(None, description="How much of it is painted anew; unset: 0.6, or 1 with a mask.")
-    mask: Mask | None = Field(
+    strength: float | None = Field(
+        None, description="How much of the image changes: the share of the steps that are done. Default: 0.6; 1 with a mask."
+    )
+    mask: Base64 | None = Field(
         None,
-        description="Where to paint: base64 of a PNG of at most 262,144 bytes and 4,194,304 pixels, in the shape of "
-        "the image. Scaled to it, it is painted where its lightness is 128 or more of 255; what is darker or "
-        "transparent is kept as it is. Unset: all of it may change.",
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
+        description="Where the image may change: base64 of a PNG of at most 4,194,304 pixels. It is scaled to the image. A "
+        "pixel is regenerated where the lightness of the mask is 128 or more of 255; every other pixel, and every "
+        "transparent one, is kept exactly. Default: the whole image may change.",
     )
-    mask_feather: Annotated[int, Field(ge=0, le=MAX_MASK_FEATHER)] | None = Field(
+    mask_feather: int | None = Field(
         None,
-        description="How soft the border of the painted part is: over so many pixels of the image, all inside the "
-        "part, the picture goes over into what is painted; 0: a hard border. Unset: 8. Only with a mask.",
+        description="Width in pixels of the transition from kept to regenerated pixels, inside the regenerated part. 0: a "
+        "hard edge. Only with a mask.",
     )
-
-    @field_validator("mask_feather")
-    @classmethod
-    def _only_with_a_mask(cls, feather: int | None, info: ValidationInfo) -> int | None:
-        if feather is not None and "mask" in info.data and not info.data["mask"]:
-            raise PydanticCustomError("feather", "must not be given without a mask")
-        return feather
 
 
 class UsedInitialImage(Output):
-    """The picture that a task begins from. Its mask is not sent back."""
+    """The initial image of a task. Its mask is not returned."""
 
     key: str
     url: str
     strength: float | None
     has_mask: bool
-    mask_feather: int | None = Field(description="How soft the border is, in pixels; null without a mask.")
+    mask_feather: int | None = Field(description="Width of the transition in pixels. null: there is no mask.")
 
 
 class UploadedImage(Output):
-    """A picture that was uploaded; its `key` is what tasks and posts take."""
+    """An uploaded image. Tasks and posts refer to it by its `key`."""
 
     key: str = Field(description="Name of the image in storage.")
-    url: str = Field(description="Absolute URL; it never breaks.")
-    width: int
-    height: int
-    content_type: str = Field(description="What the bytes are, whatever the request said.")
+    url: str = Field(description="Absolute URL. It keeps working.")
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
+    content_type: str = Field(description="Content type that was found in the bytes.")
     size_bytes: int
-    sha256: str
-    thumbhash: str = Field(description="Blurred placeholder, base64; may be empty.")
+    sha256: str = Field(description="SHA-256 of the stored bytes, hexadecimal.")
+    thumbhash: str = Field(description="Blurred placeholder (ThumbHash), base64. It may be empty.")
