@@ -1,4 +1,4 @@
-"""`python -m gateway`: the composition root of the gateway."""
+"""`python -m gateway`: builds the gateway from its parts and runs it."""
 
 import asyncio
 import logging
@@ -7,10 +7,10 @@ import signal
 import sys
 
 from gateway.app import create_app
-from gateway.auth import TokenFileError, admin_token
 from gateway.clients import open_clients
 from gateway.server import listen, server
 from gateway.settings import GatewaySettings
+from gateway.token_file import TokenFileError, admin_token
 from rpc import logs
 from rpc.server import run
 from rpc.settings import announce, load
@@ -34,7 +34,7 @@ async def main(settings: GatewaySettings, token: str) -> None:
 
 
 def start() -> None:
-    """Read the settings and run; a wrong setting ends the process with its name."""
+    """Read the settings and run. An invalid setting ends the process with its name."""
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level, settings.log_format)
     announce(settings)

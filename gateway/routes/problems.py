@@ -1,43 +1,38 @@
-"""The errors of each kind of route, as OpenAPI shows them, and the parameters that several routes share."""
+"""The error responses of routes, as OpenAPI describes them."""
 
-import uuid
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, Header, Path
-from fastapi.security import HTTPBearer
-
-from gateway.auth import require_editor
-from gateway.errors import PROBLEM_TYPE, FieldError, Problem
-from gateway.schemas.capabilities import ProblemDocument
-from gateway.schemas.text import is_uuid
+from gateway.errors import PROBLEM_TYPE
+from gateway.schemas.problems import ProblemDocument
 
 _DESCRIPTIONS = {
     400: "The body is not JSON.",
     401: "The token is missing or wrong.",
-    404: "There is no such thing.",
-    408: "The body came too slowly.",
-    409: "The state of things does not allow it, or somebody was first.",
-    411: "The size of the body is not announced.",
-    412: "The etag is not the current one.",
+    404: "Not found.",
+    408: "The body arrived too slowly.",
+    409: "The current state does not allow it, or another call was first; `code` says which.",
+    411: "Content-Length is missing.",
+    412: "The post was changed: the etag is not the current one.",
     413: "The body is too large.",
-    415: "The body is not declared as what it must be: JSON, or an image where one is uploaded.",
-    422: "A field is wrong; `errors` names it.",
-    429: "Too much at once; see Retry-After.",
-    500: "A bug; the detail holds a reference to the log.",
+    415: "The content type is not accepted.",
+    416: "The range starts after the end of the image.",
+    422: "A field is invalid; `errors` names each one.",
+    429: "Too many requests; see Retry-After.",
+    500: "Internal error; the detail has a reference to the log.",
     502: "The task failed.",
-    503: "A service does not answer; see Retry-After.",
-    504: "A service did not answer in time.",
-    507: "The disk of storage is full.",
+    503: "A service is not available; see Retry-After.",
+    504: "A service did not respond in time.",
+    507: "The disk of the storage service is full.",
 }
 
+Responses = dict[int | str, dict[str, Any]]
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI descriptions of the problems with these statuses, besides those that any route may have."""
+
+def problems(*statuses: int) -> Responses:
+    """OpenAPI responses for problems with these statuses, and for those that every route can have."""
+    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
     return {
-        status: {
-            "description": _DESCRIPTIONS[status],
-            "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
-        }
+        status: {"description": _DESCRIPTIONS[status], "content": {PROBLEM_TYPE: {"schema": schema}}}
         for status in sorted({*statuses, 500, 503, 504})
     }
 
@@ -45,55 +40,3 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 READ = problems(422)
 EDITOR_READ = problems(401, 422)
 WRITE = problems(400, 401, 413, 415, 422)
-SCHEMA = ProblemDocument
-
-bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The admin token.")
-
-
-def _editor(_credentials: Annotated[Any, Depends(bearer)]) -> None:
-    """Shows the token in OpenAPI and asks for it; gateway.edge has compared it."""
-    require_editor()
-
-
-EDITOR = [Depends(_editor)]
-
-
-def _request_id(
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="Makes the call safe to repeat: the same key and body give the same result.",
-            min_length=1,
-            max_length=255,
-        ),
-    ] = None,
-) -> str:
-    """The key given, or a fresh one, so that gRPC's own retries never do a thing twice."""
-    if idempotency_key is None:
-        return str(uuid.uuid4())
-    if not all("\x21" <= character <= "\x7e" for character in idempotency_key):
-        message = "must be visible ASCII characters"
-        raise Problem(
-            422,
-            "INVALID_ARGUMENT",
-            f"Idempotency-Key: {message}",
-            [FieldError("Idempotency-Key", message)],
-        )
-    return idempotency_key
-
-
-RequestId = Annotated[str, Depends(_request_id)]
-
-
-def _task_id(task_id: Annotated[str, Path(description="The task's id.")]) -> str:
-    return known_uuid(task_id, "task")
-
-
-def known_uuid(value: str, thing: str) -> str:
-    """`value` in lower case; what is no UUID names nothing: 404."""
-    if not is_uuid(value):
-        raise Problem(404, f"{thing.upper()}_NOT_FOUND", f"there is no such {thing}")
-    return value.lower()
-
-
-TaskId = Annotated[str, Depends(_task_id)]

@@ -1,52 +1,67 @@
 """Authors, categories and tags."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from frontispiece.posts.v1 import posts_pb2
 
-from gateway.messages import posts as messages
-from gateway.routes.responses import EDITOR, READ, WRITE, problems
+from gateway.routes.dependencies import EDITOR, Context
+from gateway.routes.problems import READ, WRITE, problems
 from gateway.schemas import posts as schemas
-from gateway.state import Gateway, gateway
+from rpc.limits import limits
 
 router = APIRouter(prefix="/api", tags=["authors, categories, tags"])
 
-Here = Annotated[Gateway, Depends(gateway)]
+_PAGE_SIZE = int(limits(posts_pb2.ListAuthorsRequest, "page_size").max)
+
+
+async def all_pages(method: Callable[[Any], Awaitable[Any]], request: Any, field: str) -> list[Any]:
+    """The items of all pages of a list method; `field`: the name of the items in a response."""
+    items: list[Any] = []
+    while True:
+        request.page_size = _PAGE_SIZE
+        response = await method(request)
+        items.extend(getattr(response, field))
+        request.page_token = response.next_page_token
+        if not request.page_token:
+            return items
 
 
 @router.get("/authors", responses=READ, summary="List authors")
-async def list_authors(here: Here) -> schemas.AuthorList:
+async def list_authors(app: Context) -> schemas.AuthorList:
     """All authors, by name."""
-    answer = await here.clients.posts.ListAuthors(posts_pb2.ListAuthorsRequest())
-    return schemas.AuthorList(authors=[messages.author(one) for one in answer.authors])
+    authors = await all_pages(app.clients.posts.ListAuthors, posts_pb2.ListAuthorsRequest(), "authors")
+    return schemas.AuthorList(authors=[schemas.Author.from_messages(one) for one in authors])
 
 
 @router.post("/authors", status_code=201, responses=WRITE | problems(409), dependencies=EDITOR, summary="Add an author")
-async def create_author(here: Here, body: schemas.NewAuthor) -> schemas.Author:
+async def create_author(app: Context, body: schemas.NewAuthor) -> schemas.Author:
     """Add an author."""
-    request = posts_pb2.CreateAuthorRequest(name=body.name, slug=body.slug or "")
-    return messages.author((await here.clients.posts.CreateAuthor(request)).author)
+    request = posts_pb2.CreateAuthorRequest()
+    body.fill(request)
+    return schemas.Author.from_messages((await app.clients.posts.CreateAuthor(request)).author)
 
 
 @router.get("/categories", responses=READ, summary="List categories")
-async def list_categories(here: Here) -> schemas.CategoryList:
+async def list_categories(app: Context) -> schemas.CategoryList:
     """All categories, by name."""
-    answer = await here.clients.posts.ListCategories(posts_pb2.ListCategoriesRequest())
-    return schemas.CategoryList(categories=[messages.category(one) for one in answer.categories])
+    categories = await all_pages(app.clients.posts.ListCategories, posts_pb2.ListCategoriesRequest(), "categories")
+    return schemas.CategoryList(categories=[schemas.Category.from_messages(one) for one in categories])
 
 
 @router.post(
     "/categories", status_code=201, responses=WRITE | problems(409), dependencies=EDITOR, summary="Add a category"
 )
-async def create_category(here: Here, body: schemas.NewCategory) -> schemas.Category:
+async def create_category(app: Context, body: schemas.NewCategory) -> schemas.Category:
     """Add a category."""
-    request = posts_pb2.CreateCategoryRequest(name=body.name, slug=body.slug or "")
-    return messages.category((await here.clients.posts.CreateCategory(request)).category)
+    request = posts_pb2.CreateCategoryRequest()
+    body.fill(request)
+    return schemas.Category.from_messages((await app.clients.posts.CreateCategory(request)).category)
 
 
 @router.get("/tags", responses=READ, summary="List tags")
-async def list_tags(here: Here) -> schemas.TagList:
+async def list_tags(app: Context) -> schemas.TagList:
     """The tags of published posts, the most used first."""
-    answer = await here.clients.posts.ListTags(posts_pb2.ListTagsRequest())
-    return schemas.TagList(tags=[schemas.TagCount(name=one.name, post_count=one.post_count) for one in answer.tags])
+    tags = await all_pages(app.clients.posts.ListTags, posts_pb2.ListTagsRequest(), "tags")
+    return schemas.TagList(tags=[schemas.TagCount.from_messages(one) for one in tags])

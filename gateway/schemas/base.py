@@ -15,8 +15,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gateway.schemas.limits import openapi_limits
+from gateway.schemas.limits import FieldLimit, form_limits, openapi_limits
 from rpc import errors, validation
+from rpc.limits import describe_range, of_field
 
 
 class Shape(BaseModel):
@@ -63,11 +64,23 @@ class Input(Shape):
     def _message_with(cls, name: str) -> type[Message] | None:
         return next((one for one in cls.messages if name in one.DESCRIPTOR.fields_by_name), None)
 
+    @classmethod
+    def limits(cls) -> dict[str, dict[str, FieldLimit]]:
+        """The limits of each field that has some."""
+        found = {}
+        for name in cls.model_fields:
+            if message := cls._message_with(name):
+                found[name] = form_limits(message.DESCRIPTOR.fields_by_name[name])
+        return {name: limits for name, limits in found.items() if limits}
+
     @field_validator("*", mode="after")
     @classmethod
     def _check(cls, value: Any, info: ValidationInfo) -> Any:
-        message = cls._message_with(info.field_name or "")
-        return value if message is None or value is None else checked(message, info.field_name or "", value)
+        name = info.field_name or ""
+        message = cls._message_with(name)
+        if message is None or value is None or message.DESCRIPTOR.fields_by_name[name].enum_type is not None:
+            return value
+        return checked(message, name, value)
 
     def fill(self, message: Message) -> None:
         """Set every field of `message` that has the name of a field of this input and a value other than None."""
@@ -103,16 +116,17 @@ def checked(message: type[Message], name: str, value: Any) -> Any:
 
 
 _WIRE = {
+    FieldDescriptor.CPPTYPE_STRING: "text without lone surrogates",
     FieldDescriptor.CPPTYPE_INT32: f"from {-(2**31)} to {2**31 - 1}",
     FieldDescriptor.CPPTYPE_UINT32: f"from 0 to {2**32 - 1}",
     FieldDescriptor.CPPTYPE_INT64: f"from {-(2**63)} to {2**63 - 1}",
     FieldDescriptor.CPPTYPE_UINT64: f"from 0 to {2**64 - 1}",
 }
-"""The values that a field of each type can hold."""
+"""The values that a field of each type can hold, in words."""
 
 
 def _range(field: FieldDescriptor) -> str:
-    return validation.describe_range(validation.limits(field.containing_type, field.name)) or _WIRE[field.cpp_type]
+    return describe_range(of_field(field)) or _WIRE[field.cpp_type]
 
 
 def _steps(path: str, name: str) -> tuple[int | str, ...] | None:

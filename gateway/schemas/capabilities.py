@@ -1,14 +1,12 @@
 """JSON of the capabilities of the generator, the limits of all fields, and the readiness of the gateway."""
 
-from typing import Any
-
 from frontispiece.storage.v1 import images_pb2
 from pydantic import Field
 
-from gateway.schemas import posts, tasks
+from gateway.schemas import decisions, posts, tasks
 from gateway.schemas.base import Output
 from gateway.schemas.images import InitialImage
-from gateway.schemas.limits import form_limits
+from gateway.schemas.limits import FieldLimit, form_limits
 
 
 class IntegerRange(Output):
@@ -53,48 +51,19 @@ class Model(Output):
     )
 
 
-class FieldLimits(Output):
-    """The limits of a field. A limit that is null does not apply."""
+Limits = dict[str, dict[str, dict[str, FieldLimit]]]
 
-    required: bool | None = Field(None, description="Whether the field must be set.")
-    max_length: int | None = Field(None, description="Largest number of characters (Unicode code points).")
-    multiline: bool | None = Field(None, description="Whether line breaks are kept. Otherwise each becomes a space.")
-    pattern: str | None = Field(None, description="Regular expression that the whole text must match.")
-    pattern_description: str | None = Field(None, description="The pattern in words.")
-    min: float | None = Field(None, description="Smallest value.")
-    max: float | None = Field(None, description="Largest value.")
-    exclusive_min: bool | None = Field(None, description="Whether `min` itself is refused.")
-    exclusive_max: bool | None = Field(None, description="Whether `max` itself is refused.")
-    multiple_of: int | None = Field(None, description="The value must be a multiple of this number.")
-    default: float | None = Field(None, description="Value that is used when the field is not set.")
-    max_bytes: int | None = Field(None, description="Largest size in bytes, before base64.")
-    max_items: int | None = Field(None, description="Largest number of items. The other limits apply to each item.")
-    unit: str | None = Field(None, description="Unit of the number.")
-
-
-Limits = dict[str, dict[str, FieldLimits]]
-
-
-def _limits() -> Limits:
-    shapes: dict[str, Any] = {
-        "task": tasks.NewTask.messages,
-        "initial_image": InitialImage.messages,
-        "lora": tasks.Lora.messages,
-        "approval": tasks.Approval.messages,
-        "rejection": tasks.Rejection.messages,
-        "post": posts.NewPost.messages,
-        "author": posts.NewAuthor.messages,
-        "category": posts.NewCategory.messages,
-        "posts": posts.PostFilter.messages,
-        "upload": (images_pb2.StoreImageHeader,),
-    }
-    return {
-        name: {field: FieldLimits(**values) for field, values in form_limits(*messages).items()}
-        for name, messages in shapes.items()
-    }
-
-
-LIMITS = _limits()
+LIMITS: Limits = {
+    "task": tasks.NewTask.limits(),
+    "initial_image": InitialImage.limits(),
+    "lora": tasks.Lora.limits(),
+    "approval": decisions.Approval.limits(),
+    "rejection": decisions.Rejection.limits(),
+    "post": posts.NewPost.limits(),
+    "author": posts.NewAuthor.limits(),
+    "category": posts.NewCategory.limits(),
+    "upload": {"size_bytes": form_limits(images_pb2.StoreImageHeader.DESCRIPTOR.fields_by_name["size_bytes"])},
+}
 
 
 class Capabilities(Output):
@@ -108,9 +77,9 @@ class Capabilities(Output):
     device: str = Field(description="The device of the models: `cuda` or `cpu`.")
     stock_available: bool = Field(description="Whether stock photos are configured.")
     limits: Limits = Field(
-        default_factory=lambda: LIMITS,
-        description="The limits of each field, by the kind of request: `task`, `initial_image`, `lora`, `approval`, "
-        "`rejection`, `post`, `author`, `category`, `posts` (filters), `upload`. A model may allow less.",
+        LIMITS,
+        description="The limits of each field, by kind of request: `limits.task.width.min`. A limit that is not listed does "
+        "not apply. A model may allow less.",
     )
 
 

@@ -17,7 +17,8 @@ class InitialImage(Input):
         "at most 16 MiB and 32 megapixels. The image is kept permanently from then on."
     )
     strength: float | None = Field(
-        None, description="How much of the image changes: the share of the steps that are done. Default: 0.6; 1 with a mask."
+        None,
+        description="How much of the image changes: the share of the steps that are done. Default: 0.6; 1 with a mask.",
     )
     mask: Base64 | None = Field(
         None,

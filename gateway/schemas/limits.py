@@ -3,9 +3,10 @@
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 
-from rpc import validation
+from rpc.limits import of_field
+
+FieldLimit = bool | int | float | str
 
 
 def _number(value: float) -> int | float:
@@ -13,7 +14,7 @@ def _number(value: float) -> int | float:
 
 
 def _numeric(field: FieldDescriptor) -> dict[str, Any]:
-    limits = validation.limits(field.containing_type, field.name)
+    limits = of_field(field)
     keywords: dict[str, Any] = {}
     if limits.HasField("min"):
         keywords["exclusiveMinimum" if limits.exclusive_min else "minimum"] = _number(limits.min)
@@ -25,7 +26,7 @@ def _numeric(field: FieldDescriptor) -> dict[str, Any]:
 
 
 def _text(field: FieldDescriptor) -> dict[str, Any]:
-    limits = validation.limits(field.containing_type, field.name)
+    limits = of_field(field)
     keywords: dict[str, Any] = {}
     if limits.required:
         keywords["minLength"] = 1
@@ -38,7 +39,7 @@ def _text(field: FieldDescriptor) -> dict[str, Any]:
 
 def openapi_limits(field: FieldDescriptor) -> dict[str, Any]:
     """The limits of a field as JSON Schema keywords."""
-    limits = validation.limits(field.containing_type, field.name)
+    limits = of_field(field)
     one = _text(field) if field.type == FieldDescriptor.TYPE_STRING else _numeric(field)
     if not field.is_repeated:
         return one
@@ -48,18 +49,14 @@ def openapi_limits(field: FieldDescriptor) -> dict[str, Any]:
     return keywords
 
 
-def form_limits(*messages: type[Message]) -> dict[str, dict[str, Any]]:
-    """For each field with limits, the limits that a form needs; the first of several messages with a name decides."""
-    found: dict[str, dict[str, Any]] = {}
-    for message in messages:
-        for field in message.DESCRIPTOR.fields:
-            limits = validation.limits(message, field.name)
-            set_ones = {one.name: value for one, value in limits.ListFields() if one.name not in _NOT_FOR_FORMS}
-            if set_ones and field.name not in found:
-                found[field.name] = {
-                    name: _number(value) if isinstance(value, float) else value for name, value in set_ones.items()
-                }
-    return found
-
-
 _NOT_FOR_FORMS = frozenset({"clamp", "key_pattern", "unique_by"})
+
+
+def form_limits(field: FieldDescriptor) -> dict[str, FieldLimit]:
+    """The limits of a field that are set, by the names of types.v1.Limits."""
+    limits = of_field(field)
+    return {
+        one.name: _number(value) if isinstance(value, float) else value
+        for one, value in limits.ListFields()
+        if one.name not in _NOT_FOR_FORMS
+    }

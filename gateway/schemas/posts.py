@@ -6,7 +6,7 @@ from frontispiece.posts.v1 import posts_pb2
 from google.protobuf.message import Message
 from pydantic import ConfigDict, Field
 
-from gateway.schemas.base import Input, Output, enum_number
+from gateway.schemas.base import Input, Output
 
 PostState = Literal["draft", "published"]
 
@@ -99,17 +99,15 @@ class PostFilter(Input):
     author: str = Field("", description="Only posts by the author with this slug or id.")
     query: str = Field("", alias="q", description="Only posts that contain all of these words.")
     state: Literal["published", "draft", "any"] = Field("published", description="`draft` and `any` need the token.")
-    page_size: int = Field(0, description="Largest number of posts. A larger number than the limit counts as the limit.")
+    page_size: int = Field(
+        0, description="Largest number of posts. A larger number than the limit counts as the limit."
+    )
     page_token: str = Field("", description="`next_page_token` of the page before.")
 
     def request(self) -> posts_pb2.ListPostsRequest:
         """The request of ListPosts."""
-        state = posts_pb2.POST_STATE_UNSPECIFIED
-        if self.state != "any":
-            state = enum_number(posts_pb2.PostState.DESCRIPTOR, self.state)
         request = posts_pb2.ListPostsRequest()
-        self.fill(request)
-        request.state = state
+        self.model_copy(update={"state": None if self.state == "any" else self.state}).fill(request)
         return request
 
 

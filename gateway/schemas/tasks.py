@@ -1,4 +1,4 @@
-"""JSON of tasks: what to generate, the result, and the decision of an editor."""
+"""JSON of tasks: what to generate, and the result."""
 
 from typing import Any, Literal, Self
 
@@ -7,9 +7,8 @@ from frontispiece.types.v1 import generation_pb2
 from google.protobuf.message import Message
 from pydantic import ConfigDict, Field
 
-from gateway.schemas.base import Input, Output, enum_name, enum_number
+from gateway.schemas.base import Input, Output, enum_name
 from gateway.schemas.images import InitialImage, UsedInitialImage
-from gateway.schemas.posts import Post
 
 TaskState = Literal["queued", "generating", "awaiting_approval", "approved", "rejected", "cancelled", "failed"]
 
@@ -60,7 +59,8 @@ class NewTask(Input):
     candidate_count: int = Field(1, description="Number of images to generate, for an editor to choose from.")
     loras: list[Lora] = Field(default_factory=list, description="LoRAs to apply, each at most once.")
     guidance_end: float | None = Field(
-        None, description="Fraction of the steps that use guidance, from the first. Steps after it cost half. Default: 1."
+        None,
+        description="Fraction of the steps that use guidance, from the first. Steps after it cost half. Default: 1.",
     )
     denoising_end: float | None = Field(
         None,
@@ -195,11 +195,6 @@ def is_terminal(message: tasks_pb2.Task) -> bool:
     return enum_name(tasks_pb2.TaskState.DESCRIPTOR, message.state) in TERMINAL_STATES
 
 
-def state_number(state: TaskState | None) -> int:
-    """The number of a state in messages. None: any state."""
-    return enum_number(tasks_pb2.TaskState.DESCRIPTOR, state or "unspecified")
-
-
 class TaskList(Output):
     """A page of tasks, newest first."""
 
@@ -214,8 +209,16 @@ class TaskFilter(Input):
     messages = (tasks_pb2.ListTasksRequest,)
 
     state: TaskState | None = Field(None, description="Only tasks in this state.")
-    page_size: int = Field(0, description="Largest number of tasks. A larger number than the limit counts as the limit.")
+    page_size: int = Field(
+        0, description="Largest number of tasks. A larger number than the limit counts as the limit."
+    )
     page_token: str = Field("", description="`next_page_token` of the page before.")
+
+    def request(self) -> tasks_pb2.ListTasksRequest:
+        """The request of ListTasks."""
+        request = tasks_pb2.ListTasksRequest()
+        self.fill(request)
+        return request
 
 
 class GeneratedImage(Output):
@@ -250,39 +253,3 @@ def generated_image(task: Task) -> GeneratedImage:
         images=task.images,
         queue_position=task.queue_position,
     )
-
-
-class Approval(Input):
-    """Which image an editor approves, and the post to create."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"title": "The keeper's hour", "content": "Dusk, and the lamp is lit.", "tags": ["sea"]}]
-        }
-    )
-    messages = (tasks_pb2.ApproveTaskRequest,)
-
-    title: str = Field(description="Title of the post.")
-    content: str = Field("", description="Text of the post, Markdown.")
-    author_id: str | None = Field(None, description="Id of the author. Default: the first author.")
-    category_id: str | None = Field(None, description="Id of the category. Default: the first category.")
-    tags: list[str] = Field(default_factory=list, description="Tag names. Duplicates are removed.")
-    slug: str | None = Field(None, description="Name of the post in URLs. Default: derived from the title.")
-    alt_text: str = Field("", description="Alternative text of the image. Default: the prompt.")
-    image_index: int = Field(0, description="Index of the approved image.")
-    publish: bool = Field(True, description="Whether to publish the post at once. `false` keeps it a draft.")
-
-
-class Approved(Output):
-    """An approved task and its post."""
-
-    task: Task
-    post: Post
-
-
-class Rejection(Input):
-    """The decision of an editor to reject the images of a task."""
-
-    messages = (tasks_pb2.RejectTaskRequest,)
-
-    comment: str = Field("", description="Why the images are rejected.")
