@@ -10,9 +10,9 @@ from gateway.schemas.problems import ProblemDocument
 DESCRIPTION = """\
 Generates images for posts, and publishes the posts.
 
-Writes need the admin token (`Authorization: Bearer …`). Published posts and images are public. Every error is an RFC 9457
-problem document: `code` is stable, `errors` names the invalid fields, `request_id` identifies the request in the logs.
-Lists have pages (`page_size`, `page_token`). Times are RFC 3339.
+Writes need the admin token (`Authorization: Bearer …`). Published posts and images are public. Every error is an
+RFC 9457 problem document: `code` is stable, `errors` names the invalid fields, `request_id` identifies the request in
+the logs. Lists have pages (`page_size`, `page_token`). Times are RFC 3339.
 """
 
 

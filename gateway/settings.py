@@ -59,8 +59,8 @@ class GatewaySettings(ProcessSettings):
     storage_target: Target = Field("127.0.0.1:50052", description="Address of the storage service.")
     generator_target: Target = Field(
         "127.0.0.1:50051",
-        description="Address of the generator whose models `/api/capabilities` shows. Tasks run on all generators of the "
-        "worker (POSTS_GENERATOR_TARGETS), which should have the same models.",
+        description="Address of the generator whose models `/api/capabilities` shows. Tasks run on all generators of "
+        "the worker (POSTS_GENERATOR_TARGETS), which should have the same models.",
     )
     token: Annotated[SecretStr | None, AfterValidator(_long_enough)] = Field(
         None, description="Admin token, at least 16 characters. Not set: the token in the token file."

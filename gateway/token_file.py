@@ -39,7 +39,7 @@ def hub_link(base_url: str, token: str) -> str:
 
 
 def _create(path: Path) -> None:
-    """Write a new token with mode 0600, atomically: of concurrent processes one wins, and no reader sees half a file."""
+    """Write a new token (mode 0600), atomically: one of several processes wins, and no reader sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", dir=path.parent, prefix=".token-", delete=False) as file:  # has mode 0600
         file.write(secrets.token_urlsafe(32) + "\n")

@@ -54,7 +54,9 @@ class Pages:
         """The page that shows an error."""
         headers = dict(problem.response().headers)
         keep: dict[str, str] = {name: headers[name] for name in ("cache-control", "retry-after") if name in headers}
-        return self.render("problem.html", {"problem": problem}, keep, problem.status)
+        return self.render(
+            "problem.html", {"problem": problem, "retry_after": headers.get("retry-after")}, keep, problem.status
+        )
 
     def markdown(self, text: str) -> Markup:
         """Markdown as HTML. HTML in the text is escaped."""

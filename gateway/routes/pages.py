@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlencode
 
 import grpc
@@ -17,6 +17,7 @@ from gateway.routes.dependencies import Context
 from gateway.routes.posts import find_post
 from gateway.routes.taxonomy import all_pages
 from gateway.schemas import posts as schemas
+from gateway.schemas.tasks import TaskState
 from rpc.limits import limits
 
 _FILTERS = {"q": "query", "tag": "tag", "category": "category", "author": "author"}
@@ -117,7 +118,7 @@ async def post(app: Context, request: Request, slug: str) -> Response:
 @router.head("/hub")
 async def editor(request: Request) -> Response:
     """The editor page. It fetches everything that it shows with the token."""
-    return pages(request).render("editor.html", {}, {"cache-control": "no-cache", "x-robots-tag": "noindex"})
+    return pages(request).render("editor.html", {"states": get_args(TaskState)}, {"cache-control": "no-cache", "x-robots-tag": "noindex"})
 
 
 @router.get("/docs")

@@ -51,8 +51,8 @@ async def follow(
 ) -> AsyncGenerator[tasks_pb2.TaskEvent | None, None]:
     """The events of a task after sequence `after`, up to the terminal one.
 
-    Each stored event comes once, in order. None comes after each `tick_seconds` without an event. Ends early when `stop`
-    is done. Raises AioRpcError for an error that a retry does not mend, such as NOT_FOUND.
+    Each stored event comes once, in order. None comes after each `tick_seconds` without an event. Ends early when
+    `stop` is done. Raises AioRpcError for an error that a retry does not mend, such as NOT_FOUND.
     """
     stopped = asyncio.ensure_future(stop)
     retries = Retries(_BACKOFF)
@@ -62,14 +62,13 @@ async def follow(
         try:
             async with contextlib.aclosing(_watch(app, task_id, after, stopped, tick_seconds)) as events:
                 async for event in events:
-                    silent = silent and event is None
-                    if event is not None and event.sequence:
-                        if event.sequence <= after:
-                            continue
-                        after = event.sequence
                     yield event
-                    if event is not None and event.terminal:
+                    if event is None:
+                        continue
+                    if event.terminal:
                         return
+                    silent = False
+                    after = max(after, event.sequence)
             if silent and not stopped.done() and await _has_ended(app, task_id, after):
                 return
         except grpc.aio.AioRpcError as error:
@@ -93,7 +92,7 @@ async def _has_ended(app: AppContext, task_id: str, after: int) -> bool:
 async def _watch(
     app: AppContext, task_id: str, after: int, stopped: asyncio.Future[Any], tick_seconds: float
 ) -> AsyncGenerator[tasks_pb2.TaskEvent | None, None]:
-    """The events of one call of WatchTask.
+    """The events of one call of WatchTask, without stored events that come twice.
 
     A pending read is never cancelled by a timeout: a cancelled read of a stream leaks (grpc#43360).
     """
@@ -112,7 +111,10 @@ async def _watch(
             if response is grpc.aio.EOF:
                 return
             reading = asyncio.ensure_future(call.read())
-            yield response.event
+            event = response.event
+            if not event.sequence or event.sequence > after:
+                after = max(after, event.sequence)
+                yield event
     finally:
         reading.add_done_callback(_ignore_result)
         call.cancel()

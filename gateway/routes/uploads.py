@@ -47,9 +47,9 @@ _BODY = {
 async def upload_image(app: Context, request: Request, request_id: RequestId, response: Response) -> UploadedImage:
     """Store a PNG, JPEG or WebP image.
 
-    The body is the file itself, with its Content-Length. The image is turned upright, converted to sRGB and stored without
-    its metadata. The same `Idempotency-Key` with the same bytes returns the same image; with other bytes it is 422. An
-    image that no task and no post uses may expire.
+    The body is the file itself, with its Content-Length. The image is turned upright, converted to sRGB and stored
+    without its metadata. The same `Idempotency-Key` with the same bytes returns the same image; with other bytes it is
+    422. An image that no task and no post uses may expire.
     """
     stored = await _store(app.clients.uploads, _header(request, request_id), request)
     response.headers["location"] = f"/media/{stored.image.key}"

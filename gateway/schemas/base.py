@@ -1,4 +1,4 @@
-"""The base classes of all shapes. Fields and messages correspond by name, so a field is converted without code of its own.
+"""The base classes of all shapes. Fields correspond to those of messages by name, so no field has conversion code.
 
 The limits of an input field are those of the message field with its name (option `types.v1.limits`). They are checked
 here with the words of the services, and shown in OpenAPI.
@@ -97,7 +97,7 @@ class Output(Shape):
 
 
 def checked(message: type[Message], name: str, value: Any) -> Any:
-    """`value`, with text normalised, if the limits of the field `name` of `message` allow it. Raises ValidationError."""
+    """`value` with text normalised, if the limits of the field `name` of `message` allow it. Raises ValidationError."""
     probe = message()
     field = message.DESCRIPTOR.fields_by_name[name]
     try:

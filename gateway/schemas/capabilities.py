@@ -78,8 +78,8 @@ class Capabilities(Output):
     stock_available: bool = Field(description="Whether stock photos are configured.")
     limits: Limits = Field(
         LIMITS,
-        description="The limits of each field, by kind of request: `limits.task.width.min`. A limit that is not listed does "
-        "not apply. A model may allow less.",
+        description="The limits of each field, by kind of request: `limits.task.width.min`. A limit that is not listed "
+        "does not apply. A model may allow less.",
     )
 
 

@@ -69,9 +69,9 @@ class NewTask(Input):
     )
     initial_image: InitialImage | None = Field(
         None,
-        description="A stored image to start from. Without width and height the new image keeps its shape: its own size "
-        "if the model supports it, else the nearest size with about as many pixels as the default of the model. Not for "
-        "a stock photo.",
+        description="A stored image to start from. Without width and height the new image keeps its shape: its own "
+        "size if the model supports it, else the nearest size with about as many pixels as the default of the model. "
+        "Not for a stock photo.",
     )
 
     def request(self, request_id: str) -> tasks_pb2.CreateTaskRequest:

@@ -112,8 +112,8 @@ class TestDesk:
             await page.keyboard.type("too plain")
             await page.keyboard.press("Tab")
             await page.keyboard.press("Enter")
-            await expect(page.locator("#easel .state")).to_have_text("rejected")
-            await expect(page.locator("#easel")).to_be_focused()
+            await expect(page.locator("#task-view .state")).to_have_text("rejected")
+            await expect(page.locator("#task-view")).to_be_focused()
 
     async def test_an_error_stands_next_to_its_field(self, stack: Stack, browser: Browser) -> None:
         context = await browser.new_context()
@@ -169,7 +169,7 @@ class TestDesk:
             await page.get_by_role("button", name="Cancel", exact=True).click()
             await page.get_by_role("button", name="Try again", exact=True).click()
             await page.get_by_role("button", name="Cancel", exact=True).click()
-            await expect(page.locator("#easel .state")).to_have_text("cancelled")
+            await expect(page.locator("#task-view .state")).to_have_text("cancelled")
 
     async def test_a_wrong_token_is_refused_in_words(self, stack: Stack, browser: Browser) -> None:
         context = await browser.new_context()
@@ -179,7 +179,7 @@ class TestDesk:
         await page.get_by_label("Admin token").fill("wrong again")
         await page.get_by_role("button", name="Sign in", exact=True).click()
         await expect(page.get_by_text("not accepted")).to_be_visible()
-        await expect(page.locator("#desk")).to_be_hidden()
+        await expect(page.locator("#editor")).to_be_hidden()
         await context.close()
 
 

@@ -1,21 +1,23 @@
-// The editors' desk: signs in, and joins the form, the easel and the list of tasks.
+// The editor page: signs in, and connects the form, the view of a task and the list of tasks.
 
-import { call, onRefused } from "./api.js";
-import * as compose from "./compose.js";
+import { call, onRefused, readiness } from "./api.js";
 import { byId } from "./dom.js";
-import * as easel from "./easel.js";
 import { clearErrors, showError } from "./forms.js";
+import * as history from "./history.js";
+import { setLimits } from "./limits.js";
+import * as promptForm from "./prompt_form.js";
 import { signIn, signOut, token } from "./session.js";
-import * as shelf from "./shelf.js";
+import * as taskView from "./task_view.js";
 
-const CAPABILITIES_MS = 15000;
+const LOAD_MS = 15000;
+const LOADING_MS = 1000;
 
 const tokenForm = byId("token-form");
 let started = false;
 
 function showSignIn() {
-  shelf.stop();
-  byId("desk").hidden = true;
+  history.stop();
+  byId("editor").hidden = true;
   byId("sign-out").hidden = true;
   byId("sign-in").hidden = false;
   byId("load").textContent = "";
@@ -23,66 +25,77 @@ function showSignIn() {
 }
 
 function choose(task) {
-  easel.show(task);
-  shelf.update(task);
-  byId("easel").scrollIntoView({ block: "nearest" });
-  byId("easel").focus({ preventScroll: true });
+  taskView.show(task);
+  history.update(task);
+  byId("task-view").scrollIntoView({ block: "nearest" });
+  byId("task-view").focus({ preventScroll: true });
 }
 
-async function showDesk() {
+async function showEditor() {
   byId("sign-in").hidden = true;
-  byId("desk").hidden = false;
+  byId("editor").hidden = false;
   byId("sign-out").hidden = false;
-  if (!started) {
-    started = true;
-    easel.start((task) => {
-      shelf.update(task);
-      refreshLoad();
-    }, compose.vary);
-    compose.start(
-      (task) => {
-        easel.show(task);
-        shelf.update(task);
-        shelf.refresh();
-        byId("easel").scrollIntoView({ block: "nearest" }); // on a phone it is below the form
-      },
-      (image) => {
-        easel.showPicture(image);
-        shelf.draw(); // no task is looked at any more
-        byId("easel").scrollIntoView({ block: "nearest" });
-        byId("easel").focus({ preventScroll: true });
-      },
-    );
-    await Promise.all([shelf.start(choose), firstCapabilities()]);
-  } else {
-    await Promise.all([shelf.refresh(), firstCapabilities()]);
+  if (started) {
+    await Promise.all([history.refresh(), showLoad()]);
+    return;
   }
+  started = true;
+  taskView.start((task) => {
+    history.update(task);
+    showLoad();
+  }, promptForm.vary);
+  promptForm.start(
+    (task) => {
+      taskView.show(task);
+      history.update(task);
+      history.refresh();
+      byId("task-view").scrollIntoView({ block: "nearest" }); // on a phone it is below the form
+    },
+    (image) => {
+      taskView.showImage(image);
+      history.draw(); // no task is selected any more
+      byId("task-view").scrollIntoView({ block: "nearest" });
+      byId("task-view").focus({ preventScroll: true });
+    },
+  );
+  await Promise.all([history.start(choose), firstCapabilities()]);
 }
 
+/** Wait for the capabilities of the generator, which has none while it loads its model, and set up the form. */
 async function firstCapabilities() {
-  const found = await refreshLoad();
+  const found = await showLoad();
   if (found) {
-    compose.setCapabilities(found);
+    setLimits(found.limits);
+    promptForm.setCapabilities(found);
     setInterval(() => {
-      if (!document.hidden && token()) refreshLoad();
-    }, CAPABILITIES_MS);
+      if (!document.hidden && token()) showLoad();
+    }, LOAD_MS);
   } else if (token()) {
-    setTimeout(firstCapabilities, 3000); // the generator may still be loading its model
+    setTimeout(firstCapabilities, LOADING_MS);
   }
 }
 
-/** Show how busy the generator is; its capabilities, or null when it does not answer. */
-async function refreshLoad() {
-  const place = byId("load");
+/** Show how busy the generator is, or why it is not ready. Returns its capabilities, or null. */
+async function showLoad() {
   try {
-    const found = await call("GET", "/api/capabilities");
-    const busy = found.slot_count - found.free_slot_count;
-    place.textContent = busy ? `${found.device}: ${busy} of ${found.slot_count} busy` : `${found.device}: free`;
-    return found;
-  } catch {
-    place.textContent = token() ? "the generator does not answer" : "";
-    return null;
+    const { failing, message } = await readiness();
+    if (!failing.generator) {
+      const found = await call("GET", "/api/capabilities");
+      const busy = found.slot_count - found.free_slot_count;
+      state(busy ? `${found.device}: ${busy} of ${found.slot_count} busy` : `${found.device}: free`, false);
+      return found;
+    }
+    state(message, true);
+  } catch (error) {
+    state(token() ? error.message : "", Boolean(token()));
   }
+  return null;
+}
+
+function state(text, waiting) {
+  byId("load").textContent = text;
+  byId("not-ready").hidden = !waiting;
+  byId("not-ready-reason").textContent = waiting ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
 }
 
 tokenForm.addEventListener("submit", async (event) => {
@@ -100,7 +113,7 @@ tokenForm.addEventListener("submit", async (event) => {
     }
   }
   byId("token").value = "";
-  showDesk();
+  showEditor();
 });
 
 byId("sign-out").addEventListener("click", () => {
@@ -113,6 +126,6 @@ onRefused(() => {
   showSignIn();
 });
 
-if (token()) showDesk();
+if (token()) showEditor();
 else showSignIn();
 addEventListener("hashchange", () => location.reload());

@@ -1,21 +1,21 @@
-// All tasks with their states and thumbnails, kept up to date.
+// The list of tasks with states and thumbnails, which is refreshed.
 
 import { call } from "./api.js";
 import { ago, byId, el, local, stateName } from "./dom.js";
-import { chip, current } from "./easel.js";
+import { chip, current } from "./task_view.js";
 
 const PAGE = 24;
 const cards = byId("cards");
 const filter = byId("state-filter");
 const more = byId("more-tasks");
-const error = byId("shelf-error");
+const error = byId("history-error");
 
 let tasks = [];
 let nextPage = "";
 let onChoose = () => {};
 let timer = 0;
 
-/** Set up the list; `choose(task)` gets the task that is clicked. */
+/** Set up the list. `choose(task)` gets the task that is clicked. */
 export function start(choose) {
   onChoose = choose;
   filter.addEventListener("change", () => refresh());
@@ -26,7 +26,7 @@ export function start(choose) {
   return refresh();
 }
 
-/** Stop keeping it up to date. */
+/** Stop the refreshing. */
 export function stop() {
   clearTimeout(timer);
 }
@@ -38,7 +38,7 @@ function address(pageToken) {
   return `/api/tasks?${query}`;
 }
 
-/** Fetch the first page anew; older pages that were fetched stay. */
+/** Fetch the first page again. Older pages that were fetched stay. */
 export async function refresh() {
   clearTimeout(timer);
   const asked = filter.value;
@@ -57,7 +57,7 @@ export async function refresh() {
     error.hidden = false;
   }
   if (document.hidden) return;
-  const busy = tasks.some((task) => task.state === "queued" || task.state === "generating");
+  const busy = tasks.some((task) => !task.terminal);
   timer = setTimeout(refresh, busy ? 2500 : 8000);
 }
 
@@ -80,7 +80,7 @@ function matches(task) {
   return !filter.value || task.state === filter.value;
 }
 
-/** Put a task that changed elsewhere on the page into the list. */
+/** Update the list with a task that changed elsewhere on the page. */
 export function update(task) {
   const place = tasks.findIndex((one) => one.id === task.id);
   if (place >= 0) tasks[place] = { ...tasks[place], ...task };
@@ -89,7 +89,7 @@ export function update(task) {
   draw();
 }
 
-/** Draw what differs: cards that stay as they are keep their element, and with it the focus. */
+/** Draw the list. A card that has not changed keeps its element, and so the focus. */
 export function draw() {
   const old = new Map([...cards.children].map((card) => [card.dataset.id, card]));
   const wanted = tasks.map((task) => {

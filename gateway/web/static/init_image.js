@@ -1,45 +1,46 @@
-// The picture that the next one begins from: one of the desk's or one that is uploaded, how much of it, and which part.
+// The image that the next one starts from: an image of a task or an upload, how much of it changes, and which part.
 
 import { upload } from "./api.js";
 import { byId, el, local } from "./dom.js";
+import { limit } from "./limits.js";
 import * as mask from "./mask.js";
 import { slider } from "./settings.js";
 
-const MAX_BYTES = 32 * 1024 * 1024;
 const TYPES = ["image/png", "image/jpeg", "image/webp"];
-const WHOLE_STRENGTH = 0.6;
-const PART_STRENGTH = 1;
+const STRENGTH_STEP = 0.05;
 
-const place = byId("begin");
+const place = byId("init-image");
 const file = byId("upload");
 const status = byId("upload-status");
 
 let image = null;
-let part = null; // what of it is marked, as the dialog tells it
-let onPicture = () => {};
+let part = null; // the marked part, as the dialog returns it
+let onImage = () => {};
 
-/** Set up; `use(image)` gets an uploaded picture that is to be in a post as it is. */
+/** Set up the controls. `use(image)` gets an uploaded image for a post. */
 export function start(form, use) {
-  onPicture = use;
-  file.addEventListener("change", bring);
+  onImage = use;
+  file.addEventListener("change", uploadChosen);
   form.addEventListener("change", (event) => {
     if (event.target.name === "use_generation") show();
   });
   show();
 }
 
-/** Whether the model can begin from a picture. */
+/** Set whether the model can start from an image. */
 export function allow(allowed) {
-  document.body.toggleAttribute("data-begins", allowed);
+  const isNew = allowed && !can();
+  document.body.toggleAttribute("data-can-start", allowed);
+  if (isNew && image) place.replaceChildren(...controls()); // with the limits that are known now
   if (!allowed && image && !image.uploaded) forget();
   show();
 }
 
 function can() {
-  return document.body.hasAttribute("data-begins");
+  return document.body.hasAttribute("data-can-start");
 }
 
-/** Begin from this picture: `{key, url, width, height, name}`, and `uploaded` when no task made it. */
+/** Start from this image: `{key, url, width, height, name}`, with `uploaded` if it is not of a task. */
 export function set(chosen) {
   image = chosen;
   part = null;
@@ -63,18 +64,18 @@ function clear() {
 }
 
 function show() {
-  const painted = document.querySelector('[name="use_generation"]:checked').value === "true";
-  place.hidden = !image || !painted;
-  byId("bring").hidden = Boolean(image) || !painted;
-  document.body.toggleAttribute("data-begun", Boolean(image) && painted && can());
+  const generated = document.querySelector('[name="use_generation"]:checked').value === "true";
+  place.hidden = !image || !generated;
+  byId("upload-field").hidden = Boolean(image) || !generated;
+  document.body.toggleAttribute("data-has-init", Boolean(image) && generated && can());
 }
 
-/** What to send as `initial_image`, or null. Throws what a form shows when no part is chosen yet. */
+/** The `initial_image` of the request, or null. Throws an error for the form when no part is marked yet. */
 export async function value() {
   if (!image || !can()) return null;
   const sent = { key: image.key, strength: Number(byId("strength").value) };
   if (!wantsPart()) return sent;
-  if (!part) throw { fields: [{ field: "initial_image", message: "Choose the part first, or take all of it." }] };
+  if (!part) throw { fields: [{ field: "initial_image", message: "Mark the part first, or choose the whole image." }] };
   return { ...sent, mask: await mask.encode(part.marks), mask_feather: part.feather };
 }
 
@@ -82,7 +83,7 @@ function wantsPart() {
   return place.querySelector('[name="extent"]:checked').value === "part";
 }
 
-async function bring() {
+async function uploadChosen() {
   const [chosen] = file.files;
   file.value = "";
   if (!chosen) return;
@@ -102,32 +103,34 @@ async function bring() {
 }
 
 function refusal({ type, size }) {
-  if (!TYPES.includes(type)) return "Only PNG, JPEG and WebP pictures can be taken.";
-  if (size > MAX_BYTES) return "A picture may have 32 MiB at most.";
+  if (!TYPES.includes(type)) return "The image must be a PNG, JPEG or WebP file.";
+  const { max } = limit("upload", "size_bytes");
+  if (max && size > max) return `The image must be at most ${max / 2 ** 20} MiB.`;
   return "";
 }
 
 function controls() {
   const remove = el("button", { type: "button", class: "quiet", onclick: clear }, "Remove");
-  const strength = slider("Strength", "strength", { min: 0.05, max: 1, step: 0.05, default: WHOLE_STRENGTH }, {
+  const { max, default: usual } = limit("initial_image", "strength");
+  const strength = slider("Strength", "strength", { min: STRENGTH_STEP, max, step: STRENGTH_STEP, default: usual }, {
     words: (value) => value.toFixed(2),
-    hint: "Low keeps the picture, high paints it anew.",
+    hint: "Low keeps the image, high changes all of it.",
   });
   return [
     el(
       "div",
-      { class: "begin-head" },
-      el("span", { class: "begin-thumb" }, el("img", { src: local(image.url), alt: "", width: image.width, height: image.height })),
-      el("p", { id: "begin-title" }, el("span", { class: "can-begin" }, "Begins from "), el("q", {}, image.name), el("span", { class: "hint" }, `${image.width} × ${image.height}`)),
+      { class: "init-head" },
+      el("span", { class: "init-thumb" }, el("img", { src: local(image.url), alt: "", width: image.width, height: image.height })),
+      el("p", { id: "init-title" }, el("span", { class: "can-start" }, "Starts from "), el("q", {}, image.name), el("span", { class: "hint" }, `${image.width} × ${image.height}`)),
       remove,
     ),
-    el("div", { class: "can-begin" }, strength, extent(strength.querySelector("input"))),
+    el("div", { class: "can-start" }, strength, extent(strength.querySelector("input"))),
     el("p", { class: "wrong", "data-error": "initial_image", role: "alert", hidden: true }),
-    image.uploaded ? el("button", { type: "button", onclick: () => onPicture(image) }, "Use it in a post as it is") : null,
+    image.uploaded ? el("button", { type: "button", onclick: () => onImage(image) }, "Use it in a post unchanged") : null,
   ].filter(Boolean);
 }
 
-/** All of it, or a part; strength goes to what suits each, unless somebody has moved it. */
+/** The choice between the whole image and a part of it. Each sets its usual strength unless the user has set one. */
 function extent(strength) {
   let moved = false;
   strength.addEventListener("input", (event) => {
@@ -139,9 +142,9 @@ function extent(strength) {
     const made = await mask.choose(image, part);
     if (made === undefined) return;
     part = made;
-    said.textContent = part ? "What is marked is painted." : "Nothing is marked yet.";
+    said.textContent = part ? "The marked part changes." : "Nothing is marked yet.";
     choose.textContent = part ? "Change the part …" : "Mark the part …";
-    const thumb = place.querySelector(".begin-thumb");
+    const thumb = place.querySelector(".init-thumb");
     thumb.querySelector("canvas")?.remove();
     if (part) thumb.append(mask.copy(part.marks));
   });
@@ -149,9 +152,10 @@ function extent(strength) {
     const radio = el("input", { type: "radio", name: "extent", value: name, checked });
     radio.addEventListener("change", () => {
       choose.hidden = said.hidden = name !== "part";
-      place.querySelector(".begin-thumb").classList.toggle("whole", name !== "part");
+      place.querySelector(".init-thumb").classList.toggle("whole", name !== "part");
       if (!moved) {
-        strength.value = name === "part" ? PART_STRENGTH : WHOLE_STRENGTH;
+        const { max, default: usual } = limit("initial_image", "strength");
+        strength.value = name === "part" ? max : usual;
         strength.dispatchEvent(new Event("input"));
       }
     });
@@ -163,9 +167,9 @@ function extent(strength) {
     el(
       "fieldset",
       { class: "switch" },
-      el("legend", { class: "unseen" }, "How much of the picture may change"),
-      option("whole", "All of it", true),
-      option("part", "A part", false),
+      el("legend", { class: "unseen" }, "How much of the image may change"),
+      option("whole", "Whole image", true),
+      option("part", "Part of it", false),
     ),
     el("div", { class: "row" }, choose, said),
   );

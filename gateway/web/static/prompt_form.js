@@ -1,17 +1,20 @@
-// The form for a new picture; its controls are made from what the generator says it can do.
+// The form for a new image. Its controls are made from the capabilities of the generator.
 
 import { call, repeatable } from "./api.js";
-import * as begin from "./begin.js";
 import { byId, el } from "./dom.js";
 import { submitting } from "./forms.js";
+import * as initImage from "./init_image.js";
+import { limit } from "./limits.js";
 import { advanced, common, values } from "./settings.js";
 
-const form = byId("compose");
+const IDEAS = 4;
+
+const form = byId("prompt-form");
 const prompt = byId("prompt");
 
-/** Set up the form; `onTask(task)` gets each task that is made, `onPicture(image)` one to make a post of as it is. */
-export function start(onTask, onPicture) {
-  begin.start(form, onPicture);
+/** Set up the form. `onTask(task)` gets each new task, `onImage(image)` an uploaded image for a post. */
+export function start(onTask, onImage) {
+  initImage.start(form, onImage);
   let keyed = repeatable();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -20,7 +23,7 @@ export function start(onTask, onPicture) {
       return call("POST", "/api/tasks", body, keyed(body));
     });
     if (!task) return;
-    keyed = repeatable(); // what is sent after an answer is wanted once more
+    keyed = repeatable(); // the same form sent again after a response is a new task
     onTask(task);
   });
   prompt.addEventListener("keydown", (event) => {
@@ -31,20 +34,22 @@ export function start(onTask, onPicture) {
   });
 }
 
-/** Begin the next picture from one of a task's. */
+/** Start the next image from an image of a task. */
 export function vary(task, image) {
   prompt.value = task.parameters.prompt;
   form.querySelector('[name="use_generation"][value="true"]').checked = true;
-  begin.set({ ...image, name: task.parameters.prompt });
+  initImage.set({ ...image, name: task.parameters.prompt });
 }
 
-/** Show what the generator can do. */
+/** Show what the generator supports. */
 export function setCapabilities(capabilities) {
   const { models } = capabilities;
-  byId("ideas").replaceChildren(...(models[0]?.example_prompts ?? []).slice(0, 4).map(idea));
+  const { max_length } = limit("task", "prompt");
+  if (max_length) prompt.maxLength = max_length;
+  byId("ideas").replaceChildren(...(models[0]?.example_prompts ?? []).slice(0, IDEAS).map(idea));
   const stock = form.querySelector('[name="use_generation"][value="false"]');
   stock.disabled = !capabilities.stock_available;
-  byId("stock-hint").textContent = "Stock photos are not set up here.";
+  byId("stock-hint").textContent = "Stock photos are not configured.";
   byId("stock-hint").hidden = capabilities.stock_available;
   if (models.length) setModel(models[0], models);
 }
@@ -60,7 +65,7 @@ function setModel(model, models) {
     }),
   );
   for (const [id, value] of written) byId(id).value = value;
-  begin.allow(model.initial_images);
+  initImage.allow(model.initial_images);
 }
 
 function idea(text) {
@@ -71,20 +76,19 @@ function idea(text) {
   return el("li", {}, el("button", { type: "button", onclick: use }, text));
 }
 
-/** The form as the interface wants it. A seed that is no number is sent as it is, and refused with a reason. */
+/** The body of the request. A seed that is not a number is sent as text, so that the server explains the error. */
 async function request() {
   const data = new FormData(form);
-  const text = (name) => String(data.get(name) ?? "").replace(/\s+/g, " ").trim().normalize("NFC");
-  const painted = data.get("use_generation") === "true";
-  const initial = painted ? await begin.value() : null;
+  const generated = data.get("use_generation") === "true";
+  const initial = generated ? await initImage.value() : null;
   const body = {
-    prompt: text("prompt"),
-    use_generation: painted,
-    negative_prompt: text("negative_prompt"),
+    prompt: data.get("prompt"),
+    use_generation: generated,
+    negative_prompt: data.get("negative_prompt") ?? "",
     ...values(form, { withSize: initial === null }),
   };
   if (initial) body.initial_image = initial;
-  const seed = text("seed");
+  const seed = String(data.get("seed") ?? "").trim();
   if (seed) body.seed = /^\d+$/.test(seed) ? Number(seed) : seed;
   return body;
 }

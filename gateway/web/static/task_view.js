@@ -1,12 +1,11 @@
-// The task being looked at: its progress as it happens, its pictures, and what can be done with it.
+// The view of one task: its progress, its images, and the actions on it.
 
 import { call, follow } from "./api.js";
 import { forms, postForm } from "./approval.js";
 import { byId, el, local, stateName } from "./dom.js";
 
-const body = byId("easel-body");
+const body = byId("task-body");
 const announcer = byId("announcer");
-const RESTING = new Set(["awaiting_approval", "approved", "rejected", "cancelled", "failed"]);
 
 let watching = new AbortController();
 let shown = null;
@@ -14,8 +13,8 @@ let onChange = () => {};
 let onVary = () => {};
 
 /**
- * Set up the easel; `changed(task)` gets each task whose state changed here, `vary(task, image)` a picture from which the
- * next one is to begin.
+ * Set up the view. `changed(task)` gets each task whose state changes here, `vary(task, image)` an image to start the next
+ * one from.
  */
 export function start(changed, vary) {
   onChange = changed;
@@ -23,15 +22,15 @@ export function start(changed, vary) {
   blank();
 }
 
-/** The id of the task being looked at, or null. */
+/** The id of the shown task, or null. */
 export function current() {
   return shown;
 }
 
 function blank() {
   body.replaceChildren(
-    el("h2", { class: "unseen", id: "easel-title" }, "Picture"),
-    el("p", { class: "blank" }, "Describe a picture, or choose a task below."),
+    el("h2", { class: "unseen", id: "task-title" }, "Image"),
+    el("p", { class: "blank" }, "Describe an image, or choose a task below."),
   );
 }
 
@@ -39,14 +38,14 @@ function announce(text) {
   if (announcer.textContent !== text) announcer.textContent = text;
 }
 
-/** Show a task and follow it until it rests. */
+/** Show a task, and follow it until it is terminal. */
 export async function show(task) {
   watching.abort();
   watching = new AbortController();
   shown = task.id;
   const { signal } = watching;
   try {
-    if (!RESTING.has(task.state)) {
+    if (!task.terminal) {
       const live = progress(task);
       live.state(task.state, { attempt: task.attempt_count });
       await follow(task.id, 0, (name, data) => live.event(name, data), signal);
@@ -54,19 +53,19 @@ export async function show(task) {
       task = await call("GET", `/api/tasks/${task.id}`);
       onChange(task);
     }
-    if (!signal.aborted) await rest(task, signal);
+    if (!signal.aborted) await showResult(task, signal);
   } catch (error) {
     if (!signal.aborted) body.append(el("p", { class: "notice", role: "alert" }, error.message));
   }
 }
 
-/** Show an uploaded picture with the form that makes a post of it. */
-export async function showPicture(image) {
+/** Show an uploaded image with the form that creates a post with it. */
+export async function showImage(image) {
   watching.abort();
   watching = new AbortController();
   shown = null;
   const { signal } = watching;
-  const title = el("div", { class: "easel-head" }, el("h2", { id: "easel-title" }, image.name));
+  const title = el("div", { class: "task-head" }, el("h2", { id: "task-title" }, image.name));
   const shownPicture = el("img", { src: local(image.url), alt: image.name, width: image.width, height: image.height });
   const actions = el("div", { class: "row after" });
   body.replaceChildren(title, el("div", { class: "canvas" }, shownPicture), facts(image), actions);
@@ -75,7 +74,7 @@ export async function showPicture(image) {
       form.remove();
       actions.replaceChildren(...postActions(post, actions));
       announce(`Post ${post.state}.`);
-      byId("easel").focus();
+      byId("task-view").focus();
     });
     if (!signal.aborted) body.append(form);
   } catch (error) {
@@ -84,7 +83,7 @@ export async function showPicture(image) {
 }
 
 function head(task, state) {
-  return el("div", { class: "easel-head" }, el("h2", { id: "easel-title" }, task.parameters.prompt), chip(state));
+  return el("div", { class: "task-head" }, el("h2", { id: "task-title" }, task.parameters.prompt), chip(state));
 }
 
 /** A state as a small label. */
@@ -92,10 +91,10 @@ export function chip(state) {
   return el("span", { class: `state ${state}` }, stateName(state));
 }
 
-/** The view of a task that is queued or being made. */
+/** The view of a task that is queued or generating. */
 function progress(task) {
   const { width, height } = task.parameters;
-  const canvas = el("div", { class: "canvas waiting" }, "Waiting for the painter …");
+  const canvas = el("div", { class: "canvas waiting" }, "Waiting for the generator …");
   const bar = el("progress", { max: 1, "aria-label": "Progress" });
   const steps = el("span", { id: "steps" }, "in the queue");
   const queue = el("span");
@@ -114,7 +113,7 @@ function progress(task) {
   let quarter = -1;
   const frames = new Map();
 
-  // Each candidate keeps its place, whichever of them comes first.
+  // The images stay in the order of their index, whichever comes first.
   function place(index, image) {
     frames.set(index, image);
     canvas.classList.remove("waiting");
@@ -134,15 +133,15 @@ function progress(task) {
         bar.removeAttribute("value");
         steps.textContent = "in the queue";
         eta.textContent = "";
-        trouble.textContent = data.error ? `${data.error.message} It will be tried again.` : "";
+        trouble.textContent = data.error ? `${data.error.message} It will be retried.` : "";
       }
     },
     event(name, data) {
       if (name === "progress") {
         if (data.total_steps) {
           bar.value = data.step / data.total_steps;
-          const painted = data.step === data.total_steps;
-          steps.textContent = painted ? "keeping the picture" : `step ${data.step} of ${data.total_steps}`;
+          const stepsDone = data.step === data.total_steps;
+          steps.textContent = stepsDone ? "storing the image" : `step ${data.step} of ${data.total_steps}`;
           const now = Math.floor((4 * data.step) / data.total_steps);
           if (now > quarter && now < 4) announce(`${now * 25} percent`);
           quarter = Math.max(quarter, now);
@@ -150,29 +149,29 @@ function progress(task) {
         queue.textContent = data.queue_position === null ? "" : waiting(data.queue_position);
         eta.textContent = data.eta_seconds === null ? "" : `about ${Math.max(1, Math.round(data.eta_seconds))} s left`;
       } else if (name === "preview") {
-        const image = el("img", { class: "preview", alt: "Preview of the picture", width, height });
+        const image = el("img", { class: "preview", alt: "Preview of the image", width, height });
         image.src = `data:${data.content_type};base64,${data.data}`;
         place(data.index, image);
       } else if (name === "image") {
         place(data.image.index, picture(task, data.image));
       } else if ("state" in data) {
         this.state(data.state, data);
-        onChange({ ...task, state: data.state });
+        onChange({ ...task, state: data.state, terminal: data.terminal });
       }
     },
   };
 }
 
 function waiting(position) {
-  return position === 0 ? "next in line" : `${position} before it`;
+  return position === 0 ? "next in the queue" : `${position} before it`;
 }
 
 function picture(task, image) {
   return el("img", { src: local(image.url), alt: task.parameters.prompt, width: image.width, height: image.height });
 }
 
-/** The view of a task at which nothing happens until somebody acts. */
-async function rest(task, signal) {
+/** The view of a terminal task. */
+async function showResult(task, signal) {
   const title = head(task, task.state);
   const actions = el("div", { class: "row after" });
   const parts = [title];
@@ -187,7 +186,7 @@ async function rest(task, signal) {
   }
   if (task.error) parts.push(el("p", { class: "notice", role: "alert" }, `${task.error.message} (${task.error.reason})`));
   if (task.state === "failed" || task.state === "cancelled") {
-    const retry = el("button", { type: "button", class: "primary" }, "Try again");
+    const retry = el("button", { type: "button", class: "primary" }, "Retry");
     retry.addEventListener("click", () => act(retry, task, "retry", true));
     actions.append(retry);
   }
@@ -203,16 +202,16 @@ async function rest(task, signal) {
   const made = await forms(task, chosen, ({ task: after }) => {
     onChange(after);
     show(after);
-    byId("easel").focus();
+    byId("task-view").focus();
   });
   if (!signal.aborted) body.append(...made);
 }
 
-/** What can be done with a task's post: read it, and publish it or take it back. */
+/** The actions on a post: read it, and publish or unpublish it. */
 function postActions(post, place) {
   const draft = post.state === "draft";
   const verb = draft ? "publish" : "unpublish";
-  const change = el("button", { type: "button", class: draft ? "primary" : null }, draft ? "Publish" : "Take back");
+  const change = el("button", { type: "button", class: draft ? "primary" : null }, draft ? "Publish" : "Unpublish");
   change.addEventListener("click", async () => {
     change.disabled = true;
     try {
@@ -234,7 +233,7 @@ function choices(task) {
     el(
       "label",
       {},
-      el("input", { type: "radio", name: "image_index", value: image.index, checked: position === 0, "aria-label": `Picture ${position + 1}` }),
+      el("input", { type: "radio", name: "image_index", value: image.index, checked: position === 0, "aria-label": `Image ${position + 1}` }),
       picture(task, image),
     ),
   );
@@ -250,7 +249,7 @@ function facts(image, initial = null) {
   const list = items.map((item) => el("span", {}, item));
   if (image.credit) list.push(el("a", { href: image.credit_url, rel: "noopener noreferrer", target: "_blank" }, image.credit));
   if (initial) {
-    list.push(el("span", {}, "begun from ", el("a", { href: local(initial.url), target: "_blank" }, "a picture")));
+    list.push(el("span", {}, "started from ", el("a", { href: local(initial.url), target: "_blank" }, "an image")));
     if (initial.strength !== null) list.push(el("span", {}, `strength ${initial.strength.toFixed(2)}`));
     if (initial.has_mask) list.push(el("span", {}, "only a part"));
     if (initial.mask_feather) list.push(el("span", {}, `soft border ${initial.mask_feather} px`));
@@ -263,7 +262,7 @@ async function act(button, task, verb, follows) {
   try {
     const after = await call("POST", `/api/tasks/${task.id}/${verb}`);
     onChange(after);
-    if (follows || RESTING.has(after.state)) await show(after);
+    if (follows || after.terminal) await show(after);
   } catch (error) {
     button.disabled = false;
     button.after(el("p", { class: "wrong", role: "alert" }, error.message));
