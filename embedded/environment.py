@@ -9,7 +9,7 @@ from pathlib import Path
 from embedded.settings import RunSettings
 
 # Default glibc maps, faults in and unmaps every multi-megabyte buffer: these make messages of 4 MiB 2.5 to 3.4 times
-# faster (measured, docs/decisions/0003). gRPC would print each GOAWAY to standard error.
+# faster (measured, docs/decisions/0007). gRPC would print each GOAWAY to standard error.
 TUNING = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),

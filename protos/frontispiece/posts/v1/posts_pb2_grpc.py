@@ -108,7 +108,7 @@ class PostServiceServicer:
     """
 
     def CreatePost(self, request, context):
-        """Creates a post. With a request_id the call is idempotent. Errors: INVALID_ARGUMENT (BadRequest names each field) ·
+        """Creates a post. With a request_id the call is idempotent; a client that retries must set one. Errors: INVALID_ARGUMENT (BadRequest names each field) ·
         FAILED_PRECONDITION (the author, category or image does not exist, or the post of this request_id was deleted) ·
         ALREADY_EXISTS (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another request).
         """

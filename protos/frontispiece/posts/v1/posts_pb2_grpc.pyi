@@ -38,7 +38,7 @@ class PostServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PostServiceAsyncStub: ...
     CreatePost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.CreatePostRequest, _posts_pb2.CreatePostResponse]
-    """Creates a post. With a request_id the call is idempotent. Errors: INVALID_ARGUMENT (BadRequest names each field) ·
+    """Creates a post. With a request_id the call is idempotent; a client that retries must set one. Errors: INVALID_ARGUMENT (BadRequest names each field) ·
     FAILED_PRECONDITION (the author, category or image does not exist, or the post of this request_id was deleted) ·
     ALREADY_EXISTS (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another request).
     """
@@ -77,7 +77,7 @@ class PostServiceAsyncStub(PostServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreatePost: _aio.UnaryUnaryMultiCallable[_posts_pb2.CreatePostRequest, _posts_pb2.CreatePostResponse]  # type: ignore[assignment]
-    """Creates a post. With a request_id the call is idempotent. Errors: INVALID_ARGUMENT (BadRequest names each field) ·
+    """Creates a post. With a request_id the call is idempotent; a client that retries must set one. Errors: INVALID_ARGUMENT (BadRequest names each field) ·
     FAILED_PRECONDITION (the author, category or image does not exist, or the post of this request_id was deleted) ·
     ALREADY_EXISTS (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another request).
     """
@@ -119,7 +119,7 @@ class PostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _posts_pb2.CreatePostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_posts_pb2.CreatePostResponse, _abc.Awaitable[_posts_pb2.CreatePostResponse]]:
-        """Creates a post. With a request_id the call is idempotent. Errors: INVALID_ARGUMENT (BadRequest names each field) ·
+        """Creates a post. With a request_id the call is idempotent; a client that retries must set one. Errors: INVALID_ARGUMENT (BadRequest names each field) ·
         FAILED_PRECONDITION (the author, category or image does not exist, or the post of this request_id was deleted) ·
         ALREADY_EXISTS (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another request).
         """

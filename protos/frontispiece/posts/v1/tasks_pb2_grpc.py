@@ -86,14 +86,15 @@ class TaskServiceServicer:
     """
 
     def CreateTask(self, request, context):
-        """Adds a task to the queue. When the call returns, the task is on disk. With a request_id the call is idempotent.
+        """Adds a task to the queue. When the call returns, the task is on disk. With a request_id or
+        task_id the call is idempotent; a client that retries must set one.
 
         The parameters are checked against the limits of each field and by the generators (ValidateParameters). If a generator
-        does not answer, the task is accepted, and its parameters are checked when it is generated.
+        does not respond, the task is accepted, and its parameters are checked when it is generated.
 
         Errors: INVALID_ARGUMENT (BadRequest names each field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id
         or task_id was used with another request) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (the initial image does not
-        exist; BadRequest names its key) · UNAVAILABLE (storage or the database does not answer; the request_id stays unused).
+        exist; BadRequest names its key) · UNAVAILABLE (storage or the database does not respond; the request_id stays unused).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,14 +37,15 @@ class TaskServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TaskServiceAsyncStub: ...
     CreateTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.CreateTaskRequest, _tasks_pb2.CreateTaskResponse]
-    """Adds a task to the queue. When the call returns, the task is on disk. With a request_id the call is idempotent.
+    """Adds a task to the queue. When the call returns, the task is on disk. With a request_id or
+    task_id the call is idempotent; a client that retries must set one.
 
     The parameters are checked against the limits of each field and by the generators (ValidateParameters). If a generator
-    does not answer, the task is accepted, and its parameters are checked when it is generated.
+    does not respond, the task is accepted, and its parameters are checked when it is generated.
 
     Errors: INVALID_ARGUMENT (BadRequest names each field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id
     or task_id was used with another request) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (the initial image does not
-    exist; BadRequest names its key) · UNAVAILABLE (storage or the database does not answer; the request_id stays unused).
+    exist; BadRequest names its key) · UNAVAILABLE (storage or the database does not respond; the request_id stays unused).
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskRequest, _tasks_pb2.GetTaskResponse]
     """Returns a task. Errors: NOT_FOUND."""
@@ -91,14 +92,15 @@ class TaskServiceAsyncStub(TaskServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.CreateTaskRequest, _tasks_pb2.CreateTaskResponse]  # type: ignore[assignment]
-    """Adds a task to the queue. When the call returns, the task is on disk. With a request_id the call is idempotent.
+    """Adds a task to the queue. When the call returns, the task is on disk. With a request_id or
+    task_id the call is idempotent; a client that retries must set one.
 
     The parameters are checked against the limits of each field and by the generators (ValidateParameters). If a generator
-    does not answer, the task is accepted, and its parameters are checked when it is generated.
+    does not respond, the task is accepted, and its parameters are checked when it is generated.
 
     Errors: INVALID_ARGUMENT (BadRequest names each field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id
     or task_id was used with another request) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (the initial image does not
-    exist; BadRequest names its key) · UNAVAILABLE (storage or the database does not answer; the request_id stays unused).
+    exist; BadRequest names its key) · UNAVAILABLE (storage or the database does not respond; the request_id stays unused).
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskRequest, _tasks_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Returns a task. Errors: NOT_FOUND."""
@@ -148,14 +150,15 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.CreateTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.CreateTaskResponse, _abc.Awaitable[_tasks_pb2.CreateTaskResponse]]:
-        """Adds a task to the queue. When the call returns, the task is on disk. With a request_id the call is idempotent.
+        """Adds a task to the queue. When the call returns, the task is on disk. With a request_id or
+        task_id the call is idempotent; a client that retries must set one.
 
         The parameters are checked against the limits of each field and by the generators (ValidateParameters). If a generator
-        does not answer, the task is accepted, and its parameters are checked when it is generated.
+        does not respond, the task is accepted, and its parameters are checked when it is generated.
 
         Errors: INVALID_ARGUMENT (BadRequest names each field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id
         or task_id was used with another request) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (the initial image does not
-        exist; BadRequest names its key) · UNAVAILABLE (storage or the database does not answer; the request_id stays unused).
+        exist; BadRequest names its key) · UNAVAILABLE (storage or the database does not respond; the request_id stays unused).
         """
 
     @_abc_1.abstractmethod

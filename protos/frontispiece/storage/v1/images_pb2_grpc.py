@@ -77,7 +77,7 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetImage(self, request, context):
-        """Returns an image: first a header, then the bytes as chunks. With accept_redirect the answer may be only a header with
+        """Returns an image: first a header, then the bytes as chunks. With accept_redirect the response may be only a header with
         `redirect_url`.
 
         Errors: NOT_FOUND · INVALID_ARGUMENT (invalid key) · OUT_OF_RANGE (the range begins after the end).
@@ -87,7 +87,7 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetImageState(self, request, context):
-        """Marks an image as draft or published (an S3 object tag that lifecycle rules can read).
+        """Marks an image as draft or as kept (an S3 object tag that lifecycle rules can read).
 
         Errors: NOT_FOUND · INVALID_ARGUMENT.
         """

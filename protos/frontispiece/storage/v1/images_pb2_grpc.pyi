@@ -45,13 +45,13 @@ class ImageServiceStub:
     DEADLINE_EXCEEDED (the bytes came too slowly).
     """
     GetImage: _grpc.UnaryStreamMultiCallable[_images_pb2.GetImageRequest, _images_pb2.GetImageResponse]
-    """Returns an image: first a header, then the bytes as chunks. With accept_redirect the answer may be only a header with
+    """Returns an image: first a header, then the bytes as chunks. With accept_redirect the response may be only a header with
     `redirect_url`.
 
     Errors: NOT_FOUND · INVALID_ARGUMENT (invalid key) · OUT_OF_RANGE (the range begins after the end).
     """
     SetImageState: _grpc.UnaryUnaryMultiCallable[_images_pb2.SetImageStateRequest, _images_pb2.SetImageStateResponse]
-    """Marks an image as draft or published (an S3 object tag that lifecycle rules can read).
+    """Marks an image as draft or as kept (an S3 object tag that lifecycle rules can read).
 
     Errors: NOT_FOUND · INVALID_ARGUMENT.
     """
@@ -75,13 +75,13 @@ class ImageServiceAsyncStub(ImageServiceStub):
     DEADLINE_EXCEEDED (the bytes came too slowly).
     """
     GetImage: _aio.UnaryStreamMultiCallable[_images_pb2.GetImageRequest, _images_pb2.GetImageResponse]  # type: ignore[assignment]
-    """Returns an image: first a header, then the bytes as chunks. With accept_redirect the answer may be only a header with
+    """Returns an image: first a header, then the bytes as chunks. With accept_redirect the response may be only a header with
     `redirect_url`.
 
     Errors: NOT_FOUND · INVALID_ARGUMENT (invalid key) · OUT_OF_RANGE (the range begins after the end).
     """
     SetImageState: _aio.UnaryUnaryMultiCallable[_images_pb2.SetImageStateRequest, _images_pb2.SetImageStateResponse]  # type: ignore[assignment]
-    """Marks an image as draft or published (an S3 object tag that lifecycle rules can read).
+    """Marks an image as draft or as kept (an S3 object tag that lifecycle rules can read).
 
     Errors: NOT_FOUND · INVALID_ARGUMENT.
     """
@@ -114,7 +114,7 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _images_pb2.GetImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_images_pb2.GetImageResponse], _abc.AsyncIterator[_images_pb2.GetImageResponse]]:
-        """Returns an image: first a header, then the bytes as chunks. With accept_redirect the answer may be only a header with
+        """Returns an image: first a header, then the bytes as chunks. With accept_redirect the response may be only a header with
         `redirect_url`.
 
         Errors: NOT_FOUND · INVALID_ARGUMENT (invalid key) · OUT_OF_RANGE (the range begins after the end).
@@ -126,7 +126,7 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _images_pb2.SetImageStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.SetImageStateResponse, _abc.Awaitable[_images_pb2.SetImageStateResponse]]:
-        """Marks an image as draft or published (an S3 object tag that lifecycle rules can read).
+        """Marks an image as draft or as kept (an S3 object tag that lifecycle rules can read).
 
         Errors: NOT_FOUND · INVALID_ARGUMENT.
         """
