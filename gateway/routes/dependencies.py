@@ -12,7 +12,7 @@ from gateway.context import AppContext, app_context
 from gateway.errors import FieldError, Problem
 from gateway.middleware.access import require_editor
 from gateway.schemas.base import checked
-from gateway.schemas.limits import openapi_limits
+from gateway.schemas.limits import field_of, openapi_limits
 
 Context = Annotated[AppContext, Depends(app_context)]
 
@@ -29,7 +29,7 @@ EDITOR = [Depends(_editor)]
 TaskId = Annotated[str, Path(description="Id of the task.")]
 
 _KEY = "Idempotency-Key"
-_KEY_FIELD = tasks_pb2.CreateTaskRequest.DESCRIPTOR.fields_by_name["request_id"]
+_KEY_FIELD = field_of(tasks_pb2.CreateTaskRequest, "request_id")
 
 
 def _request_id(

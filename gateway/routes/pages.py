@@ -118,7 +118,9 @@ async def post(app: Context, request: Request, slug: str) -> Response:
 @router.head("/hub")
 async def editor(request: Request) -> Response:
     """The editor page. It fetches everything that it shows with the token."""
-    return pages(request).render("editor.html", {"states": get_args(TaskState)}, {"cache-control": "no-cache", "x-robots-tag": "noindex"})
+    return pages(request).render(
+        "editor.html", {"states": get_args(TaskState)}, {"cache-control": "no-cache", "x-robots-tag": "noindex"}
+    )
 
 
 @router.get("/docs")

@@ -1,7 +1,7 @@
 """Posts: everyone can read published ones, editors can write."""
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Any
 
 import grpc
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
@@ -23,7 +23,7 @@ Name = Annotated[str, Path(description="The slug or the id of the post.")]
 _PUBLIC = {"cache-control": "public, max-age=0, must-revalidate", "vary": "authorization"}
 _PRIVATE = {"cache-control": "private, no-store", "vary": "authorization"}
 
-_OPTIONAL_TOKEN = {"security": [{}, {"token": []}]}
+_OPTIONAL_TOKEN: dict[str, Any] = {"security": [{}, {"token": []}]}
 
 
 def _cache_headers(response: Response) -> None:

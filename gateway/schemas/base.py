@@ -8,14 +8,14 @@ import base64
 import types
 from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gateway.schemas.limits import FieldLimit, form_limits, openapi_limits
+from gateway.schemas.limits import FieldLimit, field_of, form_limits, openapi_limits
 from rpc import errors, validation
 from rpc.limits import describe_range, of_field
 
@@ -57,7 +57,7 @@ class Input(Shape):
             if message := cls._message_with(name):
                 given = field.json_schema_extra
                 own = given if isinstance(given, dict) else {}
-                field.json_schema_extra = {**openapi_limits(message.DESCRIPTOR.fields_by_name[name]), **own}
+                field.json_schema_extra = {**openapi_limits(field_of(message, name)), **own}
         cls.model_rebuild(force=True)
 
     @classmethod
@@ -70,7 +70,7 @@ class Input(Shape):
         found = {}
         for name in cls.model_fields:
             if message := cls._message_with(name):
-                found[name] = form_limits(message.DESCRIPTOR.fields_by_name[name])
+                found[name] = form_limits(field_of(message, name))
         return {name: limits for name, limits in found.items() if limits}
 
     @field_validator("*", mode="after")
@@ -78,7 +78,7 @@ class Input(Shape):
     def _check(cls, value: Any, info: ValidationInfo) -> Any:
         name = info.field_name or ""
         message = cls._message_with(name)
-        if message is None or value is None or message.DESCRIPTOR.fields_by_name[name].enum_type is not None:
+        if message is None or value is None or field_of(message, name).enum_type is not None:
             return value
         return checked(message, name, value)
 
@@ -99,7 +99,7 @@ class Output(Shape):
 def checked(message: type[Message], name: str, value: Any) -> Any:
     """`value` with text normalised, if the limits of the field `name` of `message` allow it. Raises ValidationError."""
     probe = message()
-    field = message.DESCRIPTOR.fields_by_name[name]
+    field = field_of(message, name)
     try:
         _set(probe, name, value)
         validation.check(probe)
@@ -146,7 +146,7 @@ def _refuse(title: str, value: Any, wrong: list[tuple[tuple[int | str, ...], str
 
 
 def _set(message: Message, name: str, value: Any) -> None:
-    field = message.DESCRIPTOR.fields_by_name[name]
+    field = field_of(message, name)
     if isinstance(value, Input):
         value.fill(getattr(message, name))
     elif isinstance(value, list) and field.message_type is not None:
@@ -175,7 +175,7 @@ def _annotation(annotation: Any) -> tuple[bool, Any]:
 
 def _value(source: Message, name: str, shape: Any) -> Any:
     """The value of a field as JSON; None if it is not set."""
-    field = source.DESCRIPTOR.fields_by_name[name]
+    field = field_of(source, name)
     value = getattr(source, name)
     if field.is_repeated:
         return [_single(field, one, shape) for one in value]
@@ -198,18 +198,18 @@ def _single(field: FieldDescriptor, value: Any, shape: Any) -> Any:
     return value
 
 
-def enum_name(enum: EnumDescriptor, number: int) -> str:
+def enum_name(enum: Any, number: int) -> str:
     """The name of an enum value in REST: `awaiting_approval` for TASK_STATE_AWAITING_APPROVAL."""
     return str(enum.values_by_number[number].name).removeprefix(_prefix(enum)).lower()
 
 
-def enum_number(enum: EnumDescriptor, name: str) -> int:
+def enum_number(enum: Any, name: str) -> int:
     """The number of the enum value with this name in REST."""
     number: int = enum.values_by_name[_prefix(enum) + name.upper()].number
     return number
 
 
-def _prefix(enum: EnumDescriptor) -> str:
+def _prefix(enum: Any) -> str:
     return str(enum.values_by_number[0].name).removesuffix("UNSPECIFIED")
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 from gateway.schemas import decisions, posts, tasks
 from gateway.schemas.base import Output
 from gateway.schemas.images import InitialImage
-from gateway.schemas.limits import FieldLimit, form_limits
+from gateway.schemas.limits import FieldLimit, field_of, form_limits
 
 
 class IntegerRange(Output):
@@ -62,7 +62,7 @@ LIMITS: Limits = {
     "post": posts.NewPost.limits(),
     "author": posts.NewAuthor.limits(),
     "category": posts.NewCategory.limits(),
-    "upload": {"size_bytes": form_limits(images_pb2.StoreImageHeader.DESCRIPTOR.fields_by_name["size_bytes"])},
+    "upload": {"size_bytes": form_limits(field_of(images_pb2.StoreImageHeader, "size_bytes"))},
 }
 
 

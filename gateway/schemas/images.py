@@ -23,14 +23,14 @@ class InitialImage(Input):
     mask: Base64 | None = Field(
         None,
         json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
-        description="Where the image may change: base64 of a PNG of at most 4,194,304 pixels. It is scaled to the image. "
-        "A pixel is regenerated where the lightness of the mask is 128 or more of 255; every other pixel, and every "
-        "transparent one, is kept exactly. Default: the whole image may change.",
+        description="Where the image may change: base64 of a PNG of at most 4,194,304 pixels, which is scaled to the "
+        "image. A pixel is regenerated where the lightness of the mask is 128 or more of 255. Every other pixel, and "
+        "every transparent one, is kept exactly. Default: the whole image may change.",
     )
     mask_feather: int | None = Field(
         None,
-        description="Width in pixels of the transition from kept to regenerated pixels, inside the regenerated part. 0: "
-        "a hard edge. Only with a mask.",
+        description="Width in pixels of the transition from kept to regenerated pixels, inside the regenerated part. "
+        "0: a hard edge. Only with a mask.",
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from rpc.limits import of_field
 
@@ -35,6 +36,11 @@ def _text(field: FieldDescriptor) -> dict[str, Any]:
     if limits.pattern:
         keywords["pattern"] = f"^({limits.pattern})$" if limits.required else f"^({limits.pattern})?$"
     return keywords
+
+
+def field_of(message: type[Message] | Message, name: str) -> FieldDescriptor:
+    """The descriptor of a field. Raises KeyError if it does not exist."""
+    return message.DESCRIPTOR.fields_by_name[name]  # type: ignore[return-value]  # two names of one class
 
 
 def openapi_limits(field: FieldDescriptor) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from gateway.app import create_app
-from gateway.auth import ANONYMOUS, Authenticator, TokenFileError, admin_token, hub_link
 from gateway.clients import open_clients
+from gateway.middleware.access import ANONYMOUS, Authenticator
 from gateway.settings import GatewaySettings
+from gateway.token_file import TokenFileError, admin_token, hub_link
 from rpc import errors
 from tests.gateway.conftest import assert_problem
 from tests.gateway.scripted import EDITOR, Scripted, scripted

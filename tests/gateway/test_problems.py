@@ -153,13 +153,13 @@ class TestOperations:
         await front.client.get("/static/base.css")
         # A request is counted when its handler has ended, which for a file is a moment after its last byte.
         static = 'route="/static/{path:path}",status="200"'
-        await until(lambda: static in front.gateway.metrics.exposition().decode())
+        await until(lambda: static in front.context.metrics.exposition().decode())
         text = (await front.client.get("/metrics")).text
         assert 'gateway_requests_total{method="GET",route="/api/posts/{post}",status="404"} 3.0' in text
         assert 'gateway_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
         assert 'gateway_request_seconds_count{method="GET",route="/api/posts/{post}"} 3.0' in text
         assert "post-1" not in text
-        await until(lambda: "gateway_requests_in_flight 0.0" in front.gateway.metrics.exposition().decode())
+        await until(lambda: "gateway_requests_in_flight 0.0" in front.context.metrics.exposition().decode())
 
 
 class TestDocument:

@@ -1,4 +1,4 @@
-"""The desk before scripted services, and what a browser does there."""
+"""The editor page with scripted services behind it, and what a browser does there."""
 
 import asyncio
 from typing import Any
@@ -6,12 +6,15 @@ from typing import Any
 from frontispiece.generator.v1 import generator_pb2 as g
 from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 from frontispiece.storage.v1 import images_pb2
+from frontispiece.types.v1 import generation_pb2, image_pb2
 from playwright.async_api import Page, expect
 
-from tests.gateway.scripted import TOKEN, Scripted, task
+from tests.gateway.scripted import TOKEN, Scripted, stored_image, task
 
 STORED = images_pb2.Image(
-    key="generated/1-x.png", url="http://127.0.0.1:8080/media/generated/1-x.png", width=800, height=400
+    image=stored_image(
+        url="http://127.0.0.1:8080/media/generated/1-x.png", file=image_pb2.ImageFile(width=800, height=400)
+    )
 )
 
 
@@ -30,12 +33,12 @@ def model(name: str, **fields: Any) -> g.Model:
     )
 
 
-def script_desk(front: Scripted) -> Scripted:
-    """A desk before a generator with more abilities than the house model has, and a record that is empty."""
+def script_editor(front: Scripted) -> Scripted:
+    """Script a generator that supports more than the default model does, and an empty database."""
     large = model("large", loras=["ink", "watercolour"], refiner="large-refiner", initial_images=True)
     models = [large, model("plain")]
-    answer = g.GetCapabilitiesResponse(models=models, slot_count=1, free_slot_count=1, device="cuda")
-    front.scripts.on("GetCapabilities", lambda _: answer)
+    response = g.GetCapabilitiesResponse(models=models, slot_count=1, free_slot_count=1, device="cuda")
+    front.scripts.on("GetCapabilities", lambda _: response)
     front.scripts.on("ListTasks", lambda _: tasks_pb2.ListTasksResponse())
     cancelled = task(tasks_pb2.TASK_STATE_CANCELLED)
     front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=cancelled))
@@ -50,24 +53,24 @@ def script_desk(front: Scripted) -> Scripted:
     return front
 
 
-async def open_desk(page: Page, desk: Scripted) -> None:
-    await page.goto(f"{desk.base_url}/hub#token={TOKEN}")
+async def open_editor(page: Page, scripted: Scripted) -> None:
+    await page.goto(f"{scripted.base_url}/hub#token={TOKEN}")
     await expect(page.locator("#parameters #seed")).to_be_attached()
     await page.get_by_label("Prompt").fill("a boat")
 
 
-async def sent(desk: Scripted, page: Page) -> tasks_pb2.GenerationParameters:
-    """What the form asks for."""
-    before = len(desk.scripts.sent("CreateTask"))
+async def sent(scripted: Scripted, page: Page) -> generation_pb2.GenerationParameters:
+    """The parameters that the form sends."""
+    before = len(scripted.scripts.sent("CreateTask"))
     await page.get_by_role("button", name="Generate", exact=True).click()
-    while len(desk.scripts.sent("CreateTask")) == before:
+    while len(scripted.scripts.sent("CreateTask")) == before:
         await asyncio.sleep(0.02)
-    found: tasks_pb2.GenerationParameters = desk.scripts.sent("CreateTask")[-1].parameters
+    found: generation_pb2.GenerationParameters = scripted.scripts.sent("CreateTask")[-1].parameters
     return found
 
 
 async def draw(page: Page) -> None:
-    """A stroke through the upper half of the board."""
+    """Draw a stroke through the upper half of the image."""
     box = await page.locator("#mask-board canvas").bounding_box()
     assert box is not None
     x, y, width, height = box["x"], box["y"], box["width"], box["height"]

@@ -9,7 +9,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.gateway.browsing import link, visit
 from tests.gateway.conftest import paint
-from tests.gateway.desks import draw, open_desk, sent
+from tests.gateway.editor_page import draw, open_editor, sent
 from tests.gateway.scripted import Scripted
 from tests.stack import Stack
 
@@ -34,7 +34,7 @@ class TestVary:
         async with visit(await browser.new_context(viewport={"width": 1280, "height": 900})) as here:
             page = here.page
             await show_newest(page, stack)
-            await page.get_by_role("radio", name="Picture 2").check()
+            await page.get_by_role("radio", name="Image 2").check()
             await page.get_by_role("button", name="Vary").click()
             strength = page.get_by_label("Strength")
             await expect(strength).to_have_value("0.6")
@@ -44,11 +44,11 @@ class TestVary:
             await strength.fill("0.3")
             await page.get_by_role("button", name="Generate", exact=True).click()
             await expect(page.get_by_text("strength 0.30")).to_be_visible()
-            begun = (await newest(editor))["parameters"]
+            used = (await newest(editor))["parameters"]
             image = painted["images"][1]
             kept = {"key": image["key"], "url": image["url"], "strength": 0.3, "has_mask": False, "mask_feather": None}
-            assert begun["initial_image"] == kept
-            assert (begun["width"], begun["height"]) == (None, None)
+            assert used["initial_image"] == kept
+            assert (used["width"], used["height"]) == (None, None)
             await page.get_by_role("button", name="Remove").click()
             await expect(page.get_by_label("Width")).to_be_visible()
             await expect(page.locator("#upload")).to_be_focused()
@@ -61,22 +61,22 @@ class TestVary:
             page = here.page
             await show_newest(page, stack)
             await page.get_by_role("button", name="Vary").click()
-            await page.get_by_role("radio", name="A part").check()
+            await page.get_by_role("radio", name="Part of it").check()
             await expect(page.get_by_label("Strength")).to_have_value("1")
             await page.get_by_role("button", name="Generate", exact=True).click()
-            await expect(page.get_by_text("Choose the part first")).to_be_visible()
+            await expect(page.get_by_text("Mark the part first")).to_be_visible()
             await page.get_by_role("button", name="Mark the part").click()
-            dialog = page.get_by_role("dialog", name="Which part is painted anew?")
+            dialog = page.get_by_role("dialog", name="Which part may change?")
             await expect(dialog).to_be_visible()
             await draw(page)
             await dialog.get_by_label("Soft border").fill("12")
             await dialog.get_by_role("button", name="Use this part").click()
-            await expect(page.get_by_text("What is marked is painted.")).to_be_visible()
+            await expect(page.get_by_text("The marked part changes.")).to_be_visible()
             await page.get_by_role("button", name="Generate", exact=True).click()
             await expect(page.get_by_text("only a part")).to_be_visible()
             await expect(page.get_by_text("soft border 12 px")).to_be_visible()
-            begun = (await newest(editor))["parameters"]["initial_image"]
-            assert (begun["has_mask"], begun["mask_feather"]) == (True, 12)
+            used = (await newest(editor))["parameters"]["initial_image"]
+            assert (used["has_mask"], used["mask_feather"]) == (True, 12)
 
     async def test_by_keyboard_alone(self, stack: Stack, browser: Browser, editor: httpx2.AsyncClient) -> None:
         await paint(editor)
@@ -88,7 +88,7 @@ class TestVary:
             await expect(page.get_by_label("Strength")).to_be_focused()
             await page.keyboard.press("Tab")
             await page.keyboard.press("ArrowRight")
-            await expect(page.get_by_role("radio", name="A part")).to_be_checked()
+            await expect(page.get_by_role("radio", name="Part of it")).to_be_checked()
             await page.keyboard.press("Tab")
             await page.keyboard.press("Enter")
             dialog = page.get_by_role("dialog")
@@ -102,7 +102,7 @@ class TestVary:
             await page.keyboard.press("Space")
             await dialog.get_by_role("button", name="Use this part").focus()
             await page.keyboard.press("Enter")
-            await expect(page.get_by_text("What is marked is painted.")).to_be_visible()
+            await expect(page.get_by_text("The marked part changes.")).to_be_visible()
 
 
 class TestUpload:
@@ -113,12 +113,12 @@ class TestUpload:
             page = here.page
             await page.goto(link(stack))
             await expect(page.locator("#parameters #seed")).to_be_attached()
-            await page.get_by_label("Bring a picture of yours").set_input_files(photo)
+            await page.get_by_label("Upload an image").set_input_files(photo)
             await expect(page.get_by_text("640 × 400")).to_be_visible()
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390
             await page.get_by_label("Prompt").fill("a castle on a green hill")
             await page.get_by_role("button", name="Generate", exact=True).click()
-            await expect(page.get_by_text("begun from")).to_be_visible()
+            await expect(page.get_by_text("started from")).to_be_visible()
             key = (await newest(editor))["parameters"]["initial_image"]["key"]
             assert (await editor.get(f"/media/{key}")).content == photo.read_bytes()
 
@@ -130,11 +130,11 @@ class TestUpload:
             page = here.page
             await page.goto(link(stack))
             await expect(page.locator("#parameters #seed")).to_be_attached()
-            await page.get_by_label("Bring a picture of yours").set_input_files(photo)
-            await page.get_by_role("button", name="Use it in a post as it is").click()
+            await page.get_by_label("Upload an image").set_input_files(photo)
+            await page.get_by_role("button", name="Use it in a post unchanged").click()
             await page.get_by_label("Title").fill(title)
-            await page.get_by_label("What the picture shows").fill("a beach at noon")
-            await page.get_by_role("button", name="Make the post").click()
+            await page.get_by_label("Alternative text").fill("a beach at noon")
+            await page.get_by_role("button", name="Create the post").click()
             await page.get_by_role("link", name="Read the post").click()
             await expect(page.get_by_role("heading", level=1)).to_have_text(title)
             await expect(page.get_by_role("img", name="a beach at noon")).to_be_visible()
@@ -146,28 +146,28 @@ class TestUpload:
         page = await context.new_page()
         await page.goto(link(stack))
         await expect(page.locator("#parameters #seed")).to_be_attached()
-        bring = page.get_by_label("Bring a picture of yours")
-        await bring.set_input_files(tmp_path / "notes.txt")
-        await expect(page.get_by_text("Only PNG, JPEG and WebP")).to_be_visible()
-        await bring.set_input_files(tmp_path / "broken.png")
+        upload = page.get_by_label("Upload an image")
+        await upload.set_input_files(tmp_path / "notes.txt")
+        await expect(page.get_by_text("must be a PNG, JPEG or WebP")).to_be_visible()
+        await upload.set_input_files(tmp_path / "broken.png")
         await expect(page.get_by_text("this is no PNG, JPEG or WebP image")).to_be_visible()
-        await expect(bring).to_be_enabled()
+        await expect(upload).to_be_enabled()
         await context.close()
 
 
 class TestAbilities:
-    async def test_what_is_not_touched_is_not_sent(self, desk: Scripted, browser: Browser) -> None:
+    async def test_what_is_not_touched_is_not_sent(self, editor_page: Scripted, browser: Browser) -> None:
         async with visit(await browser.new_context()) as here:
-            await open_desk(here.page, desk)
-            wanted = await sent(desk, here.page)
+            await open_editor(here.page, editor_page)
+            parameters = await sent(editor_page, here.page)
             for name in ("guidance_end", "denoising_end", "initial_image"):
-                assert not wanted.HasField(name)
-            assert (list(wanted.loras), wanted.width, wanted.model) == ([], 1024, "large")
+                assert not parameters.HasField(name)
+            assert (list(parameters.loras), parameters.width, parameters.model) == ([], 1024, "large")
 
-    async def test_loras_guidance_and_refiner(self, desk: Scripted, browser: Browser) -> None:
+    async def test_loras_guidance_and_refiner(self, editor_page: Scripted, browser: Browser) -> None:
         async with visit(await browser.new_context()) as here:
             page = here.page
-            await open_desk(page, desk)
+            await open_editor(page, editor_page)
             await page.get_by_text("Settings", exact=True).click()
             await page.get_by_text("Advanced", exact=True).click()
             weight = page.get_by_label("Weight of watercolour")
@@ -177,19 +177,21 @@ class TestAbilities:
             await page.get_by_label("Guidance until").fill("0.4")
             await page.get_by_label("Refiner’s share").fill("0.2")
             await page.get_by_label("Scheduler").select_option("ddim")
-            wanted = await sent(desk, page)
-            assert [(lora.name, lora.weight) for lora in wanted.loras] == [("watercolour", 0.5)]
-            assert (wanted.guidance_end, wanted.denoising_end, wanted.scheduler) == (0.4, 0.8, "ddim")
+            parameters = await sent(editor_page, page)
+            assert [(lora.name, lora.weight) for lora in parameters.loras] == [("watercolour", 0.5)]
+            assert (parameters.guidance_end, parameters.denoising_end, parameters.scheduler) == (0.4, 0.8, "ddim")
 
-    async def test_another_model_has_other_abilities(self, desk: Scripted, browser: Browser, photo: Path) -> None:
+    async def test_another_model_has_other_abilities(
+        self, editor_page: Scripted, browser: Browser, photo: Path
+    ) -> None:
         async with visit(await browser.new_context()) as here:
             page = here.page
             await page.route("**/media/generated/**", lambda route: route.fulfill(path=photo))
-            await open_desk(page, desk)
+            await open_editor(page, editor_page)
             await page.get_by_text("Settings", exact=True).click()
             await page.get_by_text("Advanced", exact=True).click()
             await page.get_by_label("Seed").fill("7")
-            await page.get_by_label("Bring a picture of yours").set_input_files(photo)
+            await page.get_by_label("Upload an image").set_input_files(photo)
             await expect(page.get_by_label("Strength")).to_be_visible()
             await page.get_by_label("Model").select_option("plain")
             await expect(page.get_by_label("Model")).to_be_focused()
@@ -197,15 +199,15 @@ class TestAbilities:
             await expect(page.get_by_text("LoRAs")).to_have_count(0)
             await expect(page.get_by_label("Refiner’s share")).to_have_count(0)
             await expect(page.get_by_label("Strength")).to_be_hidden()
-            await expect(page.get_by_role("button", name="Use it in a post as it is")).to_be_visible()
-            wanted = await sent(desk, page)
-            assert (wanted.model, wanted.seed, wanted.width) == ("plain", 7, 1024)
-            assert not wanted.HasField("initial_image")
+            await expect(page.get_by_role("button", name="Use it in a post unchanged")).to_be_visible()
+            parameters = await sent(editor_page, page)
+            assert (parameters.model, parameters.seed, parameters.width) == ("plain", 7, 1024)
+            assert not parameters.HasField("initial_image")
 
-    async def test_an_error_of_a_folded_field_is_shown(self, desk: Scripted, browser: Browser) -> None:
+    async def test_an_error_of_a_folded_field_is_shown(self, editor_page: Scripted, browser: Browser) -> None:
         context = await browser.new_context()
         page = await context.new_page()
-        await open_desk(page, desk)
+        await open_editor(page, editor_page)
         await page.get_by_text("Settings", exact=True).click()
         await page.get_by_text("Advanced", exact=True).click()
         await page.get_by_role("checkbox", name="ink").check()
