@@ -78,7 +78,8 @@ class MetricsMiddleware:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The template of the route, never the path: paths would give an unlimited number of time series.
-        route = str(getattr(scope.get("route"), "path", "")) or "unmatched"
+        # A mounted application has no route, but the path where it is mounted.
+        route = str(getattr(scope.get("route"), "path", "") or scope.get("root_path") or "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._metrics.requests.labels(method, route, str(status)).inc()
         if not route.endswith("/events"):

@@ -32,12 +32,11 @@ class Shape(BaseModel):
             if name in given or source is None:
                 continue
             nullable, shape = _annotation(field.annotation)
-            value = _value(source, name, shape)
-            if nullable and value == "":
-                value = None
-            if value is None and not field.is_required():
+            is_set = source.HasField(name) if field_of(source, name).has_presence else True
+            if not is_set and not field.is_required():
                 continue  # the default of the shape
-            values[name] = getattr(source, name) if value is None and not nullable else value
+            value = _value(source, name, shape) if is_set or not nullable else None
+            values[name] = None if nullable and value == "" else value
         return cls(**values)
 
 
@@ -174,13 +173,11 @@ def _annotation(annotation: Any) -> tuple[bool, Any]:
 
 
 def _value(source: Message, name: str, shape: Any) -> Any:
-    """The value of a field as JSON; None if it is not set."""
+    """The value of a field as JSON."""
     field = field_of(source, name)
     value = getattr(source, name)
     if field.is_repeated:
         return [_single(field, one, shape) for one in value]
-    if field.has_presence and not source.HasField(name):
-        return None
     return _single(field, value, shape)
 
 

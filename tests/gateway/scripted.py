@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -78,12 +79,10 @@ class Scripts:
         images = self.servicer(images_pb2_grpc.ImageServiceServicer, ("GetImage",))
         generator = self.servicer(generator_pb2_grpc.GeneratorServiceServicer, ("Generate",))
         return [
-            Service(TASKS.full_name, lambda to: tasks_pb2_grpc.add_TaskServiceServicer_to_server(tasks, to)),
-            Service(POSTS.full_name, lambda to: posts_pb2_grpc.add_PostServiceServicer_to_server(posts, to)),
-            Service(IMAGES.full_name, lambda to: images_pb2_grpc.add_ImageServiceServicer_to_server(images, to)),
-            Service(
-                GENERATOR.full_name, lambda to: generator_pb2_grpc.add_GeneratorServiceServicer_to_server(generator, to)
-            ),
+            Service(TASKS.full_name, partial(tasks_pb2_grpc.add_TaskServiceServicer_to_server, tasks)),
+            Service(POSTS.full_name, partial(posts_pb2_grpc.add_PostServiceServicer_to_server, posts)),
+            Service(IMAGES.full_name, partial(images_pb2_grpc.add_ImageServiceServicer_to_server, images)),
+            Service(GENERATOR.full_name, partial(generator_pb2_grpc.add_GeneratorServiceServicer_to_server, generator)),
         ]
 
 

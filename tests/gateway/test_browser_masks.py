@@ -128,4 +128,4 @@ class TestMask:
             await page.get_by_role("button", name="Use this part").click()
             parameters = await sent(editor_page, page)
             assert len(parameters.initial_image.mask) <= 262_144
-            assert self.read(wanted).size in {(400, 200), (200, 100)}
+            assert self.read(parameters).size in {(400, 200), (200, 100)}

@@ -19,7 +19,7 @@ from rpc import errors
 from rpc.server import running
 from rpc.settings import ServerSettings
 from tests.gateway.conftest import assert_problem, wrong_fields
-from tests.gateway.scripted import EDITOR, TASK_ID, Scripted, event, scripted, task
+from tests.gateway.scripted import EDITOR, TASK_ID, Scripted, event, scripted, task, task_image
 
 PATH = f"/api/tasks/{TASK_ID}/events"
 QUEUED, GENERATING = tasks_pb2.TASK_STATE_QUEUED, tasks_pb2.TASK_STATE_GENERATING
@@ -27,7 +27,7 @@ DONE = tasks_pb2.TASK_STATE_AWAITING_APPROVAL
 LIFE = [
     event(1, QUEUED),
     event(2, GENERATING),
-    event(3, image=tasks_pb2.TaskImage(index=0, image_source="sdxl-local")),
+    event(3, image=task_image(index=0)),
     event(4, DONE, terminal=True),
 ]
 

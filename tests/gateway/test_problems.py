@@ -67,7 +67,7 @@ class TestSecrecy:
         def fail(_: object) -> None:
             raise RuntimeError(SECRET)
 
-        monkeypatch.setattr("gateway.messages.capabilities.capabilities", fail)
+        monkeypatch.setattr("gateway.routes.operations.Capabilities.from_messages", fail)
         front.scripts.on("GetCapabilities", lambda _: capabilities())
         document = assert_problem(await front.client.get("/api/capabilities"), 500, "INTERNAL")
         assert SECRET not in str(document)
@@ -123,7 +123,7 @@ class TestAddresses:
 class TestOperations:
     async def test_ready_when_all_are(self, reader: httpx2.AsyncClient) -> None:
         response = await reader.get("/readyz")
-        assert (response.status_code, response.json()) == (200, {"ready": True, "failing": {}})
+        assert (response.status_code, response.json()) == (200, {"ready": True, "failing": {}, "message": "ready"})
 
     async def test_says_which_service_is_away(self) -> None:
         async with scripted(storage_target="127.0.0.1:1") as front:
@@ -152,7 +152,7 @@ class TestOperations:
         await front.client.get("/nothing")
         await front.client.get("/static/base.css")
         # A request is counted when its handler has ended, which for a file is a moment after its last byte.
-        static = 'route="/static/{path:path}",status="200"'
+        static = 'route="/static",status="200"'
         await until(lambda: static in front.context.metrics.exposition().decode())
         text = (await front.client.get("/metrics")).text
         assert 'gateway_requests_total{method="GET",route="/api/posts/{post}",status="404"} 3.0' in text
