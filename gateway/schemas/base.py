@@ -96,7 +96,7 @@ class Output(Shape):
 
 
 def checked(message: type[Message], name: str, value: Any) -> Any:
-    """`value` with text normalised, if the limits of the field `name` of `message` allow it. Raises ValidationError."""
+    """The normalised value, if the limits of the field `name` of `message` allow it. Raises ValidationError."""
     probe = message()
     field = field_of(message, name)
     try:
@@ -109,7 +109,7 @@ def checked(message: type[Message], name: str, value: Any) -> Any:
         found = [(_steps(one.field, name), one.description) for one in error.violations]
         if wrong := [(steps, text) for steps, text in found if steps is not None]:
             _refuse(name, value, wrong)
-    if field.type != FieldDescriptor.TYPE_STRING:
+    if field.message_type is not None or field.type == FieldDescriptor.TYPE_BYTES:
         return value
     return list(getattr(probe, name)) if field.is_repeated else getattr(probe, name)
 

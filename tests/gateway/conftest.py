@@ -7,12 +7,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 from PIL import Image
 from playwright.async_api import Browser, async_playwright, expect
 
 from tests.gateway.browsing import ARGUMENTS, MILLISECONDS, chromium
 from tests.gateway.editor_page import script_editor
-from tests.gateway.scripted import Scripted, scripted
+from tests.gateway.scripted import TASK_ID, Scripted, scripted, task
 from tests.stack import Stack
 
 
@@ -35,6 +36,17 @@ async def front() -> AsyncIterator[Scripted]:
     """A gateway with scripted services behind it."""
     async with scripted(wait_seconds=20, keepalive_seconds=0.2) as made:
         yield made
+
+
+@pytest.fixture
+async def accepting(front: Scripted) -> Scripted:
+    """A gateway whose posts service accepts every task and approval that the contract allows."""
+    front.scripts.on("CreateTask", lambda request: tasks_pb2.CreateTaskResponse(task=task()))
+    front.scripts.on("ApproveTask", lambda request: tasks_pb2.ApproveTaskResponse(task=task(), post=POST))
+    return front
+
+
+POST = posts_pb2.Post(id=TASK_ID, state=posts_pb2.POST_STATE_PUBLISHED)
 
 
 @pytest.fixture
