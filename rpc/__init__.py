@@ -1,1 +1,1 @@
-"""What every process needs to speak gRPC; it knows no domain noun."""
+"""gRPC servers and clients, errors, logging and settings for every process. It knows nothing of the domain."""

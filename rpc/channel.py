@@ -119,11 +119,11 @@ class ContextChannel(grpc.aio.Channel):
         await self._channel.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """The state of the connection."""
+        """The connectivity state."""
         return self._channel.get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Wait until the state is another one."""
+        """Wait until the state differs from `last_observed_state`."""
         await self._channel.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
@@ -142,8 +142,8 @@ class ContextChannel(grpc.aio.Channel):
         """A method with many requests and one response."""
         call = self._bind(self._channel.stream_unary(*arguments, **keywords))
 
-        def bound(requests: AsyncIterator[Any] | None = None, **keywords: Any) -> StreamUnaryCall:
-            return StreamUnaryCall(call(None, **keywords), requests)
+        def bound(request_iterator: AsyncIterator[Any] | None = None, **keywords: Any) -> StreamUnaryCall:
+            return StreamUnaryCall(call(None, **keywords), request_iterator)
 
         return bound
 
@@ -170,9 +170,9 @@ class ContextChannel(grpc.aio.Channel):
         return bound
 
 
-def _timeout(wanted: float) -> float:
+def _timeout(seconds: float) -> float:
     left = context.remaining_seconds()
-    return wanted if left is None else min(wanted, max(0.001, left - _MARGIN_SECONDS))
+    return seconds if left is None else min(seconds, max(0.001, left - _MARGIN_SECONDS))
 
 
 def _metadata(given: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -1,22 +1,22 @@
-"""Errors that carry their gRPC code, and the one place that turns them into google.rpc.Status and back.
+"""Errors with a gRPC code, and their conversion to google.rpc.Status and back.
 
 RpcError
-├── InvalidArgument      a field is wrong; names it
-├── OutOfRange           a position past the end
+├── InvalidArgument      a field is invalid; the error names it
+├── OutOfRange           a position is past the end
 ├── NotFound
 ├── AlreadyExists
-├── FailedPrecondition   right request, wrong state
-├── Aborted              lost a race; read again
-├── ResourceExhausted    too much; says when to retry
-├── Unavailable          try again; says when
+├── FailedPrecondition   the request is valid, but not in the current state
+├── Aborted              another call was faster; read the state again
+├── ResourceExhausted    a quota or queue is full; may say when to retry
+├── Unavailable          retry; may say when
 ├── DeadlineExceeded
 ├── Cancelled
 ├── Unauthenticated
 ├── PermissionDenied
 ├── Unimplemented
 ├── DataLoss
-├── Internal             our bug; carries a reference id, never the cause
-└── Unknown              somebody else's bug
+├── Internal             a fault of the server; has a reference id, never the cause
+└── Unknown              the peer sent no usable status
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,17 +34,17 @@ DOMAIN = "frontispiece"
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """One wrong field: its path in the request, and what is wrong with it, limits included."""
+    """An invalid field: its path in the request, and what is wrong with it, with the limit and the unit."""
 
     field: str
     description: str
 
 
 class RpcError(Exception):
-    """An error that may cross the wire.
+    """An error that a server sends to its caller.
 
-    `message` is public: it is sent to the caller as it is. `reason` is a stable name in UPPER_SNAKE_CASE for programs.
-    `retry_after_seconds` tells when another try makes sense.
+    `message` is public: the caller receives it unchanged. `reason` is a stable name in UPPER_SNAKE_CASE for programs.
+    `retry_after_seconds` is the time after which a retry is useful.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
@@ -58,7 +58,7 @@ class RpcError(Exception):
         retry_after_seconds: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Make an error; `metadata` are public details for programs (google.rpc.ErrorInfo.metadata)."""
+        """`metadata` are public details for programs (google.rpc.ErrorInfo.metadata)."""
         super().__init__(message)
         self.message = message
         self.reason = reason or self.code.name
@@ -68,108 +68,108 @@ class RpcError(Exception):
 
 
 class InvalidArgument(RpcError):
-    """A field of the request is wrong whatever the state of the system."""
+    """A field of the request is invalid, whatever the state of the system is."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
     @classmethod
     def field(cls, field: str, description: str, *, reason: str = "") -> "InvalidArgument":
-        """One wrong field."""
+        """An error about one field."""
         return cls.fields([FieldViolation(field, description)], reason=reason)
 
     @classmethod
     def fields(cls, violations: Sequence[FieldViolation], *, reason: str = "") -> "InvalidArgument":
-        """Several wrong fields; the message names them all."""
+        """An error about several fields. The message names them all."""
         message = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
         return cls(message, reason=reason, violations=violations)
 
 
 class OutOfRange(RpcError):
-    """A position lies past the end."""
+    """A position is past the end."""
 
     code = grpc.StatusCode.OUT_OF_RANGE
 
 
 class NotFound(RpcError):
-    """There is no such thing."""
+    """The requested resource does not exist."""
 
     code = grpc.StatusCode.NOT_FOUND
 
 
 class AlreadyExists(RpcError):
-    """The name is taken."""
+    """The resource exists already, or its name is in use."""
 
     code = grpc.StatusCode.ALREADY_EXISTS
 
 
 class FailedPrecondition(RpcError):
-    """The request is right but the state of the system does not allow it."""
+    """The request is valid, but the state of the system does not allow it."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class Aborted(RpcError):
-    """Somebody else was first; read the state again."""
+    """Another call changed the state first. Read the state again before a retry."""
 
     code = grpc.StatusCode.ABORTED
 
 
 class ResourceExhausted(RpcError):
-    """There is no room now."""
+    """A quota, queue or disk is full."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class Unavailable(RpcError):
-    """It cannot be done now; the same request may succeed later."""
+    """The service cannot handle the request now. The same request may succeed later."""
 
     code = grpc.StatusCode.UNAVAILABLE
 
 
 class DeadlineExceeded(RpcError):
-    """The time for the call is over; whether it had an effect is unknown."""
+    """The deadline of the call has passed. Whether the call had an effect is unknown."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class Cancelled(RpcError):
-    """The caller gave up."""
+    """The caller cancelled the call."""
 
     code = grpc.StatusCode.CANCELLED
 
 
 class Unauthenticated(RpcError):
-    """The caller did not say who it is."""
+    """The caller has no valid credentials."""
 
     code = grpc.StatusCode.UNAUTHENTICATED
 
 
 class PermissionDenied(RpcError):
-    """The caller may not do this."""
+    """The caller lacks the permission."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class Unimplemented(RpcError):
-    """There is no such method here."""
+    """The server does not have this method."""
 
     code = grpc.StatusCode.UNIMPLEMENTED
 
 
 class DataLoss(RpcError):
-    """Bytes were lost or changed and cannot be had back."""
+    """Data was lost or corrupted and cannot be recovered."""
 
     code = grpc.StatusCode.DATA_LOSS
 
 
 class Internal(RpcError):
-    """A bug of ours."""
+    """A fault of the server."""
 
     code = grpc.StatusCode.INTERNAL
 
 
 class Unknown(RpcError):
-    """The other side broke off without saying why."""
+    """The peer ended the call without a usable status."""
 
     code = grpc.StatusCode.UNKNOWN
 
@@ -178,7 +178,7 @@ _CLASSES: dict[grpc.StatusCode, type[RpcError]] = {cls.code: cls for cls in RpcE
 
 
 def to_status(error: RpcError) -> grpc.Status:
-    """The rich status of an error: ErrorInfo always, BadRequest and RetryInfo where they apply."""
+    """The rich status of an error: with ErrorInfo, and with BadRequest and RetryInfo where they apply."""
     details: list[Any] = []
 
     def attach(
@@ -207,12 +207,12 @@ def to_status(error: RpcError) -> grpc.Status:
 
 
 def from_call(call: grpc.aio.AioRpcError) -> RpcError:
-    """The error that a failed call carries, rebuilt as one of ours."""
+    """The RpcError that a failed call carries."""
     cls = _CLASSES.get(call.code(), Unknown)
     message = call.details() or call.code().name
     try:
         status = rpc_status.from_call(call)  # type: ignore[arg-type]  # the stub knows only the sync Call
-    except ValueError:  # code or message of the rich status differ from the plain ones: do not trust it
+    except ValueError:  # the code or message of the rich status differs from the plain one
         status = None
     if status is None:
         return cls(message)

@@ -1,4 +1,4 @@
-"""`python -m rpc.health HOST:PORT [SERVICE]`: exit 0 when a server answers SERVING, else 1; for container probes."""
+"""`python -m rpc.health HOST:PORT [SERVICE]`: exit code 0 if it is SERVING, otherwise 1; for container probes."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 async def check(target: str, service: str = "", timeout_seconds: float = 3.0) -> bool:
-    """Whether the server at `target` says SERVING for `service` ("": is it alive)."""
+    """Whether `service` at `target` is SERVING; "" is the liveness of the server. Prints the reason if it is not."""
     async with grpc.aio.insecure_channel(target) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
@@ -25,7 +25,7 @@ async def check(target: str, service: str = "", timeout_seconds: float = 3.0) ->
 
 
 def main() -> int:
-    """Parse the command line and ask."""
+    """Check the service that the command line names. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m rpc.health", description=__doc__)
     parser.add_argument("target", help="host:port of the server")
     parser.add_argument("service", nargs="?", default="", help="full service name; empty: liveness")

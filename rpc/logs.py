@@ -1,4 +1,4 @@
-"""Logging for every process: lines for people, or JSON for machines, both with the request id."""
+"""Logging for every process: console lines or JSON, both with the request id."""
 
 import json
 import logging
@@ -14,17 +14,17 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def configure(process: str, level: str = "INFO", log_format: LogFormat = "console") -> None:
-    """Send all log records to standard error; `process` names the one that speaks."""
+    """Write all log records to standard error. `process` is the name of this process in each of them."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process) if log_format == "json" else ConsoleFormatter(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # Each record would look up what no line shows.
+    # No format uses these, and they cost time for each record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class _Clock:
-    """The time of day of a record; the part that changes once a second is made once a second."""
+    """The time of day of records. The part up to the second is formatted once a second."""
 
     def __init__(self) -> None:
         self._second = -1
@@ -40,7 +40,7 @@ class _Clock:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller passed as `extra`, and the request id."""
+    """The fields that the caller passed as `extra`, and the request id."""
     fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
     if request_id := context.request_id.get():
         fields["request_id"] = request_id
@@ -51,13 +51,13 @@ class ConsoleFormatter(logging.Formatter):
     """`12:00:01.234 INFO  posts      task created  task_id=… request_id=…`."""
 
     def __init__(self, process: str) -> None:
-        """`process` names the process in each line."""
+        """`process` is the name of the process in each line."""
         super().__init__()
         self._process = process
         self._clock = _Clock()
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; a traceback follows it where there is one."""
+        """The record as one line, followed by its traceback, if it has one."""
         line = f"{self._clock.text(record.created)} {record.levelname:<7} {self._process:<9} {record.getMessage()}"
         for key, value in _fields(record).items():
             line += f" {key}={value}"
@@ -67,10 +67,10 @@ class ConsoleFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, process, logger, message, extra fields, exception."""
+    """One JSON object for each line: time, level, process, logger, message, extra fields, exception."""
 
     def __init__(self, process: str) -> None:
-        """`process` names the process in each line."""
+        """`process` is the name of the process in each line."""
         super().__init__()
         self._process = process
 

@@ -1,4 +1,4 @@
-"""Settings from environment variables: read once at start, printed with secrets masked, wrong ones named."""
+"""Settings from environment variables: read once at start, logged with secrets masked, invalid ones named."""
 
 import difflib
 import logging
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 def _is_target(value: str) -> str:
     value = value.strip()
     if not _TARGET.fullmatch(value):
-        raise ValueError("must be host:port, or an address as gRPC takes it, such as dns:///name:port")
+        raise ValueError("must be host:port or a gRPC address such as dns:///name:port")
     return value
 
 
 _TARGET = re.compile(r"\S*[^\s:/]:\d{1,5}")
 
 Target = Annotated[str, AfterValidator(_is_target)]
-"""Where another service answers: "host:port", "dns:///name:port" or "ipv4:1.2.3.4:1,1.2.3.5:1"."""
+"""The address of another service: "host:port", "dns:///name:port" or "ipv4:1.2.3.4:1,1.2.3.5:1"."""
 
 
 class ProcessSettings(BaseSettings):
-    """What every process can be told. A subclass sets `env_prefix` and adds its own."""
+    """The settings of every process. A subclass sets `env_prefix` and adds its own."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True)
 
@@ -46,34 +46,34 @@ class ProcessSettings(BaseSettings):
 
 
 class ServerSettings(ProcessSettings):
-    """What every gRPC server can be told."""
+    """The settings of every gRPC server."""
 
-    listen: str = Field("127.0.0.1:0", description="Address and port to serve on; port 0 picks a free one.")
-    reflection: bool = Field(False, description="Answer gRPC reflection; for development.")
+    listen: str = Field("127.0.0.1:0", description="Address and port to listen on; port 0 selects a free one.")
+    reflection: bool = Field(False, description="Serve gRPC reflection; for development.")
     lame_duck_seconds: float = Field(
-        0.5, ge=0, le=60, description="How long to go on serving after health says NOT_SERVING at shutdown."
+        0.5, ge=0, le=60, description="Seconds of service at shutdown after health has become NOT_SERVING."
     )
     drain_seconds: float = Field(
-        5.0, ge=0, le=3600, description="How long calls in progress may take to end at shutdown."
+        5.0, ge=0, le=3600, description="Seconds that calls in progress have to end at shutdown."
     )
     max_message_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest message received, in bytes."
+        4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest message that is accepted, in bytes."
     )
     max_concurrent_rpcs: int = Field(
         1000,
         ge=1,
-        description="Calls at once before RESOURCE_EXHAUSTED; a backstop, health checks count too.",
+        description="Largest number of concurrent calls, health checks included; more are RESOURCE_EXHAUSTED.",
     )
 
 
 SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
 
 SECRETS_FOLDER = Path("/run/secrets")
-"""Where container engines mount secrets: a file named as a variable, in lower case, sets it."""
+"""The folder where container engines mount secrets. A file with the name of a variable, in lower case, sets it."""
 
 
 def variable_names(name: str, field: FieldInfo, prefix: str) -> list[str]:
-    """The environment variables that set a field, the preferred one first."""
+    """The environment variables that set a field; the preferred one is the first."""
     alias = field.validation_alias
     if alias is None:
         return [(prefix + name).upper()]
@@ -83,7 +83,7 @@ def variable_names(name: str, field: FieldInfo, prefix: str) -> list[str]:
 
 
 def load(cls: type[SettingsT]) -> SettingsT:
-    """Read the settings of a process. A wrong one ends the process with exit code 2 and is named on standard error."""
+    """Read the settings of a process. An invalid one is named on standard error, and the exit code is 2."""
     try:
         return cls(_secrets_dir=SECRETS_FOLDER if SECRETS_FOLDER.is_dir() else None)
     except ValidationError as error:
@@ -97,7 +97,7 @@ def load(cls: type[SettingsT]) -> SettingsT:
 
 
 def describe(settings: ProcessSettings) -> dict[str, str]:
-    """The effective settings by environment variable, secrets masked."""
+    """The effective settings by environment variable, with secrets masked."""
     cls = type(settings)
     prefix = cls.model_config.get("env_prefix", "")
     described: dict[str, str] = {}
@@ -110,7 +110,7 @@ def describe(settings: ProcessSettings) -> dict[str, str]:
 
 
 def announce(settings: ProcessSettings) -> None:
-    """Log the effective settings, and a warning for each variable that looks like a misspelt one."""
+    """Log the effective settings, and a warning for each variable that looks like a misspelt name of one."""
     described = describe(settings)
     log.info("settings", extra=described)
     prefix = type(settings).model_config.get("env_prefix", "")

@@ -4,6 +4,7 @@ The checks are compiled once for each message type. Text is normalised in place,
 """
 
 import functools
+import math
 import re
 import unicodedata
 from collections.abc import Callable
@@ -147,8 +148,13 @@ def _enum_check(name: str, numbers: frozenset[int]) -> ValueCheck:
 
 def _number_check(limits: Limits) -> ValueCheck:
     clamp = int(limits.max) if limits.clamp else None
+    low = limits.min if limits.HasField("min") else -math.inf
+    high = limits.max if limits.HasField("max") else math.inf
+    multiple_of = limits.multiple_of
 
     def check_number(value: float, path: str, found: Violations) -> float:
+        if low < value < high and not (multiple_of and value % multiple_of):  # the usual case
+            return value
         if clamp is not None and value > clamp:
             return clamp
         if problem := number_problem(value, limits):

@@ -1,5 +1,4 @@
-"""Calls end with the status of the call, whatever moment the server dies or refuses at; only a cancelled caller is
-cancelled."""
+"""Calls with a stream of requests: their status when the server dies or refuses early, and cancellation."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Starting and stopping: health, reflection, draining, retries and settings that stop a process."""
+"""Servers: health, reflection, graceful shutdown, retries of channels, and settings."""
 
 import asyncio
 import os
@@ -23,23 +23,23 @@ from tests.rpc.conftest import NAME, Echo, Hop, hop
 from tests.rpc.contract import ECHO
 
 
-async def _answer(request: bytes, _call: Any) -> bytes:
+async def _echo(request: bytes, _call: Any) -> bytes:
     return request
 
 
 class TestHealth:
-    async def test_live_and_ready_are_two_things(self, echo: Hop) -> None:
+    async def test_liveness_does_not_depend_on_readiness(self, echo: Hop) -> None:
         assert await check(echo.server.address)
         assert await check(echo.server.address, NAME)
         await echo.server.set_ready(False)
         assert await check(echo.server.address)
         assert not await check(echo.server.address, NAME)
 
-    async def test_nobody_there(self) -> None:
+    async def test_a_server_that_does_not_run_is_not_healthy(self) -> None:
         assert not await check("127.0.0.1:1", timeout_seconds=1)
 
     async def test_unready_backends_get_no_calls(self) -> None:
-        async with hop(Echo(unary=_answer), services=[ECHO], retries=False) as back:
+        async with hop(Echo(unary=_echo), services=[ECHO], retries=False) as back:
             assert await back.unary(b"x") == b"x"
             await back.server.set_ready(False)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -49,11 +49,11 @@ class TestHealth:
             assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
     async def test_a_channel_without_health_check_calls_unready_backends(self) -> None:
-        async with hop(Echo(unary=_answer), services=[ECHO], health_check=False) as back:
+        async with hop(Echo(unary=_echo), services=[ECHO], health_check=False) as back:
             await back.server.set_ready(False)
             assert await back.unary(b"x") == b"x"
 
-    async def test_the_health_service_answers_watch(self, echo: Hop) -> None:
+    async def test_watch_reports_changes_of_health(self, echo: Hop) -> None:
         stub: Any = health_pb2_grpc.HealthStub(echo.channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=NAME), timeout=10)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
@@ -64,7 +64,7 @@ class TestHealth:
 
 class TestReflection:
     async def _names(self, settings: ServerSettings) -> list[str]:
-        async with hop(Echo(unary=_answer), settings) as server:
+        async with hop(Echo(unary=_echo), settings) as server:
             stub: Any = reflection_pb2_grpc.ServerReflectionStub(server.channel)
             call = stub.ServerReflectionInfo(timeout=5)
             await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
@@ -72,10 +72,10 @@ class TestReflection:
             await call.done_writing()
             return [service.name for service in response.list_services_response.service]
 
-    async def test_is_on_when_asked_for(self) -> None:
+    async def test_is_served_if_the_setting_is_on(self) -> None:
         assert NAME in await self._names(ServerSettings(listen="127.0.0.1:0", reflection=True))
 
-    async def test_is_off_by_default(self) -> None:
+    async def test_is_not_served_by_default(self) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await self._names(ServerSettings(listen="127.0.0.1:0"))
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -169,13 +169,13 @@ class TestRetry:
         assert await self._attempts("Unary", errors.Unavailable("later"), **channel) == 1
 
     async def test_a_server_that_comes_back_is_found(self) -> None:
-        async with hop(Echo(unary=_answer)) as first:
+        async with hop(Echo(unary=_echo)) as first:
             address = first.server.address
             async with open_channel(address, services=[ECHO]) as channel:
                 call = channel.unary_unary(f"/{NAME}/Unary")
                 assert await call(b"1") == b"1"
                 await first.server.server.stop(None)
-                async with running([Echo(unary=_answer).service()], ServerSettings(listen=address)):
+                async with running([Echo(unary=_echo).service()], ServerSettings(listen=address)):
                     assert await call(b"2") == b"2"
 
 
@@ -183,7 +183,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("variable", "value"), [("TEST_DRAIN_SECONDS", "-1"), ("TEST_MAX_MESSAGE_BYTES", "many"), ("TEST_NEEDED", "")]
     )
-    def test_a_wrong_one_stops_the_process_and_is_named(self, variable: str, value: str) -> None:
+    def test_an_invalid_setting_stops_the_process_and_is_named(self, variable: str, value: str) -> None:
         program = (
             "from rpc.settings import ServerSettings, load; from pydantic import Field;"
             "from pydantic_settings import SettingsConfigDict\n"
@@ -212,6 +212,6 @@ class TestTargets:
         assert TypeAdapter(Target).validate_python(f" {value} ") == value
 
     @pytest.mark.parametrize("value", ["", " ", "somewhere", "host:", ":80", "host:port", "a b:1"])
-    def test_others_are_not(self, value: str) -> None:
+    def test_other_texts_are_refused(self, value: str) -> None:
         with pytest.raises(ValueError, match="host:port"):
             TypeAdapter(Target).validate_python(value)

@@ -1,4 +1,4 @@
-"""What every call gets: a deadline and its context carried on, errors without secrets, a log line."""
+"""Interceptors: the context of a call, errors without secrets, validation, and the log line."""
 
 import asyncio
 import logging
@@ -10,11 +10,17 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from rpc import context, errors
-from tests.rpc.conftest import Echo, Hop, eventually, hop
+from rpc.channel import ContextChannel, open_channel
+from rpc.health import check
+from rpc.server import Service, running
+from rpc.settings import ServerSettings
+from rpc.validation import MAX_VIOLATIONS
+from tests.rpc.conftest import NAME, Echo, Hop, eventually, hop
+from tests.rpc.contract import Item, Request
 
 
 class TestDeadline:
-    async def test_is_carried_through_two_hops(self) -> None:
+    async def test_a_deadline_is_passed_on_to_the_second_hop(self) -> None:
         seen: list[float] = []
 
         async def leaf(_request: bytes, call: Any) -> bytes:
@@ -80,7 +86,7 @@ class TestContext:
 
 
 class TestErrors:
-    async def test_carry_code_reason_field_and_delay(self, echo: Hop) -> None:
+    async def test_code_reason_field_and_delay_reach_the_caller(self, echo: Hop) -> None:
         async def refuse(request: bytes, _call: Any) -> bytes:
             if request == b"field":
                 raise errors.InvalidArgument.field("prompt", "at most 2000 characters, got 2001")
@@ -99,7 +105,7 @@ class TestErrors:
         assert isinstance(error, errors.ResourceExhausted)
         assert (error.reason, error.retry_after_seconds) == ("QUEUE_FULL", 1.5)
 
-    async def test_unexpected_ones_do_not_leak(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_the_text_of_unexpected_errors_is_not_sent(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
         async def fail(_request: bytes, _call: Any) -> bytes:
             raise ValueError("postgres://user:secret@host")
 
@@ -125,7 +131,7 @@ class TestErrors:
         assert reference in error.message
         assert any(getattr(record, "reference", "") == reference for record in caplog.records)
 
-    async def test_of_a_second_hop_pass_through(self) -> None:
+    async def test_errors_of_a_second_hop_are_passed_on(self) -> None:
         async def leaf(_request: bytes, _call: Any) -> bytes:
             raise errors.NotFound("no such image")
 
@@ -143,14 +149,14 @@ class TestErrors:
         classes = {cls.code for cls in errors.RpcError.__subclasses__()}
         assert classes == set(grpc.StatusCode) - {grpc.StatusCode.OK}
 
-    async def test_unknown_method(self, echo: Hop) -> None:
+    async def test_an_unknown_method_is_unimplemented(self, echo: Hop) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await echo.channel.unary_unary("/test.Echo/Nothing")(b"")
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 class TestStreams:
-    async def test_client_gone_closes_the_generator(self, echo: Hop) -> None:
+    async def test_a_cancelled_call_closes_the_generator_of_its_handler(self, echo: Hop) -> None:
         closed = asyncio.Event()
 
         async def forever(_request: bytes, _call: Any) -> AsyncIterator[bytes]:
@@ -180,9 +186,126 @@ class TestStreams:
         assert await echo.collect(parts()) == b"abc"
 
 
+class TestValidation:
+    """Messages of contract.proto to a server: a handler gets only requests that keep their limits."""
+
+    @pytest.fixture
+    async def seen(self) -> list[Any]:
+        """The requests that handlers have read."""
+        return []
+
+    @pytest.fixture
+    async def channel(self, seen: list[Any]) -> AsyncIterator[ContextChannel]:
+        async def unary(request: Any, _call: Any) -> Any:
+            seen.append(request)
+            return request
+
+        async def stream(request: Any, _call: Any) -> AsyncIterator[Any]:
+            seen.append(request)
+            yield request
+
+        async def talk(requests: Any, _call: Any) -> AsyncIterator[Any]:
+            async for request in requests:
+                seen.append(request)
+                yield request
+
+        async def collect(requests: Any, call: Any) -> Any:
+            return [request async for request in talk(requests, call)][-1]
+
+        codec = {"request_deserializer": Request.FromString, "response_serializer": Request.SerializeToString}
+        handlers = {
+            "Unary": grpc.unary_unary_rpc_method_handler(unary, **codec),
+            "Stream": grpc.unary_stream_rpc_method_handler(stream, **codec),
+            "Collect": grpc.stream_unary_rpc_method_handler(collect, **codec),
+            "Talk": grpc.stream_stream_rpc_method_handler(talk, **codec),
+        }
+        service = Service(NAME, lambda server: server.add_registered_method_handlers(NAME, handlers))
+        async with running([service], ServerSettings(listen="127.0.0.1:0")) as server:
+            async with open_channel(server.address) as opened:
+                yield opened
+
+    async def _call(self, channel: ContextChannel, kind: str, *requests: Any) -> list[Any]:
+        """The responses to a call of a kind, such as "unary_stream"."""
+        name = {"unary_unary": "Unary", "unary_stream": "Stream", "stream_unary": "Collect", "stream_stream": "Talk"}[
+            kind
+        ]
+        multicallable = getattr(channel, kind)(f"/{NAME}/{name}", Request.SerializeToString, Request.FromString)
+
+        async def stream() -> AsyncIterator[Any]:
+            for request in requests:
+                yield request
+
+        call = multicallable(requests[0] if kind.startswith("unary") else stream())
+        return [await call] if kind.endswith("unary") else [response async for response in call]
+
+    KINDS = pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
+
+    @KINDS
+    async def test_a_request_beyond_its_limits_does_not_reach_the_handler(
+        self, channel: ContextChannel, seen: list[Any], kind: str
+    ) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await self._call(channel, kind, Request(line="x" * 6, width=63))
+        error = errors.from_call(raised.value)
+        assert isinstance(error, errors.InvalidArgument)
+        assert error.violations == (
+            errors.FieldViolation("line", "must have at most 5 characters, has 6"),
+            errors.FieldViolation("width", "must be a multiple of 8, from 64 to 4096 pixels; is 63"),
+        )
+        assert seen == []
+
+    @KINDS
+    async def test_the_handler_reads_normalised_text(self, channel: ContextChannel, seen: list[Any], kind: str) -> None:
+        await self._call(channel, kind, Request(line=" a\n"))
+        assert [request.line for request in seen] == ["a"]
+
+    @pytest.mark.parametrize("kind", ["stream_unary", "stream_stream"])
+    async def test_each_message_of_a_stream_is_checked(
+        self, channel: ContextChannel, seen: list[Any], kind: str
+    ) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await self._call(channel, kind, Request(line="a"), Request(line="b"), Request(width=1), Request(line="d"))
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert [request.line for request in seen] == ["a", "b"]
+
+    async def test_an_error_with_the_most_violations_reaches_the_caller(self, channel: ContextChannel) -> None:
+        """It is larger than what gRPC accepts in headers by default."""
+        wrong = Item(children=[Item(name="x" * 99, weight=99) for _ in range(50)])
+        for _ in range(12):
+            wrong = Item(name="x", children=[wrong])
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await self._call(channel, "unary_unary", Request(item=wrong))
+        assert len(errors.from_call(raised.value).violations) == MAX_VIOLATIONS
+
+
+class TestGenericHandler:
+    async def test_its_service_is_intercepted_as_any_other(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def unary(request: bytes, _call: Any) -> bytes:
+            if request:
+                raise errors.NotFound("the post does not exist")
+            return context.request_id.get().encode()
+
+        handlers = {"Unary": grpc.unary_unary_rpc_method_handler(unary)}
+        generic = grpc.method_handlers_generic_handler(NAME, handlers)
+        service = Service(NAME, lambda server: server.add_generic_rpc_handlers((generic,)))
+        async with running([service], ServerSettings(listen="127.0.0.1:0")) as server:
+            assert await check(server.address, NAME)
+            async with open_channel(server.address) as channel:
+                call = channel.unary_unary(f"/{NAME}/Unary")
+                with caplog.at_level(logging.INFO, "rpc.call"):
+                    assert await call(b"", metadata=[("x-request-id", "request-1")]) == b"request-1"
+                    with pytest.raises(grpc.aio.AioRpcError) as raised:
+                        await call(b"x")
+        assert isinstance(errors.from_call(raised.value), errors.NotFound)
+        lines = [vars(record)["code"] for record in caplog.records if record.name == "rpc.call"]
+        assert lines == ["OK", "NOT_FOUND"]
+
+
 class TestLog:
     @pytest.mark.usefixtures("echo")
-    async def test_an_answer_that_cannot_be_sent_is_no_error(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_a_response_that_cannot_be_sent_is_not_logged_as_an_error(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """Core decides by a race whether grpc.aio logs this, so the record is made here."""
         grpcs = logging.getLogger("grpc._cython.cygrpc")
         for error in (cygrpc.ExecuteBatchError("Failed"), ValueError("real")):
@@ -192,7 +315,7 @@ class TestLog:
                 grpcs.exception("raised in core by servicer method")
         assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["real"]
 
-    async def test_one_line_a_call_with_its_code(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_each_call_logs_one_line_with_its_code(self, echo: Hop, caplog: pytest.LogCaptureFixture) -> None:
         async def refuse(request: bytes, _call: Any) -> bytes:
             if request:
                 raise errors.NotFound("no such post")
