@@ -1,4 +1,4 @@
-"""The HTTP server: its socket, and a shutdown that does not wait for open event streams."""
+"""The HTTP server, with a shutdown that does not wait for open event streams."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,6 @@ from gateway.middleware.limits import GatewayProtocol
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
-
-_BACKLOG = 2048
 
 
 class GatewayServer(uvicorn.Server):
@@ -41,26 +39,6 @@ class GatewayServer(uvicorn.Server):
         log.info("draining")
         self._stopping.set()
         await super().shutdown(sockets)
-
-
-def listen(settings: GatewaySettings) -> socket.socket:
-    """A listening socket. Raises OSError if the address is not available."""
-    found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Connections inherit this: the kernel drops a client whose receive window stays closed for this long. ASGI
-            # has no means to do so.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.stalled_seconds * 1000))
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def server(app: FastAPI, settings: GatewaySettings) -> GatewayServer:

@@ -56,7 +56,7 @@ def script_editor(front: Scripted) -> Scripted:
 async def open_editor(page: Page, scripted: Scripted) -> None:
     await page.goto(f"{scripted.base_url}/hub#token={TOKEN}")
     await expect(page.locator("#parameters #seed")).to_be_attached()
-    await page.get_by_label("Prompt").fill("a boat")
+    await page.get_by_label("Prompt", exact=True).fill("a boat")
 
 
 async def sent(scripted: Scripted, page: Page) -> generation_pb2.GenerationParameters:

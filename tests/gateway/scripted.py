@@ -19,7 +19,8 @@ from frontispiece.types.v1 import generation_pb2, image_pb2
 from gateway.app import create_app
 from gateway.clients import GENERATOR, IMAGES, POSTS, TASKS, open_clients
 from gateway.context import AppContext
-from gateway.server import GatewayServer, listen, server
+from gateway.listener import listen
+from gateway.server import GatewayServer, server
 from gateway.settings import GatewaySettings
 from rpc import errors
 from rpc.server import RunningServer, Service, running
@@ -104,8 +105,8 @@ async def scripted(**settings: Any) -> AsyncIterator[Scripted]:
     """A gateway on a free port, with these settings."""
     scripts = Scripts()
     async with running(scripts.services(), ServerSettings()) as leaf:
-        values = {"port": 0, "posts_target": leaf.address, "storage_target": leaf.address, **settings}
-        chosen = GatewaySettings(generator_target=leaf.address, **values)
+        targets = dict.fromkeys(("posts_target", "storage_target", "generator_target"), leaf.address)
+        chosen = GatewaySettings(**{"port": 0, **targets, **settings})
         with listen(chosen) as listener:
             async with open_clients(chosen) as clients:
                 app = create_app(chosen, clients, TOKEN)

@@ -13,7 +13,7 @@ from tests.stack import Stack
 
 async def fill_form(page: Page, prompt: str, *, candidates: int = 1) -> None:
     """Fill the form of a small picture in."""
-    await page.get_by_label("Prompt").fill(prompt)
+    await page.get_by_label("Prompt", exact=True).fill(prompt)
     await page.get_by_text("Settings", exact=True).click()
     await page.locator("#num_inference_steps").fill("16")
     await page.locator("#candidate_count").fill(str(candidates))
@@ -102,7 +102,7 @@ class TestDesk:
             await page.keyboard.type(stack.token)
             await page.keyboard.press("Enter")
             await expect(page.locator("#parameters #seed")).to_be_attached()
-            await page.get_by_label("Prompt").focus()
+            await page.get_by_label("Prompt", exact=True).focus()
             await page.keyboard.type("a gate")
             await page.keyboard.press("Control+Enter")
             await expect(page.get_by_role("heading", name="Create a post")).to_be_visible()
@@ -121,7 +121,7 @@ class TestDesk:
         await page.goto(link(stack))
         await expect(page.locator("#parameters #seed")).to_be_attached()
         await page.get_by_role("button", name="Generate", exact=True).click()
-        prompt = page.get_by_label("Prompt")
+        prompt = page.get_by_label("Prompt", exact=True)
         await expect(page.locator('[data-error="prompt"]')).to_be_visible()
         await expect(prompt).to_be_focused()
         await expect(prompt).to_have_attribute("aria-invalid", "true")
@@ -161,7 +161,7 @@ class TestDesk:
             page = here.page
             await page.goto(link(stack))
             await expect(page.locator("#parameters #seed")).to_be_attached()
-            await page.get_by_label("Prompt").fill("a door that takes long")
+            await page.get_by_label("Prompt", exact=True).fill("a door that takes long")
             await page.get_by_text("Settings", exact=True).click()
             await page.locator("#num_inference_steps").fill("80")
             await page.locator("#candidate_count").fill("4")

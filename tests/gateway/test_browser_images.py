@@ -38,7 +38,7 @@ class TestVary:
             await page.get_by_role("button", name="Vary").click()
             strength = page.get_by_label("Strength")
             await expect(strength).to_have_value("0.6")
-            await expect(page.get_by_label("Prompt")).to_have_value("a red apple on a blue background")
+            await expect(page.get_by_label("Prompt", exact=True)).to_have_value("a red apple on a blue background")
             await page.get_by_text("Settings", exact=True).click()
             await expect(page.get_by_label("Width")).to_be_hidden()  # the size follows the picture
             await strength.fill("0.3")
@@ -116,7 +116,7 @@ class TestUpload:
             await page.get_by_label("Upload an image").set_input_files(photo)
             await expect(page.get_by_text("640 × 400")).to_be_visible()
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390
-            await page.get_by_label("Prompt").fill("a castle on a green hill")
+            await page.get_by_label("Prompt", exact=True).fill("a castle on a green hill")
             await page.get_by_role("button", name="Generate", exact=True).click()
             await expect(page.get_by_text("started from")).to_be_visible()
             key = (await newest(editor))["parameters"]["initial_image"]["key"]

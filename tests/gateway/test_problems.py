@@ -120,28 +120,7 @@ class TestAddresses:
                 assert response.headers["cache-control"] == "no-store"
 
 
-class TestOperations:
-    async def test_ready_when_all_are(self, reader: httpx2.AsyncClient) -> None:
-        response = await reader.get("/readyz")
-        assert (response.status_code, response.json()) == (200, {"ready": True, "failing": {}, "message": "ready"})
-
-    async def test_says_which_service_is_away(self) -> None:
-        async with scripted(storage_target="127.0.0.1:1") as front:
-            response = await front.client.get("/readyz")
-            assert response.status_code == 503
-            assert set(response.json()["failing"]) == {"storage"}
-            assert (await front.client.get("/healthz")).status_code == 200
-
-    async def test_a_service_that_drains_is_not_ready_and_comes_back(self, front: Scripted) -> None:
-        assert (await front.client.get("/readyz")).status_code == 200
-        await front.leaf.set_ready(False)
-        response = await front.client.get("/readyz")
-        assert set(response.json()["failing"]) == {"posts", "storage", "generator"}
-        await front.leaf.set_ready(True)
-        async with httpx2.AsyncClient(base_url=front.base_url) as client:
-            while (await client.get("/readyz")).status_code != 200:
-                pass
-
+class TestMetrics:
     async def test_metrics_count_by_route_and_not_by_path(self, front: Scripted) -> None:
         def refuse(request: Any) -> None:
             raise errors.NotFound("no")
