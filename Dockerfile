@@ -139,7 +139,7 @@ COPY --from=ghz /programs /usr/local/bin
 COPY protos protos
 COPY protos/frontispiece frontispiece
 COPY rpc rpc
-COPY embedded embedded
+COPY local local
 COPY bench bench
 USER frontispiece
 CMD ["python", "-m", "bench.load", "smoke"]

@@ -14,7 +14,7 @@ help: ## List the targets
 setup: $(VENV)/.dev ## Make the virtual environment with everything, development tools too
 
 run: $(VENV)/.run ## Start the whole system on this machine; Ctrl-C stops it
-	@$(BIN)/python -m embedded
+	@$(BIN)/python -m local
 
 test: $(VENV)/.dev ## Run all tests that need no GPU
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -37,7 +37,7 @@ protos: $(VENV)/.dev ## Generate the committed stubs from protos/
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
-RUN_EXTRAS := --extra generator --extra storage --extra posts --extra gateway --extra embedded --extra build
+RUN_EXTRAS := --extra generator --extra storage --extra posts --extra gateway --extra local --extra build
 
 lock: $(VENV)/.bootstrap ## Resolve requirements/*.txt anew from pyproject.toml
 	@$(LOCK) pyproject.toml $(RUN_EXTRAS) --extra house --extra dev -o requirements/dev.txt

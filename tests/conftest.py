@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
-from embedded.postgres import Postgres
+from local.postgres import Postgres
 from tests.stack import Stack, running
 
 

@@ -1,4 +1,4 @@
-"""The whole system as a user runs it: `python -m embedded` in a folder of its own, on a free port."""
+"""The whole system as a user runs it: `python -m local` in a folder of its own, on a free port."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded.environment import free_port
+from local.environment import free_port
 
 START_TIMEOUT_SECONDS = 240.0
 STOP_TIMEOUT_SECONDS = 30.0
@@ -44,7 +44,7 @@ class Stack:
             time.sleep(0.05)
 
     def postgres_process_id(self) -> int:
-        """The process id of the embedded PostgreSQL."""
+        """The process id of the PostgreSQL that `make run` starts."""
         return int((self.data / "postgres" / "data" / "postmaster.pid").read_text().split("\n")[0])
 
     def kill(self, name: str) -> None:
@@ -72,7 +72,7 @@ def running(data: Path, environment: Mapping[str, str] | None = None) -> Iterato
         **(environment or {}),
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "embedded"],
+        [sys.executable, "-m", "local"],
         env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

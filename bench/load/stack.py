@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedded.environment import TUNING, free_port
+from local.environment import TUNING, free_port
 
 START_TIMEOUT_SECONDS = 240.0
 STOP_TIMEOUT_SECONDS = 30.0
@@ -69,7 +69,7 @@ async def own(folder: Path, more: Mapping[str, str] = {}) -> AsyncIterator[Targe
     }
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "embedded"], env=environment, stdout=output, stderr=output, start_new_session=True
+            [sys.executable, "-m", "local"], env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
         await _ready(process, f"http://127.0.0.1:{port}/readyz", folder / "output.txt")

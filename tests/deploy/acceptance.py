@@ -104,7 +104,7 @@ class TestConfinement:
                 "print(sorted(os.listdir('/app') + [n for _, d, f in os.walk('/app/services') for n in d]))",
             ).splitlines()
             assert here[0] == repr([own[service]])
-            others = {*OURS, "tests", "embedded", "bench", "var", ".git"} - {service}
+            others = {*OURS, "tests", "local", "bench", "var", ".git"} - {service}
             assert not others & set(here[1].strip("[]").replace("'", "").split(", "))
 
 

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 
-from embedded.postgres import Postgres
+from local.postgres import Postgres
 from rpc import server
 from services.posts import app
 from services.posts.migrate import migrate

@@ -8,7 +8,7 @@ import sys
 import asyncpg
 import pytest
 
-from embedded.postgres import Postgres
+from local.postgres import Postgres
 from rpc import errors
 from services.posts import migrate as module
 from services.posts.database import connected

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from embedded.unprivileged import Identity, launched
+from local.unprivileged import Identity, launched
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""`python -m embedded`: the whole system on this machine, until Ctrl-C."""
+"""`python -m local`: the whole system on this machine, until Ctrl-C."""
 
 import asyncio
 import contextlib
@@ -10,12 +10,12 @@ import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from embedded import environment, procfile
-from embedded.binaries import BinariesNotFoundError
-from embedded.postgres import Postgres, PostgresError
-from embedded.settings import RunSettings
-from embedded.supervisor import StartError, Supervised, run_to_end
-from embedded.unprivileged import Identity
+from local import environment, procfile
+from local.binaries import BinariesNotFoundError
+from local.postgres import Postgres, PostgresError
+from local.settings import RunSettings
+from local.supervisor import StartError, Supervised, run_to_end
+from local.unprivileged import Identity
 from rpc import logs
 from rpc.settings import load
 

