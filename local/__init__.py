@@ -1,1 +1,1 @@
-"""The whole system on one machine: a PostgreSQL of its own and a supervisor for the processes."""
+"""The whole system on one machine: its PostgreSQL, and a supervisor for the processes of the Procfile."""

@@ -1,15 +1,13 @@
-"""The environment of the processes of one machine: who listens where, and where things are kept."""
+"""The environment variables of the processes on one machine: their addresses and the folders of their data."""
 
 import os
-import secrets
-import socket
 from collections.abc import Mapping
-from pathlib import Path
 
+from local.ports import free_port
 from local.settings import RunSettings
 
-# Default glibc maps, faults in and unmaps every multi-megabyte buffer: these make messages of 4 MiB 2.5 to 3.4 times
-# faster (measured, docs/decisions/0003). gRPC would print each GOAWAY to standard error.
+# By default, glibc maps and unmaps every buffer of several megabytes. With these limits, messages of 4 MiB are 2.5 to
+# 3.4 times faster (measured, docs/decisions/0003). Without GRPC_VERBOSITY, gRPC prints each GOAWAY to standard error.
 TUNING = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
@@ -19,12 +17,12 @@ TUNING = {
 }
 
 
-def build(settings: RunSettings, database_url: str, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment for all processes; what is set already is left as it is."""
+def build(settings: RunSettings, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables of all processes, without the database URL. A non-empty inherited value wins over a default."""
     data = settings.data.resolve()
-    generator, storage, posts = (
+    generator, storage, posts, worker = (
         inherited.get(name) or f"127.0.0.1:{free_port()}"
-        for name in ("GENERATOR_LISTEN", "STORAGE_LISTEN", "POSTS_LISTEN")
+        for name in ("GENERATOR_LISTEN", "STORAGE_LISTEN", "POSTS_LISTEN", "WORKER_LISTEN")
     )
     defaults = {
         **TUNING,
@@ -37,10 +35,12 @@ def build(settings: RunSettings, database_url: str, inherited: Mapping[str, str]
         "POSTS_LISTEN": posts,
         "POSTS_GENERATOR_TARGETS": generator,
         "POSTS_STORAGE_TARGET": storage,
-        # A stop takes less than ten seconds in all; tasks in work go back to the queue, so nobody need wait for them.
+        "WORKER_LISTEN": worker,
+        # All processes together stop within ten seconds. Tasks in progress return to the queue, so the drain is short.
         "GENERATOR_DRAIN_SECONDS": "1",
         "STORAGE_DRAIN_SECONDS": "1",
         "POSTS_DRAIN_SECONDS": "2",
+        "WORKER_DRAIN_SECONDS": "2",
         "GATEWAY_HOST": settings.gateway_host,
         "GATEWAY_PORT": str(settings.gateway_port),
         "GATEWAY_GENERATOR_TARGET": generator,
@@ -48,36 +48,4 @@ def build(settings: RunSettings, database_url: str, inherited: Mapping[str, str]
         "GATEWAY_POSTS_TARGET": posts,
         "GATEWAY_TOKEN_FILE": str(data / "token"),
     }
-    given = {name: value for name, value in inherited.items() if value}
-    return {**defaults, **given, "POSTS_DATABASE_URL": database_url}
-
-
-def ensure_token(path: Path) -> str:
-    """The administrator's token, made on first start; the file is readable by its owner only (mode 0600)."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        token = secrets.token_urlsafe(32)
-        file.write(token + "\n")
-    return token
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def port_is_free(host: str, port: int) -> bool:
-    """Whether we could listen on a port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+    return {**defaults, **{name: value for name, value in inherited.items() if value}}

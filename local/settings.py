@@ -1,4 +1,4 @@
-"""Settings of a run of the whole system on one machine."""
+"""Settings of `make run`, from environment variables."""
 
 from pathlib import Path
 
@@ -9,34 +9,36 @@ from rpc.settings import ProcessSettings
 
 
 class RunSettings(ProcessSettings):
-    """What `make run` can be told; every other variable is passed on to the processes as it is."""
+    """Settings of the launcher. Every other variable is passed to the processes unchanged."""
 
     model_config = SettingsConfigDict(env_prefix="")
 
     data: Path = Field(
         Path("var"),
         validation_alias="FRONTISPIECE_DATA",
-        description="Folder of everything that is kept: postgres, media, models, token.",
+        description="Folder of all data: database, images, models, token.",
     )
-    gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
-    gateway_port: int = Field(8080, ge=1, le=65535, description="Port the gateway listens on.")
-    public_base_url: str = Field("", description="Public address of the gateway; empty: its own host and port.")
+    gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
+    gateway_port: int = Field(8080, ge=1, le=65535, description="Port that the gateway listens on.")
+    public_base_url: str = Field(
+        "", description="Address by which browsers reach the gateway. Empty: host and port above."
+    )
     database_url: SecretStr = Field(
         SecretStr(""),
         validation_alias="POSTS_DATABASE_URL",
-        description="A running PostgreSQL to use; empty: one is started.",
+        description="URL of a running PostgreSQL. Empty: one is started.",
     )
     postgres_binaries: str = Field(
-        "", description="PostgreSQL's bin folder; empty: the wheel's, else an installed one."
+        "", description="PostgreSQL's bin folder. Empty: that of the wheel, else an installed one."
     )
 
     @property
     def local_url(self) -> str:
-        """Where this machine reaches the gateway."""
+        """The URL of the gateway on this machine."""
         host = "127.0.0.1" if self.gateway_host in ("0.0.0.0", "::") else self.gateway_host
         return f"http://{host}:{self.gateway_port}"
 
     @property
     def base_url(self) -> str:
-        """Where people reach the gateway."""
+        """The URL at which browsers reach the gateway."""
         return self.public_base_url.rstrip("/") or self.local_url

@@ -1,4 +1,4 @@
-"""Keeping processes alive: starts them, starts them again when they die, stops them in order."""
+"""Keeps processes running: starts them, restarts them when they end, stops them."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from local.unprivileged import Identity, launched
+from local.unprivileged import launched
 
 log = logging.getLogger(__name__)
 
@@ -20,53 +20,43 @@ BAD_SETTINGS_EXIT_CODE = 2
 
 
 class StartError(RuntimeError):
-    """A process cannot start with its settings; another try would not help."""
+    """A process cannot start with its settings; a second attempt would not help."""
 
 
 class Supervised:
-    """One process that is to run for as long as we do.
+    """One process that runs for as long as the system does.
 
     `pid_file` holds its process id while it runs, for people and tests that want to signal it.
     """
 
-    def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], identity: Identity, pid_file: Path
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], pid_file: Path) -> None:
         """Prepare; nothing is started."""
         self.name = name
         self._command = list(command)
-        self._environment = dict(environment)
-        self._identity = identity
         self._pid_file = pid_file
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
-    async def run(self) -> None:
-        """Start it again and again until stop(). Raises StartError when it rejects its settings."""
+    async def run(self, environment: Mapping[str, str]) -> None:
+        """Start the process, and restart it until stop(). Raises StartError when it rejects its settings."""
         backoff = FIRST_BACKOFF_SECONDS
         while not self._stopping:
             begin = time.monotonic()
-            code = await self._run_once()
+            code = await self._run_once(environment)
             if self._stopping:
                 return
             if code == BAD_SETTINGS_EXIT_CODE:
                 raise StartError(f"{self.name} rejects its settings (see above)")
             if time.monotonic() - begin > HEALTHY_AFTER_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
-            log.warning("%s ended, starting it again", self.name, extra={"exit_code": code, "in_seconds": backoff})
+            log.warning("%s ended; restarting it", self.name, extra={"exit_code": code, "in_seconds": backoff})
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
 
-    async def _run_once(self) -> int:
-        # A session of its own: Ctrl-C in the terminal reaches only us, and we stop the processes in order.
-        self._process = await asyncio.create_subprocess_exec(
-            *launched(self._command, self._identity, signal.SIGTERM),
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    async def _run_once(self, environment: Mapping[str, str]) -> int:
+        self._process = await _start(self._command, environment)
         self._pid_file.write_text(f"{self._process.pid}\n")
-        if self._stopping:  # stop() came while it was being started
+        if self._stopping:  # stop() was called while the process was being created
             self._signal(signal.SIGTERM)
         try:
             return await self._process.wait()
@@ -74,7 +64,7 @@ class Supervised:
             self._pid_file.unlink(missing_ok=True)
 
     async def stop(self, timeout_seconds: float) -> None:
-        """SIGTERM, and SIGKILL for one that is still there after `timeout_seconds`."""
+        """Send SIGTERM, and SIGKILL if the process still runs after `timeout_seconds`."""
         self._stopping = True
         process = self._process
         if process is None or process.returncode is not None:
@@ -83,7 +73,7 @@ class Supervised:
         try:
             await asyncio.wait_for(process.wait(), timeout_seconds)
         except TimeoutError:
-            log.warning("%s did not stop in time and is killed", self.name)
+            log.warning("%s did not stop within %.0f s and is killed", self.name, timeout_seconds)
             self._signal(signal.SIGKILL)
             await process.wait()
 
@@ -93,17 +83,22 @@ class Supervised:
                 self._process.send_signal(number)
 
 
-async def run_to_end(command: Sequence[str], environment: Mapping[str, str], identity: Identity) -> int:
-    """Run a command to its end; its exit code."""
-    process = await asyncio.create_subprocess_exec(
-        *launched(command, identity, signal.SIGTERM),
-        env=dict(environment),
-        stdin=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
+async def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end; returns its exit code."""
+    process = await _start(command, environment)
     try:
         return await process.wait()
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+
+
+async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+    # In a session of its own: Ctrl-C in the terminal reaches only us, and we stop the processes in order.
+    return await asyncio.create_subprocess_exec(
+        *launched(command, signal.SIGTERM),
+        env=dict(environment),
+        stdin=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )

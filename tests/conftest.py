@@ -1,4 +1,4 @@
-"""Fixtures that several rooms need: a PostgreSQL server and fresh databases."""
+"""Fixtures that several folders use: a PostgreSQL server, empty databases, the whole system."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -12,14 +12,14 @@ from tests.stack import Stack, running
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A running PostgreSQL server for the whole session; without fsync, since nobody pulls the plug on tests."""
+    """A PostgreSQL server for the session (of each xdist worker). Without fsync: tests need no durability."""
     with Postgres(tmp_path_factory.mktemp("postgres"), options={"fsync": "off"}) as server:
         yield server
 
 
 @pytest.fixture
 async def database_url(postgres: Postgres) -> AsyncIterator[str]:
-    """The address of an empty database of the test's own."""
+    """The URL of an empty database of the test's own."""
     name = f"test_{uuid.uuid4().hex}"
     await postgres.create_database(name)
     yield postgres.url(name)

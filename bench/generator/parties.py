@@ -19,7 +19,8 @@ from frontispiece.generator.v1 import generator_pb2 as pb
 from frontispiece.generator.v1 import generator_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from local.environment import TUNING, free_port
+from local.environment import TUNING
+from local.ports import free_port
 from services.generator.servicer import SERVICE_NAME
 
 ROOT = Path(__file__).parents[2]

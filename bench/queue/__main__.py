@@ -23,7 +23,7 @@ from frontispiece.posts.v1 import tasks_pb2, tasks_pb2_grpc
 from bench.generator.report import Report, describe_machine, median
 from bench.load import stack
 from bench.queue import device
-from local.environment import free_port
+from local.ports import free_port
 
 TASK_SECONDS = 120.0
 MOST = 1 / (device.STEPS * device.STEP_SECONDS + device.DECODE_SECONDS)

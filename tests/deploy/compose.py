@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.environment import free_port
+from local.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = "frontispiece-test"

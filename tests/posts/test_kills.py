@@ -16,7 +16,7 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 
-from local.environment import free_port
+from local.ports import free_port
 from services.posts.migrate import migrate
 from tests.posts.conftest import QUICK, Client, StartPosts, client_of
 from tests.posts.crashing import CrashingPostgres
