@@ -14,7 +14,7 @@ RUN python3 -m venv /installer \
  && /installer/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/bootstrap.txt
 
 FROM ${BASE_IMAGE} AS base
-# The malloc and gRPC settings: docs/decisions/0003. HOME: the root file system is read-only.
+# The malloc and gRPC settings: docs/decisions/0007. HOME: the root file system is read-only.
 ENV PATH=/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \

@@ -7,7 +7,7 @@ from local.ports import free_port
 from local.settings import RunSettings
 
 # By default, glibc maps and unmaps every buffer of several megabytes. With these limits, messages of 4 MiB are 2.5 to
-# 3.4 times faster (measured, docs/decisions/0003). Without GRPC_VERBOSITY, gRPC prints each GOAWAY to standard error.
+# 3.4 times faster (measured, docs/decisions/0007). Without GRPC_VERBOSITY, gRPC prints each GOAWAY to standard error.
 TUNING = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),

@@ -376,7 +376,7 @@ class GpuRun:
         runner, difference = engine.library.get(engine.models[0].id).unet, engine.models[0].fp8_difference
         if difference is not None:
             what = f"{name}: guided prediction off by (random weights), at the worst noise level"
-            self.report.add("G12", what, 100 * difference, "%", "see decision 0038 for trained weights")
+            self.report.add("G12", what, 100 * difference, "%", "see decision 0029 for trained weights")
         if not runner.accelerated and (self.device == "cuda" or "compile_mode" in options):
             self.report.add(row, f"{name}: failed: it went on eagerly, see the log", float("nan"), "")
             return

@@ -1,4 +1,4 @@
-"""Muon: momentum made orthogonal, which needed half of Adam's steps here (ADR 0053)."""
+"""Muon: momentum made orthogonal, which needed half of Adam's steps here (docs/decisions/0030)."""
 
 from __future__ import annotations
 

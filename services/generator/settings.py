@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from rpc.settings import ServerSettings
 
-# Measured: see docs/decisions/0038-fp8-of-our-own.md.
+# Measured: see docs/decisions/0029-fp8.md.
 FP8_TOLERANCE = 0.1
 
 

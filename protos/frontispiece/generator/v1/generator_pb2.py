@@ -22,48 +22,59 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from frontispiece.types.v1 import generation_pb2 as frontispiece_dot_types_dot_v1_dot_generation__pb2
+from frontispiece.types.v1 import image_pb2 as frontispiece_dot_types_dot_v1_dot_image__pb2
+from frontispiece.types.v1 import limits_pb2 as frontispiece_dot_types_dot_v1_dot_limits__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)frontispiece/generator/v1/generator.proto\x12\x19\x66rontispiece.generator.v1\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetCapabilitiesRequest\"\xa5\x02\n\x17GetCapabilitiesResponse\x12\x38\n\x06models\x18\x01 \x03(\x0b\x32 .frontispiece.generator.v1.ModelR\x06models\x12\x1d\n\nslot_count\x18\x02 \x01(\rR\tslotCount\x12&\n\x0f\x66ree_slot_count\x18\x03 \x01(\rR\rfreeSlotCount\x12!\n\x0cqueue_length\x18\x04 \x01(\rR\x0bqueueLength\x12%\n\x0equeue_capacity\x18\x05 \x01(\rR\rqueueCapacity\x12\x16\n\x06\x64\x65vice\x18\x06 \x01(\tR\x06\x64\x65vice\x12\'\n\x0fstock_available\x18\x07 \x01(\x08R\x0estockAvailable\"\xc2\x05\n\x05Model\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n\x08revision\x18\x02 \x01(\tR\x08revision\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\'\n\x0f\x65xample_prompts\x18\x04 \x03(\tR\x0e\x65xamplePrompts\x12\x1e\n\nschedulers\x18\x05 \x03(\tR\nschedulers\x12*\n\x11max_prompt_length\x18\x06 \x01(\rR\x0fmaxPromptLength\x12=\n\x05width\x18\x07 \x01(\x0b\x32\'.frontispiece.generator.v1.IntegerRangeR\x05width\x12?\n\x06height\x18\x08 \x01(\x0b\x32\'.frontispiece.generator.v1.IntegerRangeR\x06height\x12\x1d\n\nmax_pixels\x18\t \x01(\rR\tmaxPixels\x12W\n\x13num_inference_steps\x18\n \x01(\x0b\x32\'.frontispiece.generator.v1.IntegerRangeR\x11numInferenceSteps\x12L\n\x0eguidance_scale\x18\x0b \x01(\x0b\x32%.frontispiece.generator.v1.FloatRangeR\rguidanceScale\x12\x1a\n\x08previews\x18\x0c \x01(\x08R\x08previews\x12\x14\n\x05loras\x18\r \x03(\tR\x05loras\x12\x18\n\x07refiner\x18\x0e \x01(\tR\x07refiner\x12%\n\x0einitial_images\x18\x0f \x01(\x08R\rinitialImages\x12*\n\x0e\x66p8_difference\x18\x10 \x01(\x01H\x00R\rfp8Difference\x88\x01\x01\x42\x11\n\x0f_fp8_difference\"`\n\x0cIntegerRange\x12\x10\n\x03min\x18\x01 \x01(\rR\x03min\x12\x10\n\x03max\x18\x02 \x01(\rR\x03max\x12\x12\n\x04step\x18\x03 \x01(\rR\x04step\x12\x18\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\rR\x07\x64\x65\x66\x61ult\"^\n\nFloatRange\x12\x10\n\x03min\x18\x01 \x01(\x01R\x03min\x12\x10\n\x03max\x18\x02 \x01(\x01R\x03max\x12\x12\n\x04step\x18\x03 \x01(\x01R\x04step\x12\x18\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\x01R\x07\x64\x65\x66\x61ult\"\x85\x06\n\x0fGenerateRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tR\trequestId\x12\x16\n\x06prompt\x18\x02 \x01(\tR\x06prompt\x12\'\n\x0fnegative_prompt\x18\x03 \x01(\tR\x0enegativePrompt\x12\x19\n\x05width\x18\x04 \x01(\rH\x00R\x05width\x88\x01\x01\x12\x1b\n\x06height\x18\x05 \x01(\rH\x01R\x06height\x88\x01\x01\x12\x33\n\x13num_inference_steps\x18\x06 \x01(\rH\x02R\x11numInferenceSteps\x88\x01\x01\x12*\n\x0eguidance_scale\x18\x07 \x01(\x01H\x03R\rguidanceScale\x88\x01\x01\x12\x17\n\x04seed\x18\x08 \x01(\x04H\x04R\x04seed\x88\x01\x01\x12\x1c\n\tscheduler\x18\t \x01(\tR\tscheduler\x12\x14\n\x05model\x18\n \x01(\tR\x05model\x12>\n\x06source\x18\x0b \x01(\x0e\x32&.frontispiece.generator.v1.ImageSourceR\x06source\x12)\n\x10preview_interval\x18\x0c \x01(\rR\x0fpreviewInterval\x12\x35\n\x05loras\x18\r \x03(\x0b\x32\x1f.frontispiece.generator.v1.LoraR\x05loras\x12&\n\x0cguidance_end\x18\x0e \x01(\x01H\x05R\x0bguidanceEnd\x88\x01\x01\x12(\n\rdenoising_end\x18\x0f \x01(\x01H\x06R\x0c\x64\x65noisingEnd\x88\x01\x01\x12L\n\rinitial_image\x18\x10 \x01(\x0b\x32\'.frontispiece.generator.v1.InitialImageR\x0cinitialImageB\x08\n\x06_widthB\t\n\x07_heightB\x16\n\x14_num_inference_stepsB\x11\n\x0f_guidance_scaleB\x07\n\x05_seedB\x0f\n\r_guidance_endB\x10\n\x0e_denoising_end\"\x9d\x01\n\x0cInitialImage\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0cR\x04\x64\x61ta\x12\x1f\n\x08strength\x18\x02 \x01(\x01H\x00R\x08strength\x88\x01\x01\x12\x12\n\x04mask\x18\x03 \x01(\x0cR\x04mask\x12&\n\x0cmask_feather\x18\x04 \x01(\rH\x01R\x0bmaskFeather\x88\x01\x01\x42\x0b\n\t_strengthB\x0f\n\r_mask_feather\"B\n\x04Lora\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n\x06weight\x18\x02 \x01(\x01H\x00R\x06weight\x88\x01\x01\x42\t\n\x07_weight\"\xb5\x02\n\x10GenerateResponse\x12;\n\x06queued\x18\x01 \x01(\x0b\x32!.frontispiece.generator.v1.QueuedH\x00R\x06queued\x12\x41\n\x08progress\x18\x02 \x01(\x0b\x32#.frontispiece.generator.v1.ProgressH\x00R\x08progress\x12>\n\x07preview\x18\x03 \x01(\x0b\x32\".frontispiece.generator.v1.PreviewH\x00R\x07preview\x12@\n\x05image\x18\x04 \x01(\x0b\x32(.frontispiece.generator.v1.ImageMetadataH\x00R\x05image\x12\x16\n\x05\x63hunk\x18\x05 \x01(\x0cH\x00R\x05\x63hunkB\x07\n\x05\x65vent\"$\n\x06Queued\x12\x1a\n\x08position\x18\x01 \x01(\rR\x08position\"l\n\x08Progress\x12\x12\n\x04step\x18\x01 \x01(\rR\x04step\x12\x1f\n\x0btotal_steps\x18\x02 \x01(\rR\ntotalSteps\x12+\n\x03\x65ta\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x65ta\"n\n\x07Preview\x12!\n\x0c\x63ontent_type\x18\x01 \x01(\tR\x0b\x63ontentType\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0cR\x04\x64\x61ta\x12\x14\n\x05width\x18\x03 \x01(\rR\x05width\x12\x16\n\x06height\x18\x04 \x01(\rR\x06height\"\xb3\x06\n\rImageMetadata\x12!\n\x0c\x63ontent_type\x18\x01 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x04R\tsizeBytes\x12\x16\n\x06sha256\x18\x03 \x01(\tR\x06sha256\x12\x14\n\x05width\x18\x04 \x01(\rR\x05width\x12\x16\n\x06height\x18\x05 \x01(\rR\x06height\x12>\n\x06source\x18\x06 \x01(\x0e\x32&.frontispiece.generator.v1.ImageSourceR\x06source\x12\x12\n\x04seed\x18\x07 \x01(\x04R\x04seed\x12\x14\n\x05model\x18\x08 \x01(\tR\x05model\x12%\n\x0emodel_revision\x18\t \x01(\tR\rmodelRevision\x12\x1c\n\tscheduler\x18\n \x01(\tR\tscheduler\x12.\n\x13num_inference_steps\x18\x0b \x01(\rR\x11numInferenceSteps\x12%\n\x0eguidance_scale\x18\x0c \x01(\x01R\rguidanceScale\x12\x1d\n\nbatch_size\x18\r \x01(\rR\tbatchSize\x12H\n\x0b\x61ttribution\x18\x0e \x01(\x0b\x32&.frontispiece.generator.v1.AttributionR\x0b\x61ttribution\x12\x35\n\x05loras\x18\x0f \x03(\x0b\x32\x1f.frontispiece.generator.v1.LoraR\x05loras\x12!\n\x0cguidance_end\x18\x10 \x01(\x01R\x0bguidanceEnd\x12\x18\n\x07refiner\x18\x11 \x01(\tR\x07refiner\x12)\n\x10refiner_revision\x18\x12 \x01(\tR\x0frefinerRevision\x12(\n\rdenoising_end\x18\x13 \x01(\x01H\x00R\x0c\x64\x65noisingEnd\x88\x01\x01\x12P\n\rinitial_image\x18\x14 \x01(\x0b\x32+.frontispiece.generator.v1.UsedInitialImageR\x0cinitialImageB\x10\n\x0e_denoising_end\"\x8a\x01\n\x10UsedInitialImage\x12\x16\n\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x1a\n\x08strength\x18\x02 \x01(\x01R\x08strength\x12\x1f\n\x0bmask_sha256\x18\x03 \x01(\tR\nmaskSha256\x12!\n\x0cmask_feather\x18\x04 \x01(\rR\x0bmaskFeather\"\xa1\x01\n\x0b\x41ttribution\x12\x1a\n\x08provider\x18\x01 \x01(\tR\x08provider\x12\x16\n\x06\x61uthor\x18\x02 \x01(\tR\x06\x61uthor\x12\x1d\n\nauthor_url\x18\x03 \x01(\tR\tauthorUrl\x12\x1d\n\nsource_url\x18\x04 \x01(\tR\tsourceUrl\x12 \n\x0b\x64\x65scription\x18\x05 \x01(\tR\x0b\x64\x65scription*_\n\x0bImageSource\x12\x1c\n\x18IMAGE_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16IMAGE_SOURCE_GENERATED\x10\x01\x12\x16\n\x12IMAGE_SOURCE_STOCK\x10\x02\x32\xf3\x01\n\x10GeneratorService\x12x\n\x0fGetCapabilities\x12\x31.frontispiece.generator.v1.GetCapabilitiesRequest\x1a\x32.frontispiece.generator.v1.GetCapabilitiesResponse\x12\x65\n\x08Generate\x12*.frontispiece.generator.v1.GenerateRequest\x1a+.frontispiece.generator.v1.GenerateResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)frontispiece/generator/v1/generator.proto\x12\x19\x66rontispiece.generator.v1\x1a&frontispiece/types/v1/generation.proto\x1a!frontispiece/types/v1/image.proto\x1a\"frontispiece/types/v1/limits.proto\x1a\x1egoogle/protobuf/duration.proto\"\x18\n\x16GetCapabilitiesRequest\"\xa5\x02\n\x17GetCapabilitiesResponse\x12\x38\n\x06models\x18\x01 \x03(\x0b\x32 .frontispiece.generator.v1.ModelR\x06models\x12\x1d\n\nslot_count\x18\x02 \x01(\rR\tslotCount\x12&\n\x0f\x66ree_slot_count\x18\x03 \x01(\rR\rfreeSlotCount\x12!\n\x0cqueue_length\x18\x04 \x01(\rR\x0bqueueLength\x12%\n\x0equeue_capacity\x18\x05 \x01(\rR\rqueueCapacity\x12\x16\n\x06\x64\x65vice\x18\x06 \x01(\tR\x06\x64\x65vice\x12\'\n\x0fstock_available\x18\x07 \x01(\x08R\x0estockAvailable\"\xc2\x05\n\x05Model\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n\x08revision\x18\x02 \x01(\tR\x08revision\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\'\n\x0f\x65xample_prompts\x18\x04 \x03(\tR\x0e\x65xamplePrompts\x12\x1e\n\nschedulers\x18\x05 \x03(\tR\nschedulers\x12*\n\x11max_prompt_length\x18\x06 \x01(\rR\x0fmaxPromptLength\x12=\n\x05width\x18\x07 \x01(\x0b\x32\'.frontispiece.generator.v1.IntegerRangeR\x05width\x12?\n\x06height\x18\x08 \x01(\x0b\x32\'.frontispiece.generator.v1.IntegerRangeR\x06height\x12\x1d\n\nmax_pixels\x18\t \x01(\rR\tmaxPixels\x12W\n\x13num_inference_steps\x18\n \x01(\x0b\x32\'.frontispiece.generator.v1.IntegerRangeR\x11numInferenceSteps\x12L\n\x0eguidance_scale\x18\x0b \x01(\x0b\x32%.frontispiece.generator.v1.FloatRangeR\rguidanceScale\x12\x1a\n\x08previews\x18\x0c \x01(\x08R\x08previews\x12\x14\n\x05loras\x18\r \x03(\tR\x05loras\x12\x18\n\x07refiner\x18\x0e \x01(\tR\x07refiner\x12%\n\x0einitial_images\x18\x0f \x01(\x08R\rinitialImages\x12*\n\x0e\x66p8_difference\x18\x10 \x01(\x01H\x00R\rfp8Difference\x88\x01\x01\x42\x11\n\x0f_fp8_difference\"`\n\x0cIntegerRange\x12\x10\n\x03min\x18\x01 \x01(\rR\x03min\x12\x10\n\x03max\x18\x02 \x01(\rR\x03max\x12\x12\n\x04step\x18\x03 \x01(\rR\x04step\x12\x18\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\rR\x07\x64\x65\x66\x61ult\"^\n\nFloatRange\x12\x10\n\x03min\x18\x01 \x01(\x01R\x03min\x12\x10\n\x03max\x18\x02 \x01(\x01R\x03max\x12\x12\n\x04step\x18\x03 \x01(\x01R\x04step\x12\x18\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\x01R\x07\x64\x65\x66\x61ult\"p\n\x19ValidateParametersRequest\x12S\n\nparameters\x18\x01 \x01(\x0b\x32+.frontispiece.types.v1.GenerationParametersB\x06\x8a\xb5\x18\x02\x08\x01R\nparameters\"\x1c\n\x1aValidateParametersResponse\"\xa8\x02\n\x0fGenerateRequest\x12N\n\nrequest_id\x18\x01 \x01(\tB/\x8a\xb5\x18+\x10\xff\x01\"\x0c[\\x21-\\x7e]+*\x18visible ASCII charactersR\trequestId\x12S\n\nparameters\x18\x02 \x01(\x0b\x32+.frontispiece.types.v1.GenerationParametersB\x06\x8a\xb5\x18\x02\x08\x01R\nparameters\x12@\n\x10preview_interval\x18\x03 \x01(\rB\x15\x8a\xb5\x18\x11\x39\x00\x00\x00\x00\x00\x00T@\x8a\x01\x05stepsR\x0fpreviewInterval\x12.\n\rinitial_image\x18\x04 \x01(\x0c\x42\t\x8a\xb5\x18\x05h\x80\x80\x80\x08R\x0cinitialImage\"\xb5\x02\n\x10GenerateResponse\x12;\n\x06queued\x18\x01 \x01(\x0b\x32!.frontispiece.generator.v1.QueuedH\x00R\x06queued\x12\x41\n\x08progress\x18\x02 \x01(\x0b\x32#.frontispiece.generator.v1.ProgressH\x00R\x08progress\x12>\n\x07preview\x18\x03 \x01(\x0b\x32\".frontispiece.generator.v1.PreviewH\x00R\x07preview\x12@\n\x05image\x18\x04 \x01(\x0b\x32(.frontispiece.generator.v1.ImageMetadataH\x00R\x05image\x12\x16\n\x05\x63hunk\x18\x05 \x01(\x0cH\x00R\x05\x63hunkB\x07\n\x05\x65vent\"$\n\x06Queued\x12\x1a\n\x08position\x18\x01 \x01(\rR\x08position\"l\n\x08Progress\x12\x12\n\x04step\x18\x01 \x01(\rR\x04step\x12\x1f\n\x0btotal_steps\x18\x02 \x01(\rR\ntotalSteps\x12+\n\x03\x65ta\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x65ta\"n\n\x07Preview\x12!\n\x0c\x63ontent_type\x18\x01 \x01(\tR\x0b\x63ontentType\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0cR\x04\x64\x61ta\x12\x14\n\x05width\x18\x03 \x01(\rR\x05width\x12\x16\n\x06height\x18\x04 \x01(\rR\x06height\"\x88\x01\n\rImageMetadata\x12\x34\n\x04\x66ile\x18\x01 \x01(\x0b\x32 .frontispiece.types.v1.ImageFileR\x04\x66ile\x12\x41\n\ngeneration\x18\x02 \x01(\x0b\x32!.frontispiece.types.v1.GenerationR\ngeneration2\x81\x03\n\x10GeneratorService\x12}\n\x0fGetCapabilities\x12\x31.frontispiece.generator.v1.GetCapabilitiesRequest\x1a\x32.frontispiece.generator.v1.GetCapabilitiesResponse\"\x03\x90\x02\x01\x12\x86\x01\n\x12ValidateParameters\x12\x34.frontispiece.generator.v1.ValidateParametersRequest\x1a\x35.frontispiece.generator.v1.ValidateParametersResponse\"\x03\x90\x02\x01\x12\x65\n\x08Generate\x12*.frontispiece.generator.v1.GenerateRequest\x1a+.frontispiece.generator.v1.GenerateResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'frontispiece.generator.v1.generator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMAGESOURCE']._serialized_start=4032
-  _globals['_IMAGESOURCE']._serialized_end=4127
-  _globals['_GETCAPABILITIESREQUEST']._serialized_start=104
-  _globals['_GETCAPABILITIESREQUEST']._serialized_end=128
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=131
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=424
-  _globals['_MODEL']._serialized_start=427
-  _globals['_MODEL']._serialized_end=1133
-  _globals['_INTEGERRANGE']._serialized_start=1135
-  _globals['_INTEGERRANGE']._serialized_end=1231
-  _globals['_FLOATRANGE']._serialized_start=1233
-  _globals['_FLOATRANGE']._serialized_end=1327
-  _globals['_GENERATEREQUEST']._serialized_start=1330
-  _globals['_GENERATEREQUEST']._serialized_end=2103
-  _globals['_INITIALIMAGE']._serialized_start=2106
-  _globals['_INITIALIMAGE']._serialized_end=2263
-  _globals['_LORA']._serialized_start=2265
-  _globals['_LORA']._serialized_end=2331
-  _globals['_GENERATERESPONSE']._serialized_start=2334
-  _globals['_GENERATERESPONSE']._serialized_end=2643
-  _globals['_QUEUED']._serialized_start=2645
-  _globals['_QUEUED']._serialized_end=2681
-  _globals['_PROGRESS']._serialized_start=2683
-  _globals['_PROGRESS']._serialized_end=2791
-  _globals['_PREVIEW']._serialized_start=2793
-  _globals['_PREVIEW']._serialized_end=2903
-  _globals['_IMAGEMETADATA']._serialized_start=2906
-  _globals['_IMAGEMETADATA']._serialized_end=3725
-  _globals['_USEDINITIALIMAGE']._serialized_start=3728
-  _globals['_USEDINITIALIMAGE']._serialized_end=3866
-  _globals['_ATTRIBUTION']._serialized_start=3869
-  _globals['_ATTRIBUTION']._serialized_end=4030
-  _globals['_GENERATORSERVICE']._serialized_start=4130
-  _globals['_GENERATORSERVICE']._serialized_end=4373
+  _globals['_VALIDATEPARAMETERSREQUEST'].fields_by_name['parameters']._loaded_options = None
+  _globals['_VALIDATEPARAMETERSREQUEST'].fields_by_name['parameters']._serialized_options = b'\212\265\030\002\010\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\212\265\030+\020\377\001\"\014[\\x21-\\x7e]+*\030visible ASCII characters'
+  _globals['_GENERATEREQUEST'].fields_by_name['parameters']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['parameters']._serialized_options = b'\212\265\030\002\010\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['preview_interval']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['preview_interval']._serialized_options = b'\212\265\030\0219\000\000\000\000\000\000T@\212\001\005steps'
+  _globals['_GENERATEREQUEST'].fields_by_name['initial_image']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['initial_image']._serialized_options = b'\212\265\030\005h\200\200\200\010'
+  _globals['_GENERATORSERVICE'].methods_by_name['GetCapabilities']._loaded_options = None
+  _globals['_GENERATORSERVICE'].methods_by_name['GetCapabilities']._serialized_options = b'\220\002\001'
+  _globals['_GENERATORSERVICE'].methods_by_name['ValidateParameters']._loaded_options = None
+  _globals['_GENERATORSERVICE'].methods_by_name['ValidateParameters']._serialized_options = b'\220\002\001'
+  _globals['_GETCAPABILITIESREQUEST']._serialized_start=215
+  _globals['_GETCAPABILITIESREQUEST']._serialized_end=239
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=242
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=535
+  _globals['_MODEL']._serialized_start=538
+  _globals['_MODEL']._serialized_end=1244
+  _globals['_INTEGERRANGE']._serialized_start=1246
+  _globals['_INTEGERRANGE']._serialized_end=1342
+  _globals['_FLOATRANGE']._serialized_start=1344
+  _globals['_FLOATRANGE']._serialized_end=1438
+  _globals['_VALIDATEPARAMETERSREQUEST']._serialized_start=1440
+  _globals['_VALIDATEPARAMETERSREQUEST']._serialized_end=1552
+  _globals['_VALIDATEPARAMETERSRESPONSE']._serialized_start=1554
+  _globals['_VALIDATEPARAMETERSRESPONSE']._serialized_end=1582
+  _globals['_GENERATEREQUEST']._serialized_start=1585
+  _globals['_GENERATEREQUEST']._serialized_end=1881
+  _globals['_GENERATERESPONSE']._serialized_start=1884
+  _globals['_GENERATERESPONSE']._serialized_end=2193
+  _globals['_QUEUED']._serialized_start=2195
+  _globals['_QUEUED']._serialized_end=2231
+  _globals['_PROGRESS']._serialized_start=2233
+  _globals['_PROGRESS']._serialized_end=2341
+  _globals['_PREVIEW']._serialized_start=2343
+  _globals['_PREVIEW']._serialized_end=2453
+  _globals['_IMAGEMETADATA']._serialized_start=2456
+  _globals['_IMAGEMETADATA']._serialized_end=2592
+  _globals['_GENERATORSERVICE']._serialized_start=2595
+  _globals['_GENERATORSERVICE']._serialized_end=2980
 # @@protoc_insertion_point(module_scope)

@@ -1,23 +1,16 @@
 import datetime
 
+from frontispiece.types.v1 import generation_pb2 as _generation_pb2
+from frontispiece.types.v1 import image_pb2 as _image_pb2
+from frontispiece.types.v1 import limits_pb2 as _limits_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class ImageSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    IMAGE_SOURCE_UNSPECIFIED: _ClassVar[ImageSource]
-    IMAGE_SOURCE_GENERATED: _ClassVar[ImageSource]
-    IMAGE_SOURCE_STOCK: _ClassVar[ImageSource]
-IMAGE_SOURCE_UNSPECIFIED: ImageSource
-IMAGE_SOURCE_GENERATED: ImageSource
-IMAGE_SOURCE_STOCK: ImageSource
 
 class GetCapabilitiesRequest(_message.Message):
     __slots__ = ()
@@ -101,61 +94,27 @@ class FloatRange(_message.Message):
     default: float
     def __init__(self, min: _Optional[float] = ..., max: _Optional[float] = ..., step: _Optional[float] = ..., default: _Optional[float] = ...) -> None: ...
 
+class ValidateParametersRequest(_message.Message):
+    __slots__ = ("parameters",)
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    parameters: _generation_pb2.GenerationParameters
+    def __init__(self, parameters: _Optional[_Union[_generation_pb2.GenerationParameters, _Mapping]] = ...) -> None: ...
+
+class ValidateParametersResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "source", "preview_interval", "loras", "guidance_end", "denoising_end", "initial_image")
+    __slots__ = ("request_id", "parameters", "preview_interval", "initial_image")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
-    PROMPT_FIELD_NUMBER: _ClassVar[int]
-    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
-    WIDTH_FIELD_NUMBER: _ClassVar[int]
-    HEIGHT_FIELD_NUMBER: _ClassVar[int]
-    NUM_INFERENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
-    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
-    SEED_FIELD_NUMBER: _ClassVar[int]
-    SCHEDULER_FIELD_NUMBER: _ClassVar[int]
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_INTERVAL_FIELD_NUMBER: _ClassVar[int]
-    LORAS_FIELD_NUMBER: _ClassVar[int]
-    GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
-    DENOISING_END_FIELD_NUMBER: _ClassVar[int]
     INITIAL_IMAGE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
-    prompt: str
-    negative_prompt: str
-    width: int
-    height: int
-    num_inference_steps: int
-    guidance_scale: float
-    seed: int
-    scheduler: str
-    model: str
-    source: ImageSource
+    parameters: _generation_pb2.GenerationParameters
     preview_interval: int
-    loras: _containers.RepeatedCompositeFieldContainer[Lora]
-    guidance_end: float
-    denoising_end: float
-    initial_image: InitialImage
-    def __init__(self, request_id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., source: _Optional[_Union[ImageSource, str]] = ..., preview_interval: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[InitialImage, _Mapping]] = ...) -> None: ...
-
-class InitialImage(_message.Message):
-    __slots__ = ("data", "strength", "mask", "mask_feather")
-    DATA_FIELD_NUMBER: _ClassVar[int]
-    STRENGTH_FIELD_NUMBER: _ClassVar[int]
-    MASK_FIELD_NUMBER: _ClassVar[int]
-    MASK_FEATHER_FIELD_NUMBER: _ClassVar[int]
-    data: bytes
-    strength: float
-    mask: bytes
-    mask_feather: int
-    def __init__(self, data: _Optional[bytes] = ..., strength: _Optional[float] = ..., mask: _Optional[bytes] = ..., mask_feather: _Optional[int] = ...) -> None: ...
-
-class Lora(_message.Message):
-    __slots__ = ("name", "weight")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    WEIGHT_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    weight: float
-    def __init__(self, name: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
+    initial_image: bytes
+    def __init__(self, request_id: _Optional[str] = ..., parameters: _Optional[_Union[_generation_pb2.GenerationParameters, _Mapping]] = ..., preview_interval: _Optional[int] = ..., initial_image: _Optional[bytes] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("queued", "progress", "preview", "image", "chunk")
@@ -200,71 +159,9 @@ class Preview(_message.Message):
     def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class ImageMetadata(_message.Message):
-    __slots__ = ("content_type", "size_bytes", "sha256", "width", "height", "source", "seed", "model", "model_revision", "scheduler", "num_inference_steps", "guidance_scale", "batch_size", "attribution", "loras", "guidance_end", "refiner", "refiner_revision", "denoising_end", "initial_image")
-    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    WIDTH_FIELD_NUMBER: _ClassVar[int]
-    HEIGHT_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_FIELD_NUMBER: _ClassVar[int]
-    SEED_FIELD_NUMBER: _ClassVar[int]
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    MODEL_REVISION_FIELD_NUMBER: _ClassVar[int]
-    SCHEDULER_FIELD_NUMBER: _ClassVar[int]
-    NUM_INFERENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
-    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
-    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
-    ATTRIBUTION_FIELD_NUMBER: _ClassVar[int]
-    LORAS_FIELD_NUMBER: _ClassVar[int]
-    GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
-    REFINER_FIELD_NUMBER: _ClassVar[int]
-    REFINER_REVISION_FIELD_NUMBER: _ClassVar[int]
-    DENOISING_END_FIELD_NUMBER: _ClassVar[int]
-    INITIAL_IMAGE_FIELD_NUMBER: _ClassVar[int]
-    content_type: str
-    size_bytes: int
-    sha256: str
-    width: int
-    height: int
-    source: ImageSource
-    seed: int
-    model: str
-    model_revision: str
-    scheduler: str
-    num_inference_steps: int
-    guidance_scale: float
-    batch_size: int
-    attribution: Attribution
-    loras: _containers.RepeatedCompositeFieldContainer[Lora]
-    guidance_end: float
-    refiner: str
-    refiner_revision: str
-    denoising_end: float
-    initial_image: UsedInitialImage
-    def __init__(self, content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., source: _Optional[_Union[ImageSource, str]] = ..., seed: _Optional[int] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., scheduler: _Optional[str] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., batch_size: _Optional[int] = ..., attribution: _Optional[_Union[Attribution, _Mapping]] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., refiner: _Optional[str] = ..., refiner_revision: _Optional[str] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[UsedInitialImage, _Mapping]] = ...) -> None: ...
-
-class UsedInitialImage(_message.Message):
-    __slots__ = ("sha256", "strength", "mask_sha256", "mask_feather")
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    STRENGTH_FIELD_NUMBER: _ClassVar[int]
-    MASK_SHA256_FIELD_NUMBER: _ClassVar[int]
-    MASK_FEATHER_FIELD_NUMBER: _ClassVar[int]
-    sha256: str
-    strength: float
-    mask_sha256: str
-    mask_feather: int
-    def __init__(self, sha256: _Optional[str] = ..., strength: _Optional[float] = ..., mask_sha256: _Optional[str] = ..., mask_feather: _Optional[int] = ...) -> None: ...
-
-class Attribution(_message.Message):
-    __slots__ = ("provider", "author", "author_url", "source_url", "description")
-    PROVIDER_FIELD_NUMBER: _ClassVar[int]
-    AUTHOR_FIELD_NUMBER: _ClassVar[int]
-    AUTHOR_URL_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_URL_FIELD_NUMBER: _ClassVar[int]
-    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
-    provider: str
-    author: str
-    author_url: str
-    source_url: str
-    description: str
-    def __init__(self, provider: _Optional[str] = ..., author: _Optional[str] = ..., author_url: _Optional[str] = ..., source_url: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
+    __slots__ = ("file", "generation")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    file: _image_pb2.ImageFile
+    generation: _generation_pb2.Generation
+    def __init__(self, file: _Optional[_Union[_image_pb2.ImageFile, _Mapping]] = ..., generation: _Optional[_Union[_generation_pb2.Generation, _Mapping]] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GeneratorServiceStub:
-    """Paints images with a diffusion model, or fetches a stock photo.
+    """Generates images with a diffusion model, or fetches stock photos.
     """
 
     def __init__(self, channel):
@@ -40,6 +40,11 @@ class GeneratorServiceStub:
                 request_serializer=frontispiece_dot_generator_dot_v1_dot_generator__pb2.GetCapabilitiesRequest.SerializeToString,
                 response_deserializer=frontispiece_dot_generator_dot_v1_dot_generator__pb2.GetCapabilitiesResponse.FromString,
                 _registered_method=True)
+        self.ValidateParameters = channel.unary_unary(
+                '/frontispiece.generator.v1.GeneratorService/ValidateParameters',
+                request_serializer=frontispiece_dot_generator_dot_v1_dot_generator__pb2.ValidateParametersRequest.SerializeToString,
+                response_deserializer=frontispiece_dot_generator_dot_v1_dot_generator__pb2.ValidateParametersResponse.FromString,
+                _registered_method=True)
         self.Generate = channel.unary_stream(
                 '/frontispiece.generator.v1.GeneratorService/Generate',
                 request_serializer=frontispiece_dot_generator_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
@@ -48,24 +53,35 @@ class GeneratorServiceStub:
 
 
 class GeneratorServiceServicer:
-    """Paints images with a diffusion model, or fetches a stock photo.
+    """Generates images with a diffusion model, or fetches stock photos.
     """
 
     def GetCapabilities(self, request, context):
-        """Tells what this generator can do: its models, the range of every parameter, and its load.
+        """Returns the models of this generator, the range of every parameter, and its load. Errors: UNAVAILABLE (the default model
+        is still loading).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ValidateParameters(self, request, context):
+        """Checks parameters against the models of this generator, with the rules that Generate applies: model, scheduler, LoRAs,
+        ranges, refiner, initial image, and length of the prompts in tokens. Errors: INVALID_ARGUMENT (BadRequest names each
+        field) · FAILED_PRECONDITION (stock photos are not configured) · UNAVAILABLE (the default model is still loading).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """Makes one image. The stream carries `queued` (zero or more), `progress` and `preview` (zero or more), then one
-        `image` and its bytes as `chunk`s. Cancelling the call, or its deadline, ends the work within one denoising step.
+        """Generates one image. The stream carries `queued` (zero or more), `progress` and `preview` (zero or more), then one
+        `image` and its bytes as `chunk`s. When the call is cancelled or its deadline passes, the work ends within one denoising
+        step.
 
-        Errors: INVALID_ARGUMENT (BadRequest names the field) · RESOURCE_EXHAUSTED with RetryInfo (queue full), without it
-        (the request is larger than 24 MiB, by default) ·
-        FAILED_PRECONDITION (stock photos are not configured) · NOT_FOUND (no stock photo answers the prompt) ·
-        INTERNAL with reason IMAGE_INVALID (not finite or constant; never returned as an image) · UNAVAILABLE (retry).
+        Errors: INVALID_ARGUMENT (BadRequest names each field) · RESOURCE_EXHAUSTED with RetryInfo (the queue is full), without
+        it (the request is larger than 24 MiB, by default) · FAILED_PRECONDITION (stock photos are not configured) · NOT_FOUND
+        (no stock photo matches the prompt) · INTERNAL with reason IMAGE_INVALID (the image has values that are not finite, or
+        only one colour) · UNAVAILABLE (retry).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +94,11 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     servicer.GetCapabilities,
                     request_deserializer=frontispiece_dot_generator_dot_v1_dot_generator__pb2.GetCapabilitiesRequest.FromString,
                     response_serializer=frontispiece_dot_generator_dot_v1_dot_generator__pb2.GetCapabilitiesResponse.SerializeToString,
+            ),
+            'ValidateParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ValidateParameters,
+                    request_deserializer=frontispiece_dot_generator_dot_v1_dot_generator__pb2.ValidateParametersRequest.FromString,
+                    response_serializer=frontispiece_dot_generator_dot_v1_dot_generator__pb2.ValidateParametersResponse.SerializeToString,
             ),
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
@@ -93,7 +114,7 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GeneratorService:
-    """Paints images with a diffusion model, or fetches a stock photo.
+    """Generates images with a diffusion model, or fetches stock photos.
     """
 
     @staticmethod
@@ -113,6 +134,33 @@ class GeneratorService:
             '/frontispiece.generator.v1.GeneratorService/GetCapabilities',
             frontispiece_dot_generator_dot_v1_dot_generator__pb2.GetCapabilitiesRequest.SerializeToString,
             frontispiece_dot_generator_dot_v1_dot_generator__pb2.GetCapabilitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValidateParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/frontispiece.generator.v1.GeneratorService/ValidateParameters',
+            frontispiece_dot_generator_dot_v1_dot_generator__pb2.ValidateParametersRequest.SerializeToString,
+            frontispiece_dot_generator_dot_v1_dot_generator__pb2.ValidateParametersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,5 +1,7 @@
 import datetime
 
+from frontispiece.types.v1 import image_pb2 as _image_pb2
+from frontispiece.types.v1 import limits_pb2 as _limits_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -57,22 +59,14 @@ class Post(_message.Message):
     def __init__(self, id: _Optional[str] = ..., slug: _Optional[str] = ..., state: _Optional[_Union[PostState, str]] = ..., title: _Optional[str] = ..., content: _Optional[str] = ..., featured_image: _Optional[_Union[FeaturedImage, _Mapping]] = ..., author: _Optional[_Union[Author, _Mapping]] = ..., category: _Optional[_Union[Category, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., task_id: _Optional[str] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class FeaturedImage(_message.Message):
-    __slots__ = ("key", "url", "alt_text", "width", "height", "thumbhash", "image_source")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    URL_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("image", "alt_text", "image_source")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     ALT_TEXT_FIELD_NUMBER: _ClassVar[int]
-    WIDTH_FIELD_NUMBER: _ClassVar[int]
-    HEIGHT_FIELD_NUMBER: _ClassVar[int]
-    THUMBHASH_FIELD_NUMBER: _ClassVar[int]
     IMAGE_SOURCE_FIELD_NUMBER: _ClassVar[int]
-    key: str
-    url: str
+    image: _image_pb2.StoredImage
     alt_text: str
-    width: int
-    height: int
-    thumbhash: str
     image_source: str
-    def __init__(self, key: _Optional[str] = ..., url: _Optional[str] = ..., alt_text: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., thumbhash: _Optional[str] = ..., image_source: _Optional[str] = ...) -> None: ...
+    def __init__(self, image: _Optional[_Union[_image_pb2.StoredImage, _Mapping]] = ..., alt_text: _Optional[str] = ..., image_source: _Optional[str] = ...) -> None: ...
 
 class Author(_message.Message):
     __slots__ = ("id", "slug", "name")

@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class PostServiceStub:
-    """Posts and what they refer to. Every post has a picture, an author and a category; none of them is ever missing.
+    """Posts, authors, categories and tags. Every post has an image, an author and a category.
 
-    Write calls record the caller, taken from the metadata entry "x-principal" (set by the gateway after it checked the
-    token; "service" when absent), as created_by or updated_by.
+    Calls that write record the caller as created_by or updated_by: the metadata entry "x-principal", which the gateway sets
+    after it has checked the token ("service" when it is absent).
     """
 
     def __init__(self, channel):
@@ -101,66 +101,66 @@ class PostServiceStub:
 
 
 class PostServiceServicer:
-    """Posts and what they refer to. Every post has a picture, an author and a category; none of them is ever missing.
+    """Posts, authors, categories and tags. Every post has an image, an author and a category.
 
-    Write calls record the caller, taken from the metadata entry "x-principal" (set by the gateway after it checked the
-    token; "service" when absent), as created_by or updated_by.
+    Calls that write record the caller as created_by or updated_by: the metadata entry "x-principal", which the gateway sets
+    after it has checked the token ("service" when it is absent).
     """
 
     def CreatePost(self, request, context):
-        """Makes a post. Errors: INVALID_ARGUMENT (BadRequest names the field) · FAILED_PRECONDITION (no such author, category
-        or image, or the post of this request_id was deleted) · ALREADY_EXISTS (the slug is taken; or, with reason
-        IDEMPOTENCY_MISMATCH, the request_id was used with another body).
+        """Creates a post. With a request_id the call is idempotent; a client that retries must set one. Errors: INVALID_ARGUMENT (BadRequest names each field) ·
+        FAILED_PRECONDITION (the author, category or image does not exist, or the post of this request_id was deleted) ·
+        ALREADY_EXISTS (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another request).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPost(self, request, context):
-        """Reads one post by id or slug. Errors: NOT_FOUND, also for a post that is not published unless drafts are included.
+        """Returns a post by id or slug. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPosts(self, request, context):
-        """Lists posts, newest first, by keyset pagination: no post is repeated or left out when others appear meanwhile.
+        """Lists posts, newest first, with keyset pagination: no post is repeated or skipped when posts are added meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePost(self, request, context):
-        """Changes the fields named in update_mask and keeps the former version as a revision. Errors: NOT_FOUND ·
-        INVALID_ARGUMENT · ABORTED (the etag is not the current one) · ALREADY_EXISTS (the slug is taken).
+        """Changes the fields that update_mask names, and keeps the former version as a revision. Errors: NOT_FOUND ·
+        INVALID_ARGUMENT · ABORTED (the etag is not the current one) · ALREADY_EXISTS (SLUG_TAKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PublishPost(self, request, context):
-        """Makes a draft public; a published post stays as it is. Errors: NOT_FOUND.
+        """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpublishPost(self, request, context):
-        """Makes a published post a draft again; its publish_time is cleared. Errors: NOT_FOUND.
+        """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeletePost(self, request, context):
-        """Deletes a post and its revisions; its image is kept. Errors: NOT_FOUND.
+        """Deletes a post and its revisions. Its image is kept. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateAuthor(self, request, context):
-        """Adds an author. Errors: INVALID_ARGUMENT · ALREADY_EXISTS (the slug is taken).
+        """Creates an author. Errors: INVALID_ARGUMENT · ALREADY_EXISTS (SLUG_TAKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,7 +174,7 @@ class PostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateCategory(self, request, context):
-        """Adds a category. Errors: INVALID_ARGUMENT · ALREADY_EXISTS (the slug is taken).
+        """Creates a category. Errors: INVALID_ARGUMENT · ALREADY_EXISTS (SLUG_TAKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -266,10 +266,10 @@ def add_PostServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PostService:
-    """Posts and what they refer to. Every post has a picture, an author and a category; none of them is ever missing.
+    """Posts, authors, categories and tags. Every post has an image, an author and a category.
 
-    Write calls record the caller, taken from the metadata entry "x-principal" (set by the gateway after it checked the
-    token; "service" when absent), as created_by or updated_by.
+    Calls that write record the caller as created_by or updated_by: the metadata entry "x-principal", which the gateway sets
+    after it has checked the token ("service" when it is absent).
     """
 
     @staticmethod

@@ -1,6 +1,9 @@
 import datetime
 
 from frontispiece.posts.v1 import posts_pb2 as _posts_pb2
+from frontispiece.types.v1 import generation_pb2 as _generation_pb2
+from frontispiece.types.v1 import image_pb2 as _image_pb2
+from frontispiece.types.v1 import limits_pb2 as _limits_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -31,69 +34,12 @@ TASK_STATE_REJECTED: TaskState
 TASK_STATE_CANCELLED: TaskState
 TASK_STATE_FAILED: TaskState
 
-class GenerationParameters(_message.Message):
-    __slots__ = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "use_generation", "candidate_count", "loras", "guidance_end", "denoising_end", "initial_image")
-    PROMPT_FIELD_NUMBER: _ClassVar[int]
-    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
-    WIDTH_FIELD_NUMBER: _ClassVar[int]
-    HEIGHT_FIELD_NUMBER: _ClassVar[int]
-    NUM_INFERENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
-    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
-    SEED_FIELD_NUMBER: _ClassVar[int]
-    SCHEDULER_FIELD_NUMBER: _ClassVar[int]
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    USE_GENERATION_FIELD_NUMBER: _ClassVar[int]
-    CANDIDATE_COUNT_FIELD_NUMBER: _ClassVar[int]
-    LORAS_FIELD_NUMBER: _ClassVar[int]
-    GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
-    DENOISING_END_FIELD_NUMBER: _ClassVar[int]
-    INITIAL_IMAGE_FIELD_NUMBER: _ClassVar[int]
-    prompt: str
-    negative_prompt: str
-    width: int
-    height: int
-    num_inference_steps: int
-    guidance_scale: float
-    seed: int
-    scheduler: str
-    model: str
-    use_generation: bool
-    candidate_count: int
-    loras: _containers.RepeatedCompositeFieldContainer[Lora]
-    guidance_end: float
-    denoising_end: float
-    initial_image: InitialImage
-    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., use_generation: _Optional[bool] = ..., candidate_count: _Optional[int] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[InitialImage, _Mapping]] = ...) -> None: ...
-
-class InitialImage(_message.Message):
-    __slots__ = ("key", "strength", "mask", "has_mask", "url", "mask_feather")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    STRENGTH_FIELD_NUMBER: _ClassVar[int]
-    MASK_FIELD_NUMBER: _ClassVar[int]
-    HAS_MASK_FIELD_NUMBER: _ClassVar[int]
-    URL_FIELD_NUMBER: _ClassVar[int]
-    MASK_FEATHER_FIELD_NUMBER: _ClassVar[int]
-    key: str
-    strength: float
-    mask: bytes
-    has_mask: bool
-    url: str
-    mask_feather: int
-    def __init__(self, key: _Optional[str] = ..., strength: _Optional[float] = ..., mask: _Optional[bytes] = ..., has_mask: _Optional[bool] = ..., url: _Optional[str] = ..., mask_feather: _Optional[int] = ...) -> None: ...
-
-class Lora(_message.Message):
-    __slots__ = ("name", "weight")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    WEIGHT_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    weight: float
-    def __init__(self, name: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
-
 class Task(_message.Message):
-    __slots__ = ("id", "state", "parameters", "images", "attempt_count", "max_attempts", "error", "queue_position", "post_id", "last_sequence", "created_by", "updated_by", "create_time", "update_time")
+    __slots__ = ("id", "state", "parameters", "candidate_count", "images", "attempt_count", "max_attempts", "error", "queue_position", "post_id", "last_sequence", "created_by", "updated_by", "create_time", "update_time")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_COUNT_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_COUNT_FIELD_NUMBER: _ClassVar[int]
     MAX_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
@@ -107,7 +53,8 @@ class Task(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: TaskState
-    parameters: GenerationParameters
+    parameters: _generation_pb2.GenerationParameters
+    candidate_count: int
     images: _containers.RepeatedCompositeFieldContainer[TaskImage]
     attempt_count: int
     max_attempts: int
@@ -119,49 +66,19 @@ class Task(_message.Message):
     updated_by: str
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., parameters: _Optional[_Union[GenerationParameters, _Mapping]] = ..., images: _Optional[_Iterable[_Union[TaskImage, _Mapping]]] = ..., attempt_count: _Optional[int] = ..., max_attempts: _Optional[int] = ..., error: _Optional[_Union[TaskError, _Mapping]] = ..., queue_position: _Optional[int] = ..., post_id: _Optional[str] = ..., last_sequence: _Optional[int] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., parameters: _Optional[_Union[_generation_pb2.GenerationParameters, _Mapping]] = ..., candidate_count: _Optional[int] = ..., images: _Optional[_Iterable[_Union[TaskImage, _Mapping]]] = ..., attempt_count: _Optional[int] = ..., max_attempts: _Optional[int] = ..., error: _Optional[_Union[TaskError, _Mapping]] = ..., queue_position: _Optional[int] = ..., post_id: _Optional[str] = ..., last_sequence: _Optional[int] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class TaskImage(_message.Message):
-    __slots__ = ("index", "key", "url", "image_source", "width", "height", "content_type", "size_bytes", "sha256", "thumbhash", "seed", "model", "model_revision", "scheduler", "num_inference_steps", "guidance_scale", "batch_size", "credit", "credit_url")
+    __slots__ = ("index", "image", "image_source", "generation")
     INDEX_FIELD_NUMBER: _ClassVar[int]
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    URL_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_SOURCE_FIELD_NUMBER: _ClassVar[int]
-    WIDTH_FIELD_NUMBER: _ClassVar[int]
-    HEIGHT_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    THUMBHASH_FIELD_NUMBER: _ClassVar[int]
-    SEED_FIELD_NUMBER: _ClassVar[int]
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    MODEL_REVISION_FIELD_NUMBER: _ClassVar[int]
-    SCHEDULER_FIELD_NUMBER: _ClassVar[int]
-    NUM_INFERENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
-    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
-    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
-    CREDIT_FIELD_NUMBER: _ClassVar[int]
-    CREDIT_URL_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     index: int
-    key: str
-    url: str
+    image: _image_pb2.StoredImage
     image_source: str
-    width: int
-    height: int
-    content_type: str
-    size_bytes: int
-    sha256: str
-    thumbhash: str
-    seed: int
-    model: str
-    model_revision: str
-    scheduler: str
-    num_inference_steps: int
-    guidance_scale: float
-    batch_size: int
-    credit: str
-    credit_url: str
-    def __init__(self, index: _Optional[int] = ..., key: _Optional[str] = ..., url: _Optional[str] = ..., image_source: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., thumbhash: _Optional[str] = ..., seed: _Optional[int] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., scheduler: _Optional[str] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., batch_size: _Optional[int] = ..., credit: _Optional[str] = ..., credit_url: _Optional[str] = ...) -> None: ...
+    generation: _generation_pb2.Generation
+    def __init__(self, index: _Optional[int] = ..., image: _Optional[_Union[_image_pb2.StoredImage, _Mapping]] = ..., image_source: _Optional[str] = ..., generation: _Optional[_Union[_generation_pb2.Generation, _Mapping]] = ...) -> None: ...
 
 class TaskError(_message.Message):
     __slots__ = ("reason", "message", "will_retry")
@@ -174,14 +91,16 @@ class TaskError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., will_retry: _Optional[bool] = ...) -> None: ...
 
 class CreateTaskRequest(_message.Message):
-    __slots__ = ("request_id", "task_id", "parameters")
+    __slots__ = ("request_id", "task_id", "parameters", "candidate_count")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_COUNT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     task_id: str
-    parameters: GenerationParameters
-    def __init__(self, request_id: _Optional[str] = ..., task_id: _Optional[str] = ..., parameters: _Optional[_Union[GenerationParameters, _Mapping]] = ...) -> None: ...
+    parameters: _generation_pb2.GenerationParameters
+    candidate_count: int
+    def __init__(self, request_id: _Optional[str] = ..., task_id: _Optional[str] = ..., parameters: _Optional[_Union[_generation_pb2.GenerationParameters, _Mapping]] = ..., candidate_count: _Optional[int] = ...) -> None: ...
 
 class CreateTaskResponse(_message.Message):
     __slots__ = ("task",)

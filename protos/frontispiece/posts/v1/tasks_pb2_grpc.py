@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class TaskServiceStub:
-    """The durable queue of images to make, and the editors' decision about each.
+    """The durable queue of images to generate, and the decision of an editor about each.
 
-    The promise: no acknowledged task is lost; each is executed at least once; its effect happens once.
+    An acknowledged task is never lost. It is executed at least once; its effect happens exactly once.
     """
 
     def __init__(self, channel):
@@ -80,81 +80,86 @@ class TaskServiceStub:
 
 
 class TaskServiceServicer:
-    """The durable queue of images to make, and the editors' decision about each.
+    """The durable queue of images to generate, and the decision of an editor about each.
 
-    The promise: no acknowledged task is lost; each is executed at least once; its effect happens once.
+    An acknowledged task is never lost. It is executed at least once; its effect happens exactly once.
     """
 
     def CreateTask(self, request, context):
-        """Puts a task into the queue. When the call has answered, the task is on disk. Errors: INVALID_ARGUMENT (BadRequest
-        names the field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id or task_id was used with
-        another body) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (there is no image to begin from; BadRequest names
-        its key) · UNAVAILABLE (storage cannot tell; the request_id stays free).
+        """Adds a task to the queue. When the call returns, the task is on disk. With a request_id or
+        task_id the call is idempotent; a client that retries must set one.
+
+        The parameters are checked against the limits of each field and by the generators (ValidateParameters). If a generator
+        does not respond, the task is accepted, and its parameters are checked when it is generated.
+
+        Errors: INVALID_ARGUMENT (BadRequest names each field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id
+        or task_id was used with another request) · FAILED_PRECONDITION with reason IMAGE_NOT_FOUND (the initial image does not
+        exist; BadRequest names its key) · UNAVAILABLE (storage or the database does not respond; the request_id stays unused).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTask(self, request, context):
-        """Reads one task. Errors: NOT_FOUND.
+        """Returns a task. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """Lists tasks, newest first, by keyset pagination.
+        """Lists tasks, newest first, with keyset pagination.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchTask(self, request, context):
-        """Follows a task. Replays the stored events after `after_sequence`, then sends what happens. The stream ends after
-        the event with `terminal` set: the last there is until somebody acts (approves, rejects or retries). It ends at
-        once, without an event, when `after_sequence` is that of the terminal event already.
-        Errors: NOT_FOUND.
+        """Streams the events of a task: first the stored events after `after_sequence`, then new events. The stream ends after an
+        event with `terminal` set; nothing follows it until an editor decides or retries. The stream ends at once, without an
+        event, when `after_sequence` is the sequence of the terminal event. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTask(self, request, context):
-        """Stops a task that is queued or generating. Cancelling a cancelled task is a success, so a repeat needs no request_id;
-        one that comes after somebody's RetryTask cancels the task again. Errors: NOT_FOUND · FAILED_PRECONDITION with reason
-        WRONG_TASK_STATE (it has ended or awaits approval).
+        """Cancels a task that is queued or generating. Cancelling a cancelled task succeeds. A repeat after a RetryTask of
+        another caller cancels the task again. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE (the task
+        has ended or awaits approval).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryTask(self, request, context):
-        """Puts a FAILED or CANCELLED task back into the queue with fresh attempts. A repeat with the same request_id queues
-        nothing; it answers the task as it is by then. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE
-        (another state; so without a request_id a repeat finds the task queued) · ALREADY_EXISTS with reason
-        IDEMPOTENCY_MISMATCH (the request_id was used for another task).
+        """Puts a FAILED or CANCELLED task back into the queue, with its attempts reset. A repeat with the same request_id changes
+        nothing and returns the task as it is then. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE
+        (another state; a repeat without a request_id finds the task queued) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH
+        (the request_id was used for another task).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ApproveTask(self, request, context):
-        """Accepts one of the task's images and makes its post, in one transaction. A repeat with the same request_id answers
-        the task and the post that it made, as they are by then. Without a request_id a repeat is ABORTED, whoever decided
-        before. Errors: NOT_FOUND · INVALID_ARGUMENT · FAILED_PRECONDITION (no such author or category; WRONG_TASK_STATE: its
-        images do not await approval; POST_DELETED: the post of this request_id was deleted since) · ALREADY_EXISTS
-        (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another body) · ABORTED with reason ALREADY_DECIDED
-        (another call decided before). A call that is refused leaves its request_id free.
+        """Approves one image of a task and creates its post, in one transaction. A repeat with the same request_id returns the task
+        and its post as they are then. Without a request_id a repeat is ABORTED.
+
+        Errors: NOT_FOUND · INVALID_ARGUMENT · FAILED_PRECONDITION (the author or category does not exist; WRONG_TASK_STATE: the
+        task does not await approval; POST_DELETED: the post of this request_id was deleted) · ALREADY_EXISTS (SLUG_TAKEN;
+        IDEMPOTENCY_MISMATCH: the request_id was used with another request) · ABORTED with reason ALREADY_DECIDED (another call
+        decided first). A refused call leaves its request_id unused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RejectTask(self, request, context):
-        """Refuses the task's images. A repeat with the same request_id answers the task. Without a request_id a repeat is
-        ABORTED, whoever decided before. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE (they do not
-        await approval) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id was used with another body) ·
-        ABORTED with reason ALREADY_DECIDED (another call decided before).
+        """Rejects the images of a task. A repeat with the same request_id returns the task. Without a request_id a repeat is
+        ABORTED. Errors: NOT_FOUND · FAILED_PRECONDITION with reason WRONG_TASK_STATE (the task does not await approval) ·
+        ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id was used with another request) · ABORTED with reason
+        ALREADY_DECIDED (another call decided first).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,9 +217,9 @@ def add_TaskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TaskService:
-    """The durable queue of images to make, and the editors' decision about each.
+    """The durable queue of images to generate, and the decision of an editor about each.
 
-    The promise: no acknowledged task is lost; each is executed at least once; its effect happens once.
+    An acknowledged task is never lost. It is executed at least once; its effect happens exactly once.
     """
 
     @staticmethod

@@ -22,55 +22,77 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from frontispiece.types.v1 import image_pb2 as frontispiece_dot_types_dot_v1_dot_image__pb2
+from frontispiece.types.v1 import limits_pb2 as frontispiece_dot_types_dot_v1_dot_limits__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$frontispiece/storage/v1/images.proto\x12\x17\x66rontispiece.storage.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x03\n\x05Image\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12?\n\x07\x62\x61\x63kend\x18\x03 \x01(\x0e\x32%.frontispiece.storage.v1.ImageBackendR\x07\x62\x61\x63kend\x12\x14\n\x05width\x18\x04 \x01(\rR\x05width\x12\x16\n\x06height\x18\x05 \x01(\rR\x06height\x12!\n\x0c\x63ontent_type\x18\x06 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x07 \x01(\x04R\tsizeBytes\x12\x16\n\x06sha256\x18\x08 \x01(\tR\x06sha256\x12\x1c\n\tthumbhash\x18\t \x01(\tR\tthumbhash\x12\x41\n\x08variants\x18\n \x03(\x0b\x32%.frontispiece.storage.v1.ImageVariantR\x08variants\x12\x39\n\x05state\x18\x0b \x01(\x0e\x32#.frontispiece.storage.v1.ImageStateR\x05state\x12;\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\"\xa2\x01\n\x0cImageVariant\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12\x14\n\x05width\x18\x03 \x01(\rR\x05width\x12\x16\n\x06height\x18\x04 \x01(\rR\x06height\x12!\n\x0c\x63ontent_type\x18\x05 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x06 \x01(\x04R\tsizeBytes\"x\n\x11StoreImageRequest\x12\x43\n\x06header\x18\x01 \x01(\x0b\x32).frontispiece.storage.v1.StoreImageHeaderH\x00R\x06header\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunkB\x06\n\x04part\"\xd2\x02\n\x10StoreImageHeader\x12\x1d\n\nrequest_id\x18\x01 \x01(\tR\trequestId\x12=\n\x0crequest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0brequestTime\x12\x17\n\x07task_id\x18\x03 \x01(\tR\x06taskId\x12\x1d\n\nsize_bytes\x18\x04 \x01(\x04R\tsizeBytes\x12\x16\n\x06sha256\x18\x05 \x01(\tR\x06sha256\x12S\n\x08metadata\x18\x06 \x03(\x0b\x32\x37.frontispiece.storage.v1.StoreImageHeader.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"J\n\x12StoreImageResponse\x12\x34\n\x05image\x18\x01 \x01(\x0b\x32\x1e.frontispiece.storage.v1.ImageR\x05image\"\x9b\x01\n\x0fGetImageRequest\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x14\n\x05limit\x18\x03 \x01(\x04R\x05limit\x12\'\n\x0f\x61\x63\x63\x65pt_redirect\x18\x04 \x01(\x08R\x0e\x61\x63\x63\x65ptRedirect\x12\x1f\n\x0bheader_only\x18\x05 \x01(\x08R\nheaderOnly\"u\n\x10GetImageResponse\x12\x41\n\x06header\x18\x01 \x01(\x0b\x32\'.frontispiece.storage.v1.GetImageHeaderH\x00R\x06header\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunkB\x06\n\x04part\"\xe7\x01\n\x0eGetImageHeader\x12\x34\n\x05image\x18\x01 \x01(\x0b\x32\x1e.frontispiece.storage.v1.ImageR\x05image\x12!\n\x0credirect_url\x18\x02 \x01(\tR\x0bredirectUrl\x12<\n\x0credirect_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bredirectTtl\x12\x1f\n\x0brange_start\x18\x04 \x01(\x04R\nrangeStart\x12\x1d\n\nrange_size\x18\x05 \x01(\x04R\trangeSize\"c\n\x14SetImageStateRequest\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x39\n\x05state\x18\x02 \x01(\x0e\x32#.frontispiece.storage.v1.ImageStateR\x05state\"M\n\x15SetImageStateResponse\x12\x34\n\x05image\x18\x01 \x01(\x0b\x32\x1e.frontispiece.storage.v1.ImageR\x05image\"(\n\x12ResolveUrlsRequest\x12\x12\n\x04keys\x18\x01 \x03(\tR\x04keys\"O\n\x13ResolveUrlsResponse\x12\x38\n\x04urls\x18\x01 \x03(\x0b\x32$.frontispiece.storage.v1.ResolvedUrlR\x04urls\"1\n\x0bResolvedUrl\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\"\x12\n\x10GetStatusRequest\"\xfb\x01\n\x11GetStatusResponse\x12?\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0e\x32%.frontispiece.storage.v1.ImageBackendR\x07\x62\x61\x63kend\x12\x18\n\x07healthy\x18\x02 \x01(\x08R\x07healthy\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n\x06\x62ucket\x18\x04 \x01(\tR\x06\x62ucket\x12\x19\n\x08\x62\x61se_url\x18\x05 \x01(\tR\x07\x62\x61seUrl\x12\x1f\n\x0bspool_count\x18\x06 \x01(\x04R\nspoolCount\x12\x1f\n\x0bspool_bytes\x18\x07 \x01(\x04R\nspoolBytes*u\n\x0cImageBackend\x12\x1d\n\x19IMAGE_BACKEND_UNSPECIFIED\x10\x00\x12\x17\n\x13IMAGE_BACKEND_LOCAL\x10\x01\x12\x14\n\x10IMAGE_BACKEND_S3\x10\x02\x12\x17\n\x13IMAGE_BACKEND_SPOOL\x10\x03*[\n\nImageState\x12\x1b\n\x17IMAGE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_STATE_DRAFT\x10\x01\x12\x19\n\x15IMAGE_STATE_PUBLISHED\x10\x02\x32\x98\x04\n\x0cImageService\x12g\n\nStoreImage\x12*.frontispiece.storage.v1.StoreImageRequest\x1a+.frontispiece.storage.v1.StoreImageResponse(\x01\x12\x61\n\x08GetImage\x12(.frontispiece.storage.v1.GetImageRequest\x1a).frontispiece.storage.v1.GetImageResponse0\x01\x12n\n\rSetImageState\x12-.frontispiece.storage.v1.SetImageStateRequest\x1a..frontispiece.storage.v1.SetImageStateResponse\x12h\n\x0bResolveUrls\x12+.frontispiece.storage.v1.ResolveUrlsRequest\x1a,.frontispiece.storage.v1.ResolveUrlsResponse\x12\x62\n\tGetStatus\x12).frontispiece.storage.v1.GetStatusRequest\x1a*.frontispiece.storage.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$frontispiece/storage/v1/images.proto\x12\x17\x66rontispiece.storage.v1\x1a!frontispiece/types/v1/image.proto\x1a\"frontispiece/types/v1/limits.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x01\n\x05Image\x12\x38\n\x05image\x18\x01 \x01(\x0b\x32\".frontispiece.types.v1.StoredImageR\x05image\x12?\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32%.frontispiece.storage.v1.ImageBackendR\x07\x62\x61\x63kend\x12\x39\n\x05state\x18\x03 \x01(\x0e\x32#.frontispiece.storage.v1.ImageStateR\x05state\x12;\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\"\x82\x01\n\x11StoreImageRequest\x12\x43\n\x06header\x18\x01 \x01(\x0b\x32).frontispiece.storage.v1.StoreImageHeaderH\x00R\x06header\x12 \n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x08\x8a\xb5\x18\x04h\x80\x80@H\x00R\x05\x63hunkB\x06\n\x04part\"\xda\x05\n\x10StoreImageHeader\x12S\n\nrequest_id\x18\x01 \x01(\tB4\x8a\xb5\x18\x30\x08\x01\x10@\"\r[A-Za-z0-9-]+*\x1bletters, digits and hyphensR\trequestId\x12=\n\x0crequest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0brequestTime\x12Y\n\x07task_id\x18\x03 \x01(\tB@\x8a\xb5\x18<\"2[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}*\x06\x61 UUIDR\x06taskId\x12?\n\nsize_bytes\x18\x04 \x01(\x04\x42 \x8a\xb5\x18\x1c\x08\x01\x31\x00\x00\x00\x00\x00\x00\xf0?9\x00\x00\x00\x00\x00\x00\x80\x41\x8a\x01\x05\x62ytesR\tsizeBytes\x12L\n\x06sha256\x18\x05 \x01(\tB4\x8a\xb5\x18\x30\"\x0c[0-9a-f]{64}* 64 lower-case hexadecimal digitsR\x06sha256\x12\xcc\x01\n\x08metadata\x18\x06 \x03(\x0b\x32\x37.frontispiece.storage.v1.StoreImageHeader.MetadataEntryBw\x8a\xb5\x18s\"%[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?*5printable ASCII characters without spaces at the endsh\x80\x0c\x82\x01\x0f[a-z0-9-]{1,64}R\x08metadata\x12<\n\x06origin\x18\x07 \x01(\x0e\x32$.frontispiece.storage.v1.ImageOriginR\x06origin\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"J\n\x12StoreImageResponse\x12\x34\n\x05image\x18\x01 \x01(\x0b\x32\x1e.frontispiece.storage.v1.ImageR\x05image\"\xe1\x02\n\x0fGetImageRequest\x12\xd5\x01\n\x03key\x18\x01 \x01(\tB\xc2\x01\x8a\xb5\x18\xbd\x01\x08\x01\x10\x80\x04\"P[A-Za-z0-9!_*\'()-][A-Za-z0-9!_.*\'()-]*(/[A-Za-z0-9!_*\'()-][A-Za-z0-9!_.*\'()-]*)**dletters, digits and !_.*\'()- in parts separated by slashes; no part may be empty or begin with a dotR\x03key\x12\x16\n\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x14\n\x05limit\x18\x03 \x01(\x04R\x05limit\x12\'\n\x0f\x61\x63\x63\x65pt_redirect\x18\x04 \x01(\x08R\x0e\x61\x63\x63\x65ptRedirect\x12\x1f\n\x0bheader_only\x18\x05 \x01(\x08R\nheaderOnly\"u\n\x10GetImageResponse\x12\x41\n\x06header\x18\x01 \x01(\x0b\x32\'.frontispiece.storage.v1.GetImageHeaderH\x00R\x06header\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunkB\x06\n\x04part\"\xe7\x01\n\x0eGetImageHeader\x12\x34\n\x05image\x18\x01 \x01(\x0b\x32\x1e.frontispiece.storage.v1.ImageR\x05image\x12!\n\x0credirect_url\x18\x02 \x01(\tR\x0bredirectUrl\x12<\n\x0credirect_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bredirectTtl\x12\x1f\n\x0brange_start\x18\x04 \x01(\x04R\nrangeStart\x12\x1d\n\nrange_size\x18\x05 \x01(\x04R\trangeSize\"\xb1\x02\n\x14SetImageStateRequest\x12\xd5\x01\n\x03key\x18\x01 \x01(\tB\xc2\x01\x8a\xb5\x18\xbd\x01\x08\x01\x10\x80\x04\"P[A-Za-z0-9!_*\'()-][A-Za-z0-9!_.*\'()-]*(/[A-Za-z0-9!_*\'()-][A-Za-z0-9!_.*\'()-]*)**dletters, digits and !_.*\'()- in parts separated by slashes; no part may be empty or begin with a dotR\x03key\x12\x41\n\x05state\x18\x02 \x01(\x0e\x32#.frontispiece.storage.v1.ImageStateB\x06\x8a\xb5\x18\x02\x08\x01R\x05state\"M\n\x15SetImageStateResponse\x12\x34\n\x05image\x18\x01 \x01(\x0b\x32\x1e.frontispiece.storage.v1.ImageR\x05image\"\x12\n\x10GetStatusRequest\"\xfb\x01\n\x11GetStatusResponse\x12?\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0e\x32%.frontispiece.storage.v1.ImageBackendR\x07\x62\x61\x63kend\x12\x18\n\x07healthy\x18\x02 \x01(\x08R\x07healthy\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n\x06\x62ucket\x18\x04 \x01(\tR\x06\x62ucket\x12\x19\n\x08\x62\x61se_url\x18\x05 \x01(\tR\x07\x62\x61seUrl\x12\x1f\n\x0bspool_count\x18\x06 \x01(\x04R\nspoolCount\x12\x1f\n\x0bspool_bytes\x18\x07 \x01(\x04R\nspoolBytes*u\n\x0cImageBackend\x12\x1d\n\x19IMAGE_BACKEND_UNSPECIFIED\x10\x00\x12\x17\n\x13IMAGE_BACKEND_LOCAL\x10\x01\x12\x14\n\x10IMAGE_BACKEND_S3\x10\x02\x12\x17\n\x13IMAGE_BACKEND_SPOOL\x10\x03*[\n\nImageState\x12\x1b\n\x17IMAGE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_STATE_DRAFT\x10\x01\x12\x19\n\x15IMAGE_STATE_PUBLISHED\x10\x02*`\n\x0bImageOrigin\x12\x1c\n\x18IMAGE_ORIGIN_UNSPECIFIED\x10\x00\x12\x1a\n\x16IMAGE_ORIGIN_GENERATOR\x10\x01\x12\x17\n\x13IMAGE_ORIGIN_UPLOAD\x10\x02\x32\xc2\x03\n\x0cImageService\x12l\n\nStoreImage\x12*.frontispiece.storage.v1.StoreImageRequest\x1a+.frontispiece.storage.v1.StoreImageResponse\"\x03\x90\x02\x02(\x01\x12\x66\n\x08GetImage\x12(.frontispiece.storage.v1.GetImageRequest\x1a).frontispiece.storage.v1.GetImageResponse\"\x03\x90\x02\x01\x30\x01\x12s\n\rSetImageState\x12-.frontispiece.storage.v1.SetImageStateRequest\x1a..frontispiece.storage.v1.SetImageStateResponse\"\x03\x90\x02\x02\x12g\n\tGetStatus\x12).frontispiece.storage.v1.GetStatusRequest\x1a*.frontispiece.storage.v1.GetStatusResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'frontispiece.storage.v1.images_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STOREIMAGEREQUEST'].fields_by_name['chunk']._loaded_options = None
+  _globals['_STOREIMAGEREQUEST'].fields_by_name['chunk']._serialized_options = b'\212\265\030\004h\200\200@'
   _globals['_STOREIMAGEHEADER_METADATAENTRY']._loaded_options = None
   _globals['_STOREIMAGEHEADER_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_IMAGEBACKEND']._serialized_start=2437
-  _globals['_IMAGEBACKEND']._serialized_end=2554
-  _globals['_IMAGESTATE']._serialized_start=2556
-  _globals['_IMAGESTATE']._serialized_end=2647
-  _globals['_IMAGE']._serialized_start=131
-  _globals['_IMAGE']._serialized_end=592
-  _globals['_IMAGEVARIANT']._serialized_start=595
-  _globals['_IMAGEVARIANT']._serialized_end=757
-  _globals['_STOREIMAGEREQUEST']._serialized_start=759
-  _globals['_STOREIMAGEREQUEST']._serialized_end=879
-  _globals['_STOREIMAGEHEADER']._serialized_start=882
-  _globals['_STOREIMAGEHEADER']._serialized_end=1220
-  _globals['_STOREIMAGEHEADER_METADATAENTRY']._serialized_start=1161
-  _globals['_STOREIMAGEHEADER_METADATAENTRY']._serialized_end=1220
-  _globals['_STOREIMAGERESPONSE']._serialized_start=1222
-  _globals['_STOREIMAGERESPONSE']._serialized_end=1296
-  _globals['_GETIMAGEREQUEST']._serialized_start=1299
-  _globals['_GETIMAGEREQUEST']._serialized_end=1454
-  _globals['_GETIMAGERESPONSE']._serialized_start=1456
-  _globals['_GETIMAGERESPONSE']._serialized_end=1573
-  _globals['_GETIMAGEHEADER']._serialized_start=1576
-  _globals['_GETIMAGEHEADER']._serialized_end=1807
-  _globals['_SETIMAGESTATEREQUEST']._serialized_start=1809
-  _globals['_SETIMAGESTATEREQUEST']._serialized_end=1908
-  _globals['_SETIMAGESTATERESPONSE']._serialized_start=1910
-  _globals['_SETIMAGESTATERESPONSE']._serialized_end=1987
-  _globals['_RESOLVEURLSREQUEST']._serialized_start=1989
-  _globals['_RESOLVEURLSREQUEST']._serialized_end=2029
-  _globals['_RESOLVEURLSRESPONSE']._serialized_start=2031
-  _globals['_RESOLVEURLSRESPONSE']._serialized_end=2110
-  _globals['_RESOLVEDURL']._serialized_start=2112
-  _globals['_RESOLVEDURL']._serialized_end=2161
-  _globals['_GETSTATUSREQUEST']._serialized_start=2163
-  _globals['_GETSTATUSREQUEST']._serialized_end=2181
-  _globals['_GETSTATUSRESPONSE']._serialized_start=2184
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2435
-  _globals['_IMAGESERVICE']._serialized_start=2650
-  _globals['_IMAGESERVICE']._serialized_end=3186
+  _globals['_STOREIMAGEHEADER'].fields_by_name['request_id']._loaded_options = None
+  _globals['_STOREIMAGEHEADER'].fields_by_name['request_id']._serialized_options = b'\212\265\0300\010\001\020@\"\r[A-Za-z0-9-]+*\033letters, digits and hyphens'
+  _globals['_STOREIMAGEHEADER'].fields_by_name['task_id']._loaded_options = None
+  _globals['_STOREIMAGEHEADER'].fields_by_name['task_id']._serialized_options = b'\212\265\030<\"2[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}*\006a UUID'
+  _globals['_STOREIMAGEHEADER'].fields_by_name['size_bytes']._loaded_options = None
+  _globals['_STOREIMAGEHEADER'].fields_by_name['size_bytes']._serialized_options = b'\212\265\030\034\010\0011\000\000\000\000\000\000\360?9\000\000\000\000\000\000\200A\212\001\005bytes'
+  _globals['_STOREIMAGEHEADER'].fields_by_name['sha256']._loaded_options = None
+  _globals['_STOREIMAGEHEADER'].fields_by_name['sha256']._serialized_options = b'\212\265\0300\"\014[0-9a-f]{64}* 64 lower-case hexadecimal digits'
+  _globals['_STOREIMAGEHEADER'].fields_by_name['metadata']._loaded_options = None
+  _globals['_STOREIMAGEHEADER'].fields_by_name['metadata']._serialized_options = b'\212\265\030s\"%[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?*5printable ASCII characters without spaces at the endsh\200\014\202\001\017[a-z0-9-]{1,64}'
+  _globals['_GETIMAGEREQUEST'].fields_by_name['key']._loaded_options = None
+  _globals['_GETIMAGEREQUEST'].fields_by_name['key']._serialized_options = b'\212\265\030\275\001\010\001\020\200\004\"P[A-Za-z0-9!_*\'()-][A-Za-z0-9!_.*\'()-]*(/[A-Za-z0-9!_*\'()-][A-Za-z0-9!_.*\'()-]*)**dletters, digits and !_.*\'()- in parts separated by slashes; no part may be empty or begin with a dot'
+  _globals['_SETIMAGESTATEREQUEST'].fields_by_name['key']._loaded_options = None
+  _globals['_SETIMAGESTATEREQUEST'].fields_by_name['key']._serialized_options = b'\212\265\030\275\001\010\001\020\200\004\"P[A-Za-z0-9!_*\'()-][A-Za-z0-9!_.*\'()-]*(/[A-Za-z0-9!_*\'()-][A-Za-z0-9!_.*\'()-]*)**dletters, digits and !_.*\'()- in parts separated by slashes; no part may be empty or begin with a dot'
+  _globals['_SETIMAGESTATEREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_SETIMAGESTATEREQUEST'].fields_by_name['state']._serialized_options = b'\212\265\030\002\010\001'
+  _globals['_IMAGESERVICE'].methods_by_name['StoreImage']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['StoreImage']._serialized_options = b'\220\002\002'
+  _globals['_IMAGESERVICE'].methods_by_name['GetImage']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['GetImage']._serialized_options = b'\220\002\001'
+  _globals['_IMAGESERVICE'].methods_by_name['SetImageState']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['SetImageState']._serialized_options = b'\220\002\002'
+  _globals['_IMAGESERVICE'].methods_by_name['GetStatus']._loaded_options = None
+  _globals['_IMAGESERVICE'].methods_by_name['GetStatus']._serialized_options = b'\220\002\001'
+  _globals['_IMAGEBACKEND']._serialized_start=2766
+  _globals['_IMAGEBACKEND']._serialized_end=2883
+  _globals['_IMAGESTATE']._serialized_start=2885
+  _globals['_IMAGESTATE']._serialized_end=2976
+  _globals['_IMAGEORIGIN']._serialized_start=2978
+  _globals['_IMAGEORIGIN']._serialized_end=3074
+  _globals['_IMAGE']._serialized_start=202
+  _globals['_IMAGE']._serialized_end=452
+  _globals['_STOREIMAGEREQUEST']._serialized_start=455
+  _globals['_STOREIMAGEREQUEST']._serialized_end=585
+  _globals['_STOREIMAGEHEADER']._serialized_start=588
+  _globals['_STOREIMAGEHEADER']._serialized_end=1318
+  _globals['_STOREIMAGEHEADER_METADATAENTRY']._serialized_start=1259
+  _globals['_STOREIMAGEHEADER_METADATAENTRY']._serialized_end=1318
+  _globals['_STOREIMAGERESPONSE']._serialized_start=1320
+  _globals['_STOREIMAGERESPONSE']._serialized_end=1394
+  _globals['_GETIMAGEREQUEST']._serialized_start=1397
+  _globals['_GETIMAGEREQUEST']._serialized_end=1750
+  _globals['_GETIMAGERESPONSE']._serialized_start=1752
+  _globals['_GETIMAGERESPONSE']._serialized_end=1869
+  _globals['_GETIMAGEHEADER']._serialized_start=1872
+  _globals['_GETIMAGEHEADER']._serialized_end=2103
+  _globals['_SETIMAGESTATEREQUEST']._serialized_start=2106
+  _globals['_SETIMAGESTATEREQUEST']._serialized_end=2411
+  _globals['_SETIMAGESTATERESPONSE']._serialized_start=2413
+  _globals['_SETIMAGESTATERESPONSE']._serialized_end=2490
+  _globals['_GETSTATUSREQUEST']._serialized_start=2492
+  _globals['_GETSTATUSREQUEST']._serialized_end=2510
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2513
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2764
+  _globals['_IMAGESERVICE']._serialized_start=3077
+  _globals['_IMAGESERVICE']._serialized_end=3527
 # @@protoc_insertion_point(module_scope)

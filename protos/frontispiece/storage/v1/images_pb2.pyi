@@ -1,12 +1,14 @@
 import datetime
 
+from frontispiece.types.v1 import image_pb2 as _image_pb2
+from frontispiece.types.v1 import limits_pb2 as _limits_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from collections.abc import Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -23,6 +25,12 @@ class ImageState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_STATE_UNSPECIFIED: _ClassVar[ImageState]
     IMAGE_STATE_DRAFT: _ClassVar[ImageState]
     IMAGE_STATE_PUBLISHED: _ClassVar[ImageState]
+
+class ImageOrigin(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    IMAGE_ORIGIN_UNSPECIFIED: _ClassVar[ImageOrigin]
+    IMAGE_ORIGIN_GENERATOR: _ClassVar[ImageOrigin]
+    IMAGE_ORIGIN_UPLOAD: _ClassVar[ImageOrigin]
 IMAGE_BACKEND_UNSPECIFIED: ImageBackend
 IMAGE_BACKEND_LOCAL: ImageBackend
 IMAGE_BACKEND_S3: ImageBackend
@@ -30,50 +38,21 @@ IMAGE_BACKEND_SPOOL: ImageBackend
 IMAGE_STATE_UNSPECIFIED: ImageState
 IMAGE_STATE_DRAFT: ImageState
 IMAGE_STATE_PUBLISHED: ImageState
+IMAGE_ORIGIN_UNSPECIFIED: ImageOrigin
+IMAGE_ORIGIN_GENERATOR: ImageOrigin
+IMAGE_ORIGIN_UPLOAD: ImageOrigin
 
 class Image(_message.Message):
-    __slots__ = ("key", "url", "backend", "width", "height", "content_type", "size_bytes", "sha256", "thumbhash", "variants", "state", "create_time")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    URL_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("image", "backend", "state", "create_time")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
-    WIDTH_FIELD_NUMBER: _ClassVar[int]
-    HEIGHT_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    THUMBHASH_FIELD_NUMBER: _ClassVar[int]
-    VARIANTS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
-    key: str
-    url: str
+    image: _image_pb2.StoredImage
     backend: ImageBackend
-    width: int
-    height: int
-    content_type: str
-    size_bytes: int
-    sha256: str
-    thumbhash: str
-    variants: _containers.RepeatedCompositeFieldContainer[ImageVariant]
     state: ImageState
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, key: _Optional[str] = ..., url: _Optional[str] = ..., backend: _Optional[_Union[ImageBackend, str]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., thumbhash: _Optional[str] = ..., variants: _Optional[_Iterable[_Union[ImageVariant, _Mapping]]] = ..., state: _Optional[_Union[ImageState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
-
-class ImageVariant(_message.Message):
-    __slots__ = ("key", "url", "width", "height", "content_type", "size_bytes")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    URL_FIELD_NUMBER: _ClassVar[int]
-    WIDTH_FIELD_NUMBER: _ClassVar[int]
-    HEIGHT_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    key: str
-    url: str
-    width: int
-    height: int
-    content_type: str
-    size_bytes: int
-    def __init__(self, key: _Optional[str] = ..., url: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, image: _Optional[_Union[_image_pb2.StoredImage, _Mapping]] = ..., backend: _Optional[_Union[ImageBackend, str]] = ..., state: _Optional[_Union[ImageState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class StoreImageRequest(_message.Message):
     __slots__ = ("header", "chunk")
@@ -84,7 +63,7 @@ class StoreImageRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[StoreImageHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class StoreImageHeader(_message.Message):
-    __slots__ = ("request_id", "request_time", "task_id", "size_bytes", "sha256", "metadata")
+    __slots__ = ("request_id", "request_time", "task_id", "size_bytes", "sha256", "metadata", "origin")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -98,13 +77,15 @@ class StoreImageHeader(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     request_time: _timestamp_pb2.Timestamp
     task_id: str
     size_bytes: int
     sha256: str
     metadata: _containers.ScalarMap[str, str]
-    def __init__(self, request_id: _Optional[str] = ..., request_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., task_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    origin: ImageOrigin
+    def __init__(self, request_id: _Optional[str] = ..., request_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., task_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., origin: _Optional[_Union[ImageOrigin, str]] = ...) -> None: ...
 
 class StoreImageResponse(_message.Message):
     __slots__ = ("image",)
@@ -161,26 +142,6 @@ class SetImageStateResponse(_message.Message):
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     image: Image
     def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
-
-class ResolveUrlsRequest(_message.Message):
-    __slots__ = ("keys",)
-    KEYS_FIELD_NUMBER: _ClassVar[int]
-    keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, keys: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class ResolveUrlsResponse(_message.Message):
-    __slots__ = ("urls",)
-    URLS_FIELD_NUMBER: _ClassVar[int]
-    urls: _containers.RepeatedCompositeFieldContainer[ResolvedUrl]
-    def __init__(self, urls: _Optional[_Iterable[_Union[ResolvedUrl, _Mapping]]] = ...) -> None: ...
-
-class ResolvedUrl(_message.Message):
-    __slots__ = ("key", "url")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    URL_FIELD_NUMBER: _ClassVar[int]
-    key: str
-    url: str
-    def __init__(self, key: _Optional[str] = ..., url: _Optional[str] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()

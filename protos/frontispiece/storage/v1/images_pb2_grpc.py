@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ImageServiceStub:
-    """Keeps images for good and tells where they are.
+    """Stores images permanently and returns their keys and URLs.
     """
 
     def __init__(self, channel):
@@ -50,11 +50,6 @@ class ImageServiceStub:
                 request_serializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.SetImageStateRequest.SerializeToString,
                 response_deserializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.SetImageStateResponse.FromString,
                 _registered_method=True)
-        self.ResolveUrls = channel.unary_unary(
-                '/frontispiece.storage.v1.ImageService/ResolveUrls',
-                request_serializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.ResolveUrlsRequest.SerializeToString,
-                response_deserializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.ResolveUrlsResponse.FromString,
-                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/frontispiece.storage.v1.ImageService/GetStatus',
                 request_serializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.GetStatusRequest.SerializeToString,
@@ -63,19 +58,18 @@ class ImageServiceStub:
 
 
 class ImageServiceServicer:
-    """Keeps images for good and tells where they are.
+    """Stores images permanently and returns their keys and URLs.
     """
 
     def StoreImage(self, request_iterator, context):
-        """Stores one image durably and tells its key and URL. The first message is the header, the others are chunks. The
-        answer comes only when the bytes are safe. Idempotent: the same request_id, request_time and bytes give the same
-        key, and storing again is a success. A request_id without a request_time stands for one image: other bytes are
-        refused for as long as that image is stored, by any process. Two that come at once may both be refused, and while
-        S3 fails only what waits in the spool is compared.
+        """Stores one image. The first message is the header, all others are chunks. The call returns when the bytes are on durable
+        storage. With the same request_id, request_time and bytes a repeat returns the same key. A request_id without a
+        request_time identifies one image: other bytes are refused for as long as that image is stored. Of two such calls at
+        once both may be refused. While S3 fails, only the images in the spool are compared.
 
-        Errors: INVALID_ARGUMENT (not a PNG, JPEG or WebP image, truncated, trailing bytes, too large, wrong sha256; a
-        BadRequest names the field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id, without a
-        request_time, was used with other bytes) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (disk full) ·
+        Errors: INVALID_ARGUMENT (not an image that is supported, truncated, too large, wrong sha256; BadRequest names the
+        field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id, without a request_time, was used with other
+        bytes) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (the disk is full, or too many uploads are in progress) ·
         DEADLINE_EXCEEDED (the bytes came too slowly).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -83,17 +77,17 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetImage(self, request, context):
-        """Reads an image. The first message is the header, then its bytes as chunks; or only a header with `redirect_url`
-        when the caller accepts a redirect and the image is better fetched elsewhere.
+        """Returns an image: first a header, then the bytes as chunks. With accept_redirect the response may be only a header with
+        `redirect_url`.
 
-        Errors: NOT_FOUND · INVALID_ARGUMENT (bad key) · OUT_OF_RANGE (the range starts past the end).
+        Errors: NOT_FOUND · INVALID_ARGUMENT (invalid key) · OUT_OF_RANGE (the range begins after the end).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetImageState(self, request, context):
-        """Marks an image as draft or published (an S3 object tag, which lifecycle rules read). Idempotent.
+        """Marks an image as draft or as kept (an S3 object tag that lifecycle rules can read).
 
         Errors: NOT_FOUND · INVALID_ARGUMENT.
         """
@@ -101,17 +95,8 @@ class ImageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ResolveUrls(self, request, context):
-        """Tells the URLs of images by key. It does not check that they exist.
-
-        Errors: INVALID_ARGUMENT (bad key, more than 100 keys).
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def GetStatus(self, request, context):
-        """Tells where images go and whether that works.
+        """Returns the backend of new images and whether it works.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,11 +120,6 @@ def add_ImageServiceServicer_to_server(servicer, server):
                     request_deserializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.SetImageStateRequest.FromString,
                     response_serializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.SetImageStateResponse.SerializeToString,
             ),
-            'ResolveUrls': grpc.unary_unary_rpc_method_handler(
-                    servicer.ResolveUrls,
-                    request_deserializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.ResolveUrlsRequest.FromString,
-                    response_serializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.ResolveUrlsResponse.SerializeToString,
-            ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
                     request_deserializer=frontispiece_dot_storage_dot_v1_dot_images__pb2.GetStatusRequest.FromString,
@@ -154,7 +134,7 @@ def add_ImageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ImageService:
-    """Keeps images for good and tells where they are.
+    """Stores images permanently and returns their keys and URLs.
     """
 
     @staticmethod
@@ -228,33 +208,6 @@ class ImageService:
             '/frontispiece.storage.v1.ImageService/SetImageState',
             frontispiece_dot_storage_dot_v1_dot_images__pb2.SetImageStateRequest.SerializeToString,
             frontispiece_dot_storage_dot_v1_dot_images__pb2.SetImageStateResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ResolveUrls(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/frontispiece.storage.v1.ImageService/ResolveUrls',
-            frontispiece_dot_storage_dot_v1_dot_images__pb2.ResolveUrlsRequest.SerializeToString,
-            frontispiece_dot_storage_dot_v1_dot_images__pb2.ResolveUrlsResponse.FromString,
             options,
             channel_credentials,
             insecure,
