@@ -5,6 +5,7 @@ Not collected by `make test`, which needs no container engine; `make compose-tes
 
 import asyncio
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,15 @@ from tests.resilience.test_kills import Editor
 
 pytestmark = pytest.mark.timeout(1800)
 
-OURS = ("generator", "storage", "posts", "gateway")
+OURS = {
+    "generator": ("services.generator", "torch"),
+    "storage": ("services.storage", "boto3"),
+    "posts": ("services.posts", "asyncpg"),
+    "worker": ("services.posts", "asyncpg"),
+    "gateway": ("gateway", "fastapi"),
+}
+"""Our services, each with its package and a library that no other package uses."""
+
 TASKS = 8
 
 
@@ -82,30 +91,34 @@ class TestConfinement:
 
     def test_the_database_is_out_of_the_gateways_reach(self, deployment: Deployment) -> None:
         assert _resolves(deployment, "posts", "postgres")
+        assert _resolves(deployment, "worker", "postgres")
         assert _resolves(deployment, "storage", "s3")
         for service, stranger in (
             ("gateway", "postgres"),
             ("gateway", "s3"),
             ("generator", "s3"),
+            ("posts", "s3"),
+            ("worker", "s3"),
             ("storage", "postgres"),
         ):
             assert not _resolves(deployment, service, stranger), (service, stranger)
 
     def test_an_image_holds_only_its_own(self, deployment: Deployment) -> None:
-        own = {"generator": "torch", "storage": "boto3", "posts": "asyncpg", "gateway": "fastapi"}
-        for service in OURS:
+        packages, libraries = ({entry[place] for entry in OURS.values()} for place in (0, 1))
+        foreign = [*sorted(packages), "tests", "local", "bench", *sorted(libraries), "pip", "pytest"]
+        for service, own in OURS.items():
             size = int(deployment.docker("inspect", "--format={{.Size}}", f"frontispiece-{service}"))
             print(f"frontispiece-{service}: {size / 1e6:.0f} MB")
-            here = _python(
-                deployment,
-                service,
-                "import importlib.util as u, os;"
-                f"print([m for m in {sorted(own.values())!r} + ['pip', 'pytest'] if u.find_spec(m)]);"
-                "print(sorted(os.listdir('/app') + [n for _, d, f in os.walk('/app/services') for n in d]))",
-            ).splitlines()
-            assert here[0] == repr([own[service]])
-            others = {*OURS, "tests", "local", "bench", "var", ".git"} - {service}
-            assert not others & set(here[1].strip("[]").replace("'", "").split(", "))
+            program = (
+                "import importlib.util as u, json, os\n"
+                "def found(name):\n"
+                "  try: return u.find_spec(name)\n"
+                "  except ModuleNotFoundError: return None\n"
+                f"print(json.dumps([[m for m in {foreign!r} if found(m)], os.listdir('/app')]))"
+            )
+            modules, files = json.loads(_python(deployment, service, program))
+            assert modules == [name for name in foreign if name in own]
+            assert not {"var", ".git"} & set(files)
 
 
 class TestEdge:

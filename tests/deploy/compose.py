@@ -16,7 +16,7 @@ from local.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = "frontispiece-test"
-SERVERS = ("postgres", "s3", "cdn", "generator", "storage", "posts", "gateway")
+SERVERS = ("postgres", "s3", "cdn", "generator", "storage", "posts", "worker", "gateway")
 ONE_SHOTS = ("setup", "migrate")
 
 

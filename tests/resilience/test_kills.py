@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import itertools
 import signal
 import uuid
 from pathlib import Path
@@ -83,10 +82,10 @@ async def _query(stack: Stack, statement: str) -> list[asyncpg.Record]:
 async def test_every_acknowledged_task_ends_once(tmp_path: Path) -> None:
     with running(tmp_path / "var") as stack:
         async with Editor(stack) as editor:
-            victims = itertools.cycle(["generator", "posts", "postgres", "storage", "gateway"])
+            victims = ["generator", "posts", "worker", "postgres", "storage", "gateway"]
 
             async def kill_now_and_then() -> None:
-                for victim in itertools.islice(victims, 5):
+                for victim in victims:
                     await asyncio.sleep(1.5)
                     stack.kill(victim)
 
@@ -131,7 +130,7 @@ async def test_a_stop_is_orderly_and_the_next_start_has_everything(tmp_path: Pat
             approved = await editor.request("POST", f"/api/tasks/{finished['id']}/approve", json={"title": "Kept"})
             assert approved.is_success
             unfinished = [await editor.create(number_of_task) for number_of_task in range(2, 6)]
-        names = ("generator", "storage", "posts", "gateway")
+        names = ("generator", "storage", "posts", "worker", "gateway")
         pids = [stack.process_id(name) for name in names] + [stack.postgres_process_id()]
         assert stack.stop(number) == 0
         assert stack.stop_seconds < 10
