@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format protos lock clean train-house evaluate-house load compose-test
+.PHONY: help setup run test test-slow test-all lint format protos lock clean train-house evaluate-house load compose-test
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,8 +16,16 @@ setup: $(VENV)/.dev ## Make the virtual environment with everything, development
 run: $(VENV)/.run ## Start the whole system on this machine; Ctrl-C stops it
 	@$(BIN)/python -m local
 
-test: $(VENV)/.dev ## Run all tests that need no GPU
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+
+test: $(VENV)/.dev ## Run the tests, all but the slow ones
+	@$(PYTEST) -m 'not slow and not fp8' $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev ## Run the slow tests: kills, crashes, interpreted kernels
+	@$(PYTEST) -m 'slow or fp8' $(PYTEST_ARGS)
+
+test-all: $(VENV)/.dev ## Run all tests, as .ci/run does
+	@$(PYTEST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Check style, types, imports and contracts
 	@$(BIN)/ruff check .
