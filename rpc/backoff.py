@@ -67,9 +67,9 @@ async def retry(
 ) -> T:
     """The result of `call`, repeated while it raises an error that is retryable.
 
-    No attempt begins later than `timeout_seconds` after the first, and there are at most `max_attempts`. A delay is never
-    shorter than the `retry_after_seconds` of the error. `on_retry` is called with the error and the delay before each
-    repetition. Raises the last error.
+    No attempt begins later than `timeout_seconds` after the first, and there are at most `max_attempts`. A delay is at
+    least the `retry_after_seconds` of the error. `on_retry` is called before each repetition, with the error and delay.
+    Raises the last error.
     """
     ends = time.monotonic() + timeout_seconds
     retries = Retries(backoff)

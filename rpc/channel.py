@@ -1,82 +1,93 @@
-"""Calling another service: balancing, retries, reconnection, deadlines and the request context, in one place."""
+"""Client channels: load balancing, retries, reconnection, deadlines and the request context."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from rpc import context
+from rpc.client_stream import StreamUnaryCall
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 
-# Time kept back from the caller's deadline, so that our error reaches it before its own.
+# Subtracted from the deadline of the call being served, so that our error reaches the caller before its deadline.
 _MARGIN_SECONDS = 0.005
 
 _OPTIONS: list[tuple[str, Any]] = [
-    # Reconnect fast: the default waits a second before the first retry, longer than a rolling restart's step.
+    # The default waits a second before the first retry, which is longer than a step of a rolling restart.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # Despite its name this bounds one attempt to connect; shorter, and a busy machine never gets a connection.
+    # Despite its name, this limits one attempt to connect. With less, a busy machine never gets a connection.
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Calls last minutes; a dead peer is noticed within 40 s. rpc.server permits these pings.
+    # Calls last minutes: a dead peer is noticed within 40 s. rpc.server permits these pings.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # The default of 256 KiB silently turns retries off for image uploads.
+    # With the default of 256 KiB, requests that are larger are silently not retried.
     ("grpc.per_rpc_retry_buffer_size", 64 * 1024 * 1024),
+    # Errors are sent in headers. By default more than 8 KiB may be refused: less than an error with many violations.
+    ("grpc.max_metadata_size", 64 * 1024),
 ]
 
-RetryableMethods = Iterable[tuple[str, str]]
+_RETRIED_LEVELS = (descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT)
 
 
-def service_config(retryable: RetryableMethods, health_service: str) -> str:
-    """The gRPC service config: round robin over healthy backends; retries of UNAVAILABLE for the methods given.
+def service_config(services: Sequence[ServiceDescriptor], *, retries: bool = True, health_check: bool = True) -> str:
+    """The gRPC service config for a channel that calls `services`.
 
-    Only methods that may run twice without harm belong into `retryable` (full service name, method): the first try may
-    have had its effect. gRPC allows five attempts at most.
+    Calls are balanced round robin over the backends whose health for the first service is SERVING. UNAVAILABLE is
+    retried, with at most five attempts (the maximum of gRPC), for methods whose contract says `idempotency_level =
+    NO_SIDE_EFFECTS` or `IDEMPOTENT`.
     """
     config: dict[str, Any] = {
         "loadBalancingConfig": [{"round_robin": {}}],
-        # A server that is overloaded must not get five times the calls for it: once fifty calls more failed than a
-        # tenth of those that succeeded, nothing is retried until calls succeed again (gRFC A6).
+        # Retries must not multiply the load of an overloaded server: once the failed calls exceed a tenth of the
+        # successful ones by fifty, nothing is retried until calls succeed again (gRFC A6).
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
-    if health_service:
-        config["healthCheckConfig"] = {"serviceName": health_service}
-    names = [{"service": service, "method": method} for service, method in retryable]
-    if names:
-        config["methodConfig"] = [
-            {
-                "name": names,
-                "retryPolicy": {
-                    "maxAttempts": 5,
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
+    if services and health_check:
+        config["healthCheckConfig"] = {"serviceName": services[0].full_name}
+    names = [{"service": s.full_name, "method": m.name} for s in services for m in s.methods if _is_idempotent(m)]
+    if names and retries:
+        policy = {
+            "maxAttempts": 5,
+            "initialBackoff": "0.1s",
+            "maxBackoff": "1s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        config["methodConfig"] = [{"name": names, "retryPolicy": policy}]
     return json.dumps(config)
+
+
+def _is_idempotent(method: MethodDescriptor) -> bool:
+    return method.GetOptions().idempotency_level in _RETRIED_LEVELS
 
 
 def open_channel(
     target: str,
     *,
-    retryable: RetryableMethods = (),
-    health_service: str = "",
+    services: Sequence[ServiceDescriptor] = (),
+    retries: bool = True,
+    health_check: bool = True,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     max_message_bytes: int = 4 * 1024 * 1024,
 ) -> "ContextChannel":
     """Open a channel to `target`: "host:port", "dns:///name:port" or "ipv4:1.2.3.4:1,1.2.3.5:1".
 
-    A call ends at the earliest of: its own `timeout`, the deadline of the call being served, `timeout_seconds`.
-    A call with `timeout` given may last longer than `timeout_seconds`.
+    `services` are the services to call: `tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]`. Their contracts decide
+    which methods are retried, and the health of the first one decides which backends are called; `retries` and
+    `health_check` turn these off.
+
+    A call ends at the earliest of: its own `timeout`, the deadline of the call being served, `timeout_seconds`. A call
+    with `timeout` given may last longer than `timeout_seconds`.
     """
     options = [
         *_OPTIONS,
-        ("grpc.service_config", service_config(retryable, health_service)),
+        ("grpc.service_config", service_config(services, retries=retries, health_check=health_check)),
         ("grpc.max_receive_message_length", max_message_bytes),
     ]
     return ContextChannel(grpc.aio.insecure_channel(target, options=options), timeout_seconds)
@@ -85,8 +96,8 @@ def open_channel(
 class ContextChannel(grpc.aio.Channel):
     """A channel that gives every call a deadline and the context of the call being served.
 
-    It wraps the multicallables instead of using client interceptors: an intercepted stream is another object with other
-    cancellation, a wrapped one is gRPC's own.
+    It wraps the multicallables. Client interceptors would replace the stream of responses by an object with different
+    cancellation; here it is that of gRPC.
     """
 
     def __init__(self, channel: grpc.aio.Channel, timeout_seconds: float) -> None:
@@ -129,7 +140,12 @@ class ContextChannel(grpc.aio.Channel):
 
     def stream_unary(self, *arguments: Any, **keywords: Any) -> Any:
         """A method with many requests and one response."""
-        return self._bind(self._channel.stream_unary(*arguments, **keywords))
+        call = self._bind(self._channel.stream_unary(*arguments, **keywords))
+
+        def bound(requests: AsyncIterator[Any] | None = None, **keywords: Any) -> StreamUnaryCall:
+            return StreamUnaryCall(call(None, **keywords), requests)
+
+        return bound
 
     def stream_stream(self, *arguments: Any, **keywords: Any) -> Any:
         """A method with many requests and many responses."""

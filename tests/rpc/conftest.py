@@ -44,6 +44,8 @@ class Echo:
     def service(self) -> Service:
         handlers = {
             "Unary": grpc.unary_unary_rpc_method_handler(self._unary),
+            "Create": grpc.unary_unary_rpc_method_handler(self._unary),
+            "Add": grpc.unary_unary_rpc_method_handler(self._unary),
             "Stream": grpc.unary_stream_rpc_method_handler(self._stream),
             "Collect": grpc.stream_unary_rpc_method_handler(self._collect),
         }

@@ -20,6 +20,7 @@ from rpc.health import check
 from rpc.server import running
 from rpc.settings import ServerSettings, Target
 from tests.rpc.conftest import NAME, Echo, Hop, hop
+from tests.rpc.contract import ECHO
 
 
 async def _answer(request: bytes, _call: Any) -> bytes:
@@ -38,7 +39,7 @@ class TestHealth:
         assert not await check("127.0.0.1:1", timeout_seconds=1)
 
     async def test_unready_backends_get_no_calls(self) -> None:
-        async with hop(Echo(unary=_answer), health_service=NAME) as back:
+        async with hop(Echo(unary=_answer), services=[ECHO], retries=False) as back:
             assert await back.unary(b"x") == b"x"
             await back.server.set_ready(False)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -46,6 +47,11 @@ class TestHealth:
                     await back.unary(b"x")
                     await asyncio.sleep(0.01)
             assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+    async def test_a_channel_without_health_check_calls_unready_backends(self) -> None:
+        async with hop(Echo(unary=_answer), services=[ECHO], health_check=False) as back:
+            await back.server.set_ready(False)
+            assert await back.unary(b"x") == b"x"
 
     async def test_the_health_service_answers_watch(self, echo: Hop) -> None:
         stub: Any = health_pb2_grpc.HealthStub(echo.channel)
@@ -136,29 +142,36 @@ class TestListen:
 
 
 class TestRetry:
-    async def _attempts(self, retryable: list[tuple[str, str]], error: errors.RpcError, size: int) -> int:
+    async def _attempts(self, method: str, error: errors.RpcError, *, size: int = 10, **channel: Any) -> int:
+        """How often a call that fails with `error` reaches the server."""
+
         async def fail(_request: bytes, _call: Any) -> bytes:
             raise error
 
-        async with hop(Echo(unary=fail), retryable=retryable) as server:
+        async with hop(Echo(unary=fail), **{"services": [ECHO], **channel}) as server:
             with pytest.raises(grpc.aio.AioRpcError):
-                await server.unary(b"x" * size)
+                await server.channel.unary_unary(f"/{NAME}/{method}")(b"x" * size)
             return len(server.echo.calls)
 
-    async def test_unavailable_is_retried_where_allowed(self) -> None:
-        assert await self._attempts([(NAME, "Unary")], errors.Unavailable("later"), 10) == 5
+    @pytest.mark.parametrize("method", ["Unary", "Create"], ids=["no side effects", "idempotent"])
+    async def test_unavailable_is_retried_where_the_contract_allows_it(self, method: str) -> None:
+        assert await self._attempts(method, errors.Unavailable("later")) == 5
 
     async def test_large_requests_are_retried_too(self) -> None:
-        assert await self._attempts([(NAME, "Unary")], errors.Unavailable("later"), 2 * 1024 * 1024) == 5
+        assert await self._attempts("Unary", errors.Unavailable("later"), size=2 * 1024 * 1024) == 5
 
-    async def test_nothing_else_is_retried(self) -> None:
-        assert await self._attempts([(NAME, "Unary")], errors.Aborted("lost"), 10) == 1
-        assert await self._attempts([], errors.Unavailable("later"), 10) == 1
+    async def test_other_methods_and_errors_are_not_retried(self) -> None:
+        assert await self._attempts("Add", errors.Unavailable("later")) == 1
+        assert await self._attempts("Unary", errors.Aborted("lost")) == 1
+
+    @pytest.mark.parametrize("channel", [{"retries": False}, {"services": []}], ids=["turned off", "unknown service"])
+    async def test_a_channel_without_retries(self, channel: dict[str, Any]) -> None:
+        assert await self._attempts("Unary", errors.Unavailable("later"), **channel) == 1
 
     async def test_a_server_that_comes_back_is_found(self) -> None:
         async with hop(Echo(unary=_answer)) as first:
             address = first.server.address
-            async with open_channel(address, retryable=[(NAME, "Unary")]) as channel:
+            async with open_channel(address, services=[ECHO]) as channel:
                 call = channel.unary_unary(f"/{NAME}/Unary")
                 assert await call(b"1") == b"1"
                 await first.server.server.stop(None)

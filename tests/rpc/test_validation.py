@@ -1,40 +1,15 @@
 """Requests are checked against the options of their fields: each kind of field at its limit and one beyond."""
 
 import math
-import tempfile
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import pytest
-from frontispiece.types.v1 import limits_pb2
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from grpc_tools import protoc
+from frontispiece.types.v1.limits_pb2 import Limits
 
 from rpc import errors
 from rpc.limits import describe_range, limits, number_problem
 from rpc.validation import DEFAULT_MAX_LENGTH, MAX_VIOLATIONS, check
-
-Limits = limits_pb2.Limits
-HERE = Path(__file__).parent
-
-
-def _messages() -> dict[str, Any]:
-    """The message classes of limited.proto."""
-    with tempfile.NamedTemporaryFile() as compiled:
-        folders = [HERE, HERE.parents[1] / "protos", files("grpc_tools") / "_proto"]
-        arguments = [*(f"-I{folder}" for folder in folders), f"--descriptor_set_out={compiled.name}", "limited.proto"]
-        assert protoc.main(["protoc", *arguments]) == 0
-        files_set = descriptor_pb2.FileDescriptorSet.FromString(Path(compiled.name).read_bytes())
-    pool = descriptor_pool.Default()
-    for file in files_set.file:
-        pool.AddSerializedFile(file.SerializeToString())
-    names = ("Item", "Request", "Required")
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"test.limited.{name}")) for name in names}
-
-
-MESSAGES = _messages()
-Item, Request, Required = MESSAGES["Item"], MESSAGES["Request"], MESSAGES["Required"]
+from tests.rpc.contract import Item, Request, Required
 
 
 def violations(message: Any) -> dict[str, str]:
