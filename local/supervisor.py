@@ -39,7 +39,7 @@ class Supervised:
 
     async def run(self, environment: Mapping[str, str]) -> None:
         """Start the process, and restart it until stop(). Raises StartError when it rejects its settings."""
-        backoff = FIRST_BACKOFF_SECONDS
+        failures = 0
         while not self._stopping:
             begin = time.monotonic()
             code = await self._run_once(environment)
@@ -47,11 +47,10 @@ class Supervised:
                 return
             if code == BAD_SETTINGS_EXIT_CODE:
                 raise StartError(f"{self.name} rejects its settings (see above)")
-            if time.monotonic() - begin > HEALTHY_AFTER_SECONDS:
-                backoff = FIRST_BACKOFF_SECONDS
-            log.warning("%s ended; restarting it", self.name, extra={"exit_code": code, "in_seconds": backoff})
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+            failures = 1 if time.monotonic() - begin > HEALTHY_AFTER_SECONDS else failures + 1
+            delay = _restart_delay(failures)
+            log.warning("%s ended; restarting it", self.name, extra={"exit_code": code, "in_seconds": round(delay, 1)})
+            await asyncio.sleep(delay)
 
     async def _run_once(self, environment: Mapping[str, str]) -> int:
         self._process = await _start(self._command, environment)
@@ -81,6 +80,13 @@ class Supervised:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
+
+
+def _restart_delay(failures: int) -> float:
+    """Seconds before the next start, after that many failures in succession."""
+    from rpc.backoff import Backoff  # it imports gRPC, which would delay the first start of every process
+
+    return Backoff(FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, jitter="equal").delay(failures)
 
 
 async def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
