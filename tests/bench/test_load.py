@@ -12,6 +12,7 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import posts_pb2, posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
+from frontispiece.types.v1.image_pb2 import StoredImage
 from PIL import Image
 
 from bench.load import configs, preparation, report, stack
@@ -157,7 +158,7 @@ class TestVerdicts:
 async def test_the_noop_answers_what_was_recorded(tmp_path: Path) -> None:
     post = posts_pb2.GetPostResponse(post=posts_pb2.Post(id="1", title="recorded"))
     events = [tasks_pb2.WatchTaskResponse(event=tasks_pb2.TaskEvent(sequence=number)) for number in (1, 2)]
-    stored = images_pb2.StoreImageResponse(image=images_pb2.Image(key="k"))
+    stored = images_pb2.StoreImageResponse(image=images_pb2.Image(image=StoredImage(key="k")))
     recorded = {
         "frontispiece.posts.v1.PostService/GetPost": [post],
         "frontispiece.posts.v1.TaskService/WatchTask": events,
@@ -187,7 +188,7 @@ async def test_the_noop_answers_what_was_recorded(tmp_path: Path) -> None:
 
 
 async def test_the_floor_keeps_what_is_uploaded(tmp_path: Path) -> None:
-    stored = images_pb2.StoreImageResponse(image=images_pb2.Image(key="k"))
+    stored = images_pb2.StoreImageResponse(image=images_pb2.Image(image=StoredImage(key="k")))
     recording, folder = tmp_path / "recording.json", tmp_path / "kept"
     folder.mkdir()
     answer = base64.b64encode(stored.SerializeToString()).decode()
