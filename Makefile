@@ -47,7 +47,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-header --no-annotate
 RUN_EXTRAS := --extra generator --extra storage --extra posts --extra gateway --extra local --extra build
 
-lock: $(VENV)/.bootstrap ## Resolve requirements/*.txt anew from pyproject.toml
+lock: $(VENV)/.bootstrap ## Resolve requirements/*.txt from pyproject.toml
 	@$(LOCK) pyproject.toml $(RUN_EXTRAS) --extra house --extra dev -o requirements/dev.txt
 	@$(LOCK) pyproject.toml $(RUN_EXTRAS) -c requirements/dev.txt -o requirements/run.txt
 	@for extra in generator storage posts gateway; do \
@@ -64,14 +64,14 @@ PRESET ?= cpu
 HOUSE_WORK ?= var/house
 HOUSE_MODEL ?= models/house/weights
 
-train-house: $(VENV)/.dev ## Train the house model (PRESET=cpu or gpu); resumes where it stopped
+train-house: $(VENV)/.dev ## Train the default model (PRESET=cpu or gpu); resumes where it stopped
 	@$(BIN)/python -m models.house.train_vae --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.train_text --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.train_unet --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.export --work $(HOUSE_WORK) --preset $(PRESET) --out $(HOUSE_WORK)/weights
 	@$(BIN)/python -m models.house.train_prose --work $(HOUSE_WORK) --preset $(PRESET) --model $(HOUSE_WORK)/weights
 
-evaluate-house: $(VENV)/.dev ## Judge the house model (HOUSE_MODEL=folder) and draw its contact sheet
+evaluate-house: $(VENV)/.dev ## Evaluate the default model (HOUSE_MODEL=folder) and draw its contact sheet
 	@$(BIN)/python -m models.house.evaluate --work $(HOUSE_WORK) --preset $(PRESET) --model $(HOUSE_MODEL) \
 		--sheet $(HOUSE_WORK)/sheet.png
 

@@ -23,7 +23,7 @@ async def report(settings: RunSettings, variables: Mapping[str, str]) -> None:
     token = await asyncio.to_thread(_token, variables)
     print(
         f"\n  site    {settings.base_url}/\n  editor  {settings.base_url}/hub#token={token}\n  stop    Ctrl-C\n\n"
-        "  The pages are served; pictures can be made once the model is loaded.\n",
+        "  The pages are served; images can be generated once the model is loaded.\n",
         flush=True,
     )
     await _until_ok(f"{settings.local_url}/readyz")

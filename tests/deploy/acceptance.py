@@ -1,4 +1,4 @@
-"""The compose deployment for real: built, started, used, killed, stopped and started again.
+"""The compose deployment: built, started, used, killed, stopped and started again.
 
 Not collected by `make test`, which needs no container engine; `make compose-test` runs it.
 """
@@ -71,7 +71,7 @@ class TestConfinement:
         assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"])
         assert not host["Privileged"]
         assert 0 < host["Memory"] <= 4 * 2**30
-        if service == "setup":  # it chowns a volume; nobody talks to it
+        if service == "setup":  # it changes the owner of a volume, and has no network
             assert host["NetworkMode"] == "none"
         else:
             assert found["Config"]["User"] not in ("", "0", "root")
