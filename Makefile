@@ -25,7 +25,7 @@ test-slow: $(VENV)/.dev ## Run the slow tests: kills, crashes, interpreted kerne
 	@$(PYTEST) -m 'slow or fp8' $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev ## Run all tests, as .ci/run does
-	@$(PYTEST) $(PYTEST_ARGS)
+	@$(PYTEST) -m '' $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Check style, types, imports and contracts
 	@$(BIN)/ruff check .
