@@ -45,7 +45,8 @@ class TestStart:
         assert "Traceback" not in result.stderr
 
     def test_unreachable_database_stops_the_start(self, tmp_path: Path) -> None:
-        result = _run(tmp_path, POSTS_DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+        url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+        result = _run(tmp_path, POSTS_DATABASE_URL=url, POSTS_DATABASE_WAIT_SECONDS="1")
         assert result.returncode == 1
         assert "the database could not be migrated" in result.stderr
         assert "Traceback" not in result.stderr
