@@ -33,10 +33,14 @@ class RunSettings(ProcessSettings):
     )
 
     @property
+    def local_host(self) -> str:
+        """The address at which this machine reaches the gateway."""
+        return "127.0.0.1" if self.gateway_host in ("0.0.0.0", "::") else self.gateway_host
+
+    @property
     def local_url(self) -> str:
         """The URL of the gateway on this machine."""
-        host = "127.0.0.1" if self.gateway_host in ("0.0.0.0", "::") else self.gateway_host
-        return f"http://{host}:{self.gateway_port}"
+        return f"http://{self.local_host}:{self.gateway_port}"
 
     @property
     def base_url(self) -> str:

@@ -65,7 +65,7 @@ class System:
     async def _start(self) -> None:
         """Start the processes that do not use the database."""
         self._spawn(self._processes[GATEWAY].run(self._variables))
-        await links.listening(self._settings)
+        await links.gateway_responds(self._settings)
         for name, process in self._processes.items():
             if name != GATEWAY and name not in DATABASE_USERS:
                 self._spawn(process.run(self._variables))
