@@ -126,7 +126,7 @@ class TestEdge:
         self, deployment: Deployment
     ) -> None:
         async with Editor(deployment) as editor:
-            task = await editor.rest(await editor.create(1))
+            task = await editor.finished(await editor.create(1))
         image = task["images"][0]
         assert image["image_source"] == "sdxl-s3"
         assert image["url"] == f"{deployment.cdn_url}/{image['key']}"
@@ -160,7 +160,7 @@ async def test_pictures_are_made_and_served_while_the_bucket_is_away(deployment:
     deployment.compose("stop", "s3")
     try:
         async with Editor(deployment) as editor:
-            task = await editor.rest(await editor.create(2))
+            task = await editor.finished(await editor.create(2))
         image = task["images"][0]
         assert image["image_source"] == "sdxl-local"
         await _same_pictures([task])
@@ -191,7 +191,7 @@ async def test_nothing_is_lost_when_containers_are_killed(deployment: Deployment
 
         await asyncio.gather(create(), kill())
         await asyncio.to_thread(deployment.wait_ready)
-        tasks = await asyncio.gather(*(editor.rest(task_id) for task_id in acknowledged))
+        tasks = await asyncio.gather(*(editor.finished(task_id) for task_id in acknowledged))
         assert [task["state"] for task in tasks] == ["awaiting_approval"] * TASKS
         print(
             f"{TASKS} tasks acknowledged, {len(tasks)} finished, attempts:", [task["attempt_count"] for task in tasks]
@@ -208,7 +208,7 @@ async def test_nothing_is_lost_when_containers_are_killed(deployment: Deployment
 
 async def test_down_and_up_keeps_everything(deployment: Deployment) -> None:
     async with Editor(deployment) as editor:
-        finished = await editor.rest(await editor.create(7))
+        finished = await editor.finished(await editor.create(7))
         waiting = [await editor.create(70 + number) for number in range(3)]
         posts, token = await _posts(editor), deployment.token
     deployment.compose("down")
@@ -217,7 +217,7 @@ async def test_down_and_up_keeps_everything(deployment: Deployment) -> None:
     assert deployment.token == token
     async with Editor(deployment) as editor:
         assert await _posts(editor) == posts
-        tasks = await asyncio.gather(*(editor.rest(task_id) for task_id in waiting))
+        tasks = await asyncio.gather(*(editor.finished(task_id) for task_id in waiting))
         assert {task["state"] for task in tasks} == {"awaiting_approval"}
         await _same_pictures([finished, *tasks])
 

@@ -1,4 +1,4 @@
-"""kill -9 of every process while tasks run: whatever was acknowledged ends, and nothing happens twice."""
+"""kill -9 of every process while tasks run: every acknowledged task ends, and nothing happens twice."""
 
 import asyncio
 import hashlib
@@ -13,14 +13,15 @@ import pytest
 
 from tests.stack import Stack, running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TASKS = 10
-RESTING = {"awaiting_approval", "approved", "rejected", "cancelled", "failed"}
+VICTIMS = ("generator", "worker", "posts", "postgres", "storage", "gateway")
+TERMINAL_STATES = {"awaiting_approval", "approved", "rejected", "cancelled", "failed"}
 
 
 class Editor:
-    """A client that does what a careful one does: it tries again, with the same key, until it has an answer."""
+    """A client that repeats each call, with the same key, until it gets a response."""
 
     def __init__(self, stack: Stack) -> None:
         self._client = httpx2.AsyncClient(base_url=stack.base_url, headers=stack.authorization, timeout=30)
@@ -54,12 +55,12 @@ class Editor:
         task_id: str = response.json()["id"]
         return task_id
 
-    async def rest(self, task_id: str) -> dict[str, Any]:
-        """The task once nothing more happens to it by itself."""
+    async def finished(self, task_id: str) -> dict[str, Any]:
+        """The task in its terminal state."""
         async with asyncio.timeout(400):  # generous: it may share the machine
             while True:
                 task: dict[str, Any] = (await self.request("GET", f"/api/tasks/{task_id}")).json()
-                if task["state"] in RESTING:
+                if task["state"] in TERMINAL_STATES:
                     return task
                 await asyncio.sleep(0.2)
 
@@ -80,21 +81,19 @@ async def _query(stack: Stack, statement: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-@pytest.mark.timeout(900)
 async def test_every_acknowledged_task_ends_once(tmp_path: Path) -> None:
     with running(tmp_path / "var") as stack:
         async with Editor(stack) as editor:
-            victims = ["generator", "posts", "worker", "postgres", "storage", "gateway"]
 
-            async def kill_now_and_then() -> None:
-                for victim in victims:
+            async def kill_one_after_another() -> None:
+                for victim in VICTIMS:
                     await asyncio.sleep(1.5)
                     stack.kill(victim)
 
-            killing = asyncio.create_task(kill_now_and_then())
+            killing = asyncio.create_task(kill_one_after_another())
             acknowledged = await asyncio.gather(*(editor.create(number) for number in range(TASKS)))
             await killing
-            tasks = await asyncio.gather(*(editor.rest(task_id) for task_id in acknowledged))
+            tasks = await asyncio.gather(*(editor.finished(task_id) for task_id in acknowledged))
             assert {task["state"] for task in tasks} == {"awaiting_approval"}, tasks
             for task in tasks:
                 image = task["images"][0]
@@ -123,36 +122,24 @@ async def test_every_acknowledged_task_ends_once(tmp_path: Path) -> None:
         assert incomplete == []
 
 
-@pytest.mark.timeout(900)
-async def test_stop_is_orderly_and_the_next_start_has_everything(tmp_path: Path) -> None:
-    unfinished: list[str] = []
-    titles: list[str] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with running(tmp_path / "var") as stack:
-            async with Editor(stack) as editor:
-                await _check_kept(editor, unfinished, titles)
-                finished = await editor.rest(await editor.create(1))
-                titles.insert(0, f"Kept at {number.name}")
-                approved = await editor.request(
-                    "POST", f"/api/tasks/{finished['id']}/approve", json={"title": titles[0]}
-                )
-                assert approved.is_success
-                unfinished = [await editor.create(number_of_task) for number_of_task in range(2, 6)]
-            names = ("generator", "storage", "posts", "worker", "gateway")
-            pids = [stack.process_id(name) for name in names] + [stack.postgres_process_id()]
-            assert stack.stop(number) == 0
-            assert stack.stop_seconds < 10
-            assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+async def test_next_start_has_everything_after_an_orderly_stop(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path / "var") as stack:
         async with Editor(stack) as editor:
-            await _check_kept(editor, unfinished, titles)
-
-
-async def _check_kept(editor: Editor, unfinished: list[str], titles: list[str]) -> None:
-    """The tasks that a stop interrupted end well, and all posts are there with their images."""
-    for task_id in unfinished:
-        assert (await editor.rest(task_id))["state"] == "awaiting_approval"
-    listed = (await editor.request("GET", "/api/posts")).json()["posts"]
-    assert [post["title"] for post in listed] == titles
-    for post in listed:
-        assert (await editor.request("GET", httpx2.URL(post["featured_image_url"]).path)).status_code == 200
+            finished = await editor.finished(await editor.create(1))
+            approved = await editor.request("POST", f"/api/tasks/{finished['id']}/approve", json={"title": "Kept"})
+            assert approved.is_success
+            unfinished = [await editor.create(number_of_task) for number_of_task in range(2, 6)]
+        names = ("generator", "storage", "posts", "worker", "gateway")
+        pids = [stack.process_id(name) for name in names] + [stack.postgres_process_id()]
+        assert stack.stop(number) == 0
+        assert stack.stop_seconds < 10
+        assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    with running(tmp_path / "var") as stack:
+        async with Editor(stack) as editor:
+            for task_id in unfinished:
+                assert (await editor.finished(task_id))["state"] == "awaiting_approval"
+            listed = (await editor.request("GET", "/api/posts")).json()["posts"]
+            assert [post["title"] for post in listed] == ["Kept"]
+            path = httpx2.URL(listed[0]["featured_image_url"]).path
+            assert (await editor.request("GET", path)).status_code == 200
