@@ -24,7 +24,7 @@ from frontispiece.types.v1.generation_pb2 import GenerationParameters
 from bench.generator.report import Report, describe_machine, median
 from bench.load import stack
 from bench.queue import device
-from embedded.environment import free_port
+from local.ports import free_port
 
 TASK_SECONDS = 120.0
 MOST = 1 / (device.STEPS * device.STEP_SECONDS + device.DECODE_SECONDS)

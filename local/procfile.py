@@ -1,4 +1,4 @@
-"""Reading a Procfile: `name: command`, one process a line."""
+"""Reads a Procfile: one process a line, as `name: command`."""
 
 import re
 import shlex
@@ -8,11 +8,11 @@ from pathlib import Path
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9_-]+):\s*(?P<command>\S.*)")
 
 RELEASE = "release"
-"""The name of the command that runs to its end before the others start."""
+"""The name of the command that runs once, before the processes that use the database start."""
 
 
 def read(path: Path) -> dict[str, list[str]]:
-    """The commands by name, in order; a leading `python` becomes the interpreter that runs us. Raises ValueError."""
+    """The commands by name, in order. A leading `python` becomes this interpreter. Raises ValueError."""
     commands: dict[str, list[str]] = {}
     for number, text in enumerate(path.read_text().splitlines(), start=1):
         line = text.strip()

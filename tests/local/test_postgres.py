@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: it starts, keeps its data through every kind of death, and harms nobody."""
+"""The PostgreSQL of `make run`: it starts, keeps its data through every kind of end, and touches no other process."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from embedded import binaries
-from embedded.postgres import Postgres, PostgresError
+from local import binaries
+from local.postgres import Postgres, PostgresError
 
 
 async def _value(server: Postgres, statement: str) -> object:
@@ -41,7 +41,7 @@ def _gone(pid: int) -> bool:
 
 
 class TestStart:
-    async def test_makes_a_cluster_and_answers(self, tmp_path: Path) -> None:
+    async def test_initialises_a_database_and_accepts_connections(self, tmp_path: Path) -> None:
         with Postgres(tmp_path / "pg") as server:
             await server.create_database()
             await server.create_database()
@@ -76,7 +76,7 @@ class TestStart:
             assert await _value(server, "SELECT 1") == 1
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up its rights")
-    async def test_root_becomes_somebody_else_where_that_one_can_enter(self) -> None:
+    async def test_root_becomes_another_user_who_can_enter_the_folder(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o755)
             with Postgres(Path(folder, "pg")) as server:
@@ -84,7 +84,7 @@ class TestStart:
                 assert Path(f"/proc/{server.process_id}").stat().st_uid != 0
                 assert Path(folder, "pg", "data").stat().st_uid != 0
 
-    def test_names_what_is_missing(self, tmp_path: Path) -> None:
+    def test_missing_binaries_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(binaries.BinariesNotFoundError, match="POSTS_DATABASE_URL"):
             Postgres(tmp_path / "pg", binaries_folder=str(tmp_path / "nothing")).start()
 
@@ -96,7 +96,7 @@ class TestStart:
             Postgres(tmp_path / "pg").start()
 
 
-class TestDeath:
+class TestEnd:
     async def test_data_is_kept_over_a_clean_restart(self, tmp_path: Path) -> None:
         with Postgres(tmp_path / "pg") as server:
             await _value(server, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id")
@@ -118,7 +118,7 @@ class TestDeath:
     @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
     async def test_dies_with_its_owner(self, tmp_path: Path) -> None:
         program = (
-            "import sys, time; from pathlib import Path; from embedded.postgres import Postgres;"
+            "import sys, time; from pathlib import Path; from local.postgres import Postgres;"
             "p = Postgres(Path(sys.argv[1])); p.start(); print(p.process_id, flush=True); time.sleep(60)"
         )
         owner = subprocess.Popen(
@@ -133,7 +133,7 @@ class TestDeath:
         with Postgres(tmp_path / "pg") as server:
             assert await _value(server, "SELECT 1") == 1
 
-    async def test_stale_pid_file_of_another_process_harms_nobody(self, tmp_path: Path) -> None:
+    async def test_process_in_a_stale_pid_file_is_not_touched(self, tmp_path: Path) -> None:
         with Postgres(tmp_path / "pg"):
             pass
         bystander = subprocess.Popen(["sleep", "60"])

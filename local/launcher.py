@@ -1,10 +1,10 @@
-"""Becomes another program, as somebody else: `python launcher.py PARENT SIGNAL USER GROUP PROGRAM ARGUMENT…`.
+"""Becomes another program, as another user: `python launcher.py PARENT SIGNAL USER GROUP PROGRAM ARGUMENT…`.
 
-- USER and GROUP: the ids to take; `-1`: stay who we are; `namespace`: be root under another name (unprivileged.py).
-- SIGNAL: what the program gets when PARENT, the process that started us, dies.
+- USER and GROUP: numeric ids; `-1` keeps the current user; `namespace` enters a user namespace (unprivileged.py).
+- SIGNAL: the signal that the program receives when PARENT, the process that started us, dies.
 
-This is a program of its own, and not something done between fork and exec, because a process with threads may not enter
-a user namespace, and gRPC's threads survive a fork. It imports nothing but the standard library.
+It is a separate program because a process with threads cannot enter a user namespace, and gRPC's threads survive a
+fork. It imports only the standard library.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ _INSIDE_UID = 1000
 
 
 def main(parent: int, death_signal: int, user: str, group: str, command: list[str]) -> None:
-    """Take the identity, tie our life to the parent's, become the program. Returns only by an exception."""
+    """Change the user, request the death signal, become the program. Returns only by an exception."""
     libc = ctypes.CDLL(None, use_errno=True)
     if user == "namespace":
         enter_namespace(libc)
@@ -26,15 +26,15 @@ def main(parent: int, death_signal: int, user: str, group: str, command: list[st
         os.setgroups([])
         os.setgid(int(group))
         os.setuid(int(user))
-    if hasattr(libc, "prctl"):  # after the identity: changing the user clears the death signal
+    if hasattr(libc, "prctl"):  # after the change of user, which clears the death signal
         libc.prctl(_PR_SET_PDEATHSIG, death_signal)
-        if os.getppid() != parent:  # it died before the line above
+        if os.getppid() != parent:  # the parent died before the line above
             sys.exit(1)
     os.execvp(command[0], command)
 
 
 def enter_namespace(libc: ctypes.CDLL) -> None:
-    """Enter a user namespace in which we are not root, and outside of which we still own root's files."""
+    """Enter a user namespace in which we are not root. Outside of it we still own root's files."""
     if libc.unshare(_CLONE_NEWUSER) != 0:
         reason = os.strerror(ctypes.get_errno())
         sys.exit(f"this program may not run as root, and no user namespace can be made: {reason}")

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that starts and stops with the program and keeps its data in one folder."""
+"""A PostgreSQL server that runs as a child of this process and keeps its data in one folder."""
 
 import contextlib
 import fcntl
@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 import asyncpg
 
-from embedded import binaries
-from embedded.environment import free_port
-from embedded.unprivileged import Identity, choose_identity, launched
+from local import binaries
+from local.ports import free_port
+from local.unprivileged import Identity, choose_identity, launched
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ USER = "frontispiece"
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 6.0
 
-_READY_LINE = 7  # of postmaster.pid: "starting", "ready", "stopping"
+_STATUS_LINE = 7  # of postmaster.pid: "starting", "ready" or "stopping"
 
 
 class PostgresError(RuntimeError):
@@ -37,13 +37,13 @@ class PostgresError(RuntimeError):
 class Postgres:
     """One server.
 
-        folder/data       what initdb made (mode 0700)
-        folder/password   of the superuser (mode 0600)
-        folder/lock       held while we run: one owner at a time
-        folder/log        what the server prints
+        folder/data       the database cluster (mode 0700)
+        folder/password   the superuser's password (mode 0600)
+        folder/lock       locked while the server runs, so that it has one owner at a time
+        folder/log        the server's output
 
-    It listens on 127.0.0.1 only, with SCRAM passwords. It is a child of this process and dies with it, kill -9 included
-    (on Linux). `options` are server settings, such as {"fsync": "off"} for tests.
+    The server listens on 127.0.0.1 only and requires a SCRAM password. It is a child of this process. On Linux it ends
+    when this process ends, even by kill -9. `options` are server settings, such as {"fsync": "off"} for tests.
     """
 
     def __init__(self, folder: Path, *, options: Mapping[str, str] | None = None, binaries_folder: str = "") -> None:
@@ -69,18 +69,18 @@ class Postgres:
 
     @property
     def process_id(self) -> int:
-        """The server's process id. Raises PostgresError when it was not started."""
+        """The server's process id. Raises PostgresError unless it was started."""
         if self._process is None:
             raise PostgresError("PostgreSQL was not started")
         return self._process.pid
 
     def url(self, database: str = USER) -> str:
-        """The address of a database, as asyncpg and psql take it."""
+        """The URL of a database, for asyncpg or psql."""
         password = (self._folder / "password").read_text()
         return f"postgresql://{USER}:{quote(password)}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Start, and return when connections are accepted. Raises PostgresError or BinariesNotFoundError."""
+        """Start, and return once connections are accepted. Raises PostgresError or BinariesNotFoundError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         try:
@@ -95,7 +95,7 @@ class Postgres:
             raise
 
     def stop(self) -> None:
-        """Stop: running statements are rolled back, everything committed is on disk."""
+        """Stop. Running statements are rolled back; committed transactions are on disk."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGINT)  # "fast" shutdown
@@ -112,7 +112,7 @@ class Postgres:
         return self._process.poll() if self._process else None
 
     def restart(self, *, immediate: bool = False) -> None:
-        """Stop and start on the same port; `immediate` as after a crash: no checkpoint, recovery at start."""
+        """Stop and start on the same port. `immediate`: without a checkpoint; the start recovers as after a crash."""
         port = self.port
         if immediate and self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
@@ -121,12 +121,12 @@ class Postgres:
         self.port = port
         self.start()
 
-    async def create_database(self, name: str = USER, *, template: str = "template1") -> None:
+    async def create_database(self, name: str = USER) -> None:
         """Create a database unless it exists."""
         connection = await asyncpg.connect(self.url("postgres"))
         try:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
-                await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+                await connection.execute(f'CREATE DATABASE "{name}"')
         finally:
             await connection.close()
 
@@ -145,8 +145,8 @@ class Postgres:
             self._lock = None
 
     def _initialise(self, programs: Path, identity: Identity) -> None:
-        log.info("making a database cluster", extra={"folder": str(self._data)})
-        shutil.rmtree(self._data, ignore_errors=True)  # an initdb that was interrupted
+        log.info("initialising the database", extra={"folder": str(self._data)})
+        shutil.rmtree(self._data, ignore_errors=True)  # left by an initdb that was interrupted
         self._data.mkdir(mode=0o700)
         password = self._folder / "password"
         password.touch(mode=0o600)
@@ -157,7 +157,7 @@ class Postgres:
         command = [str(programs / "initdb"), "-D", str(self._data), "-U", USER, "-E", "UTF8", "--no-locale"]
         command += ["--auth=scram-sha-256", f"--pwfile={password}", "--data-checksums"]
         result = subprocess.run(
-            launched(command, identity, signal.SIGINT),
+            launched(command, signal.SIGINT, identity),
             env=_environment(),
             cwd="/",
             capture_output=True,
@@ -169,11 +169,11 @@ class Postgres:
             raise PostgresError(f"initdb failed: {result.stderr.strip()}")
 
     def _remove_stale_pid_file(self) -> None:
-        """Deal with a postmaster.pid that a crash left.
+        """Remove a postmaster.pid that a crash left.
 
-        The process it names may be a server of ours that outlived its owner (stop it), or some other process that got
-        the same pid since (leave it alone; PostgreSQL itself would refuse to start). We hold the lock: nobody else is
-        using the folder.
+        If the process that it names is a server of this folder that outlived its owner, stop it. Otherwise the pid now
+        belongs to an unrelated process, which must not be touched; PostgreSQL itself would refuse to start. We hold the
+        lock, so no other owner uses the folder.
         """
         pid_file = self._data / "postmaster.pid"
         try:
@@ -204,13 +204,13 @@ class Postgres:
             command += ["-c", f"{name}={value}"]
         with (self._folder / "log").open("ab") as output:
             self._process = subprocess.Popen(
-                launched(command, identity, signal.SIGINT),
+                launched(command, signal.SIGINT, identity),
                 env=_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C in a terminal reaches only us; we stop it in order
+                start_new_session=True,  # Ctrl-C in a terminal reaches only us, and we stop the processes in order
             )
         self._await_ready(self._process)
 
@@ -223,8 +223,8 @@ class Postgres:
                 raise PostgresError("PostgreSQL did not start: " + " | ".join(tail))
             try:
                 lines = pid_file.read_text().split("\n")
-                # A stale file may say "ready" too: it must be our child's.
-                return int(lines[0]) == process.pid and lines[_READY_LINE].strip() == "ready"
+                # A stale file may say "ready" too, so the pid must be our child's.
+                return int(lines[0]) == process.pid and lines[_STATUS_LINE].strip() == "ready"
             except (FileNotFoundError, IndexError, ValueError):
                 return False
 
@@ -238,7 +238,7 @@ def _environment() -> dict[str, str]:
 
 
 def _command_line(pid: int) -> str:
-    """The command line of a process; empty when there is none, or only a zombie."""
+    """The command line of a process; empty for a zombie or a process that does not exist."""
     if Path("/proc/self").exists():
         try:
             return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

