@@ -20,7 +20,8 @@ from frontispiece.generator.v1 import generator_pb2_grpc
 from frontispiece.types.v1.generation_pb2 import GenerationParameters
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from embedded.environment import TUNING, free_port
+from local.environment import TUNING
+from local.ports import free_port
 from services.generator.servicer import SERVICE_NAME
 
 ROOT = Path(__file__).parents[2]
