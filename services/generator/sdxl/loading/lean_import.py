@@ -4,7 +4,7 @@ Both libraries import `torch._dynamo`, the front end of torch.compile, for decor
 is compiled; with it come sympy and torch.distributed. `lean_import` gives them stand-ins for these decorators. The real
 package is imported as soon as anything else of it is used. With GENERATOR_COMPILE nothing is replaced.
 
-Measured: bench/results/2026-11-28-start.md. The stand-ins are checked by tests/generator/sdxl/loading/test_lean_import.py.
+Measured: bench/results/2026-11-28-start.md. Tested: tests/generator/sdxl/loading/test_lean_import.py.
 """
 
 import contextlib
