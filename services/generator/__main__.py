@@ -63,13 +63,14 @@ async def _watch(runner: EngineRunner, stop: asyncio.Event) -> None:
     """Set `stop` when the engine cannot be loaded or is lost. Raises what the loading raised."""
     try:
         engine = await runner.ready()
-        log.info("ready", extra={"models": [model.id for model in engine.models], "device": engine.device})
+        log.info("model ready", extra={"models": [model.id for model in engine.models], "device": engine.device})
         # Objects that exist now stay. Without freeze() each garbage collection would visit them, and delay calls.
         gc.collect()
         gc.freeze()
         gc.enable()
         await runner.lost.wait()
     finally:
+        gc.enable()
         stop.set()
 
 

@@ -16,8 +16,8 @@ from services.generator.sdxl.engine import SdxlEngine
 from services.generator.sdxl.fp8 import choice, gate
 from services.generator.sdxl.fp8.layers import Float8Conv2d, Float8Linear
 from services.generator.sdxl.fp8.quantizer import Quantizer, cannot, make_quantizer
+from services.generator.sdxl.loaded_model import LoadedModel
 from services.generator.sdxl.loading.checkpoints import ModelSource
-from services.generator.sdxl.loading.registry import LoadedModel
 from services.generator.sdxl.options import SdxlOptions
 from services.generator.settings import GeneratorSettings
 from tests.generator.harness import cpu_options, request, sdxl
