@@ -13,6 +13,8 @@ from tests.e2e.test_publishing import paint
 from tests.s3_server import SeaweedFS
 from tests.stack import Stack, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
