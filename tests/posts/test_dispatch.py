@@ -88,7 +88,7 @@ async def test_full_generator_costs_no_attempt(start_posts: StartPosts, generato
 
 
 async def test_request_that_is_too_large_is_not_sent_for_ever(posts: Client, generator: ScriptedGenerator) -> None:
-    """gRPC answers so to a message that is too large; the generator's full queue says when to come back."""
+    """gRPC responds so to a message that is too large; a full queue of the generator gives a delay."""
     generator.script = [errors.ResourceExhausted("Received message larger than max")] * 3
     task = await posts.finished((await posts.create()).id)
     assert (task.state, task.attempt_count) == (t.TASK_STATE_FAILED, 3)

@@ -18,8 +18,8 @@ KEY = "generated/1-x.png"
 
 
 @pytest.fixture
-def picture(storage: ScriptedStorage) -> str:
-    """The key of an image that is stored."""
+def images(storage: ScriptedStorage) -> str:
+    """Two stored images; the key of the first."""
     for name in (KEY, "generated/2-y.png"):
         storage.put(name, b"x", 64, 32)
     return KEY
@@ -49,7 +49,7 @@ async def change(idle: Client, post_id: str, *paths: str, etag: str = "", **fiel
     return (await idle.posts.UpdatePost(request, metadata=[("x-principal", "bo")])).post
 
 
-@pytest.mark.usefixtures("picture")
+@pytest.mark.usefixtures("images")
 class TestCreate:
     async def test_post_is_complete(self, idle: Client, taxonomy: dict[str, str], storage: ScriptedStorage) -> None:
         post = await make(idle, taxonomy, "Hello", tags=["b", "a", "b"], content="x\r\ny")
@@ -106,7 +106,7 @@ class TestCreate:
         assert slugs[5].endswith("word")
 
 
-@pytest.mark.usefixtures("picture")
+@pytest.mark.usefixtures("images")
 class TestChange:
     async def test_only_fields_in_the_mask_change(self, idle: Client, taxonomy: dict[str, str], sql: Any) -> None:
         post = await make(idle, taxonomy, "Old", tags=["a", "b"], content="text")
@@ -193,7 +193,7 @@ async def test_unknown_ids_are_not_found(idle: Client) -> None:
             assert (await refused(call)).code() is grpc.StatusCode.NOT_FOUND
 
 
-@pytest.mark.usefixtures("picture")
+@pytest.mark.usefixtures("images")
 class TestList:
     async def titles(self, idle: Client, **fields: Any) -> set[str]:
         return {post.title for post in (await idle.posts.ListPosts(p.ListPostsRequest(**fields))).posts}
