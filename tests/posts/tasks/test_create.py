@@ -12,10 +12,8 @@ from frontispiece.types.v1.generation_pb2 import IMAGE_SOURCE_GENERATED, Generat
 from tests.posts.conftest import Client, reason
 
 
-def request(
-    request_id: str = "", task_id: str = "", candidate_count: int = 0, **parameters: Any
-) -> t.CreateTaskRequest:
-    parameters = GenerationParameters(**{"prompt": "a boat", **parameters})
+def request(request_id: str = "", task_id: str = "", candidate_count: int = 0, **fields: Any) -> t.CreateTaskRequest:
+    parameters = GenerationParameters(**{"prompt": "a boat", **fields})
     return t.CreateTaskRequest(
         request_id=request_id, task_id=task_id, parameters=parameters, candidate_count=candidate_count
     )

@@ -1,4 +1,4 @@
-"""A PostgreSQL that crashes on demand: `python -m tests.posts.crashing FOLDER NAME`, one crash for each line of input.
+"""A PostgreSQL that crashes on demand: `python -m tests.posts.worker.crashing FOLDER NAME`, a crash for each line of input.
 
 In a process of its own, because a process in which gRPC runs cannot start one: gRPC's threads survive a fork, and a
 process with threads may not enter a user namespace.
@@ -21,7 +21,7 @@ class CrashingPostgres:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
         self.url = self._line()
 

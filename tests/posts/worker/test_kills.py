@@ -19,8 +19,8 @@ from frontispiece.posts.v1 import tasks_pb2 as t
 from embedded.environment import free_port
 from services.posts.database.migrate import migrate
 from tests.posts.conftest import API_SETTINGS, WORKER_SETTINGS, Client, StartPosts, client_of
-from tests.posts.crashing import CrashingPostgres
 from tests.posts.leaves import ScriptedGenerator, ScriptedStorage
+from tests.posts.worker.crashing import CrashingPostgres
 
 pytestmark = pytest.mark.slow
 
