@@ -6,8 +6,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from embedded.settings import RunSettings
 from gateway.settings import GatewaySettings
+from local.settings import RunSettings
 from rpc.settings import ProcessSettings, variable_names
 from services.generator.settings import GeneratorSettings
 from services.posts.settings import PostsSettings

@@ -1,64 +1,89 @@
-"""The application: middleware, routes, and what they share."""
+"""The ASGI application: middleware, routes, and what they share."""
 
-import os
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 from gateway import errors, openapi
-from gateway.auth import Authenticator
 from gateway.clients import Clients
-from gateway.cors import CorsPolicy
-from gateway.edge import Bodies, Edge
-from gateway.metrics import GatewayMetrics
-from gateway.rendering import WEB, Pages
-from gateway.routes import events, generate, media, operations, pages, posts, shelves, tasks, uploads
-from gateway.routes.plain import PlainRoute
+from gateway.context import AppContext
+from gateway.middleware.access import AccessMiddleware, Authenticator
+from gateway.middleware.headers import HeadersMiddleware
+from gateway.middleware.limits import BodyPolicy, LimitsMiddleware
+from gateway.middleware.metrics import GatewayMetrics, MetricsMiddleware
+from gateway.middleware.problems import ProblemsMiddleware
+from gateway.pages.rendering import Pages
+from gateway.routes import generate, media, operations, pages, posts, task_events, tasks, taxonomy, uploads
 from gateway.settings import GatewaySettings
-from gateway.state import Gateway
-from gateway.watching import TaskWatcher
+
+_STATIC = Path(__file__).parent / "web" / "static"
+
+_CORS_METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+_CORS_REQUEST_HEADERS = (
+    "authorization",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "last-event-id",
+    "prefer",
+    "range",
+    "x-request-id",
+)
+_CORS_RESPONSE_HEADERS = ("etag", "location", "preference-applied", "retry-after", "x-request-id")
 
 
 def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastAPI:
-    """The gateway as an ASGI application. `app.state.gateway` is what its routes share."""
+    """The gateway as an ASGI application. `app.state.context` is the AppContext of its routes."""
     app = FastAPI(
-        title=settings.site_title, version=version("frontispiece"), docs_url=None, redoc_url=None, openapi_url=None
+        title=settings.site_title,
+        version=version("frontispiece"),
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={HTTPException: _problem, RequestValidationError: _problem},
     )
     metrics = GatewayMetrics()
-    app.state.gateway = Gateway(settings, clients, metrics, TaskWatcher(clients, metrics))
+    app.state.context = AppContext(settings, clients, metrics)
     app.state.pages = Pages(settings)
-    app.add_middleware(
-        Edge,
-        authenticator=Authenticator(token),
-        cors=CorsPolicy(settings.origins(settings.cors_origins)),
-        metrics=metrics,
-        bodies=Bodies(settings.max_body_bytes),
-        uploads={uploads.PATH: Bodies(settings.max_upload_bytes, uploads.CONTENT_TYPES)},
-        request_seconds=settings.request_seconds,
-        client_seconds=settings.client_seconds,
-    )
-    errors.install(app)
-    app.add_exception_handler(HTTPException, _http_error)
-    # Bytes and events are plain routes, before the others: /api/tasks/{task_id}/events has no business in FastAPI.
-    app.router.routes.extend([events.route, media.route, *pages.routes])
-    app.router.routes.append(PlainRoute("/openapi.json", _openapi, methods=["GET"]))
-    app.router.routes.append(PlainRoute("/static/{path:path}", Assets(directory=WEB / "static")))
-    for module in (generate, uploads, tasks, posts, shelves, operations):
+    _add_middleware(app, settings, metrics, token)
+    for module in (generate, uploads, media, tasks, task_events, posts, taxonomy, operations, pages):
         app.include_router(module.router)
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # as FastAPI's manual says
+    app.mount("/static", Assets(directory=_STATIC))
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # as the manual of FastAPI says
     return app
 
 
-async def _openapi(request: Request) -> Response:
-    return JSONResponse(request.app.openapi(), headers={"cache-control": "no-cache"})
+def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, token: str) -> None:
+    """Add all middleware, from the innermost to the outermost."""
+    app.add_middleware(
+        LimitsMiddleware,
+        bodies=BodyPolicy(settings.max_body_bytes),
+        uploads={uploads.PATH: BodyPolicy(settings.max_upload_bytes, uploads.CONTENT_TYPES)},
+        request_seconds=settings.request_seconds,
+        client_seconds=settings.client_seconds,
+    )
+    app.add_middleware(AccessMiddleware, authenticator=Authenticator(token))
+    app.add_middleware(ProblemsMiddleware)
+    if origins := settings.origins(settings.cors_origins):
+        # Credentials are never allowed: a page sends the token itself, as a header.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=_CORS_METHODS,
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
+        )
+    app.add_middleware(HeadersMiddleware)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    """A problem; as a page where a person in a browser asked for one."""
+async def _problem(request: Request, error: Exception) -> Response:
+    """The problem for an error of the framework: a page for a browser outside of the API, else a document."""
     problem = errors.from_exception(error)
     is_page = not request.url.path.startswith(("/api/", "/media/", "/v1/"))
     if is_page and "text/html" in request.headers.get("accept", ""):
@@ -68,15 +93,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 class Assets(StaticFiles):
-    """Styles and scripts; browsers ask each time whether they changed, so that a new version shows at once."""
+    """Styles and scripts. Browsers revalidate them, so that a new version is used at once."""
 
     def file_response(self, *arguments: object, **keywords: object) -> Response:
-        """The file, to be revalidated."""
+        """The file, which must be revalidated."""
         response = super().file_response(*arguments, **keywords)  # type: ignore[arg-type]
         response.headers["cache-control"] = "no-cache"
         return response
-
-    def get_path(self, scope: Scope) -> str:
-        """The file's path below the folder."""
-        path: str = scope["path_params"]["path"]
-        return os.path.normpath(os.path.join(*path.split("/")))

@@ -1,4 +1,4 @@
-"""The gateway's channels to the three services."""
+"""The gRPC channels of the gateway to the three services."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from frontispiece.generator.v1 import generator_pb2_grpc
-from frontispiece.posts.v1 import posts_pb2_grpc, tasks_pb2_grpc
-from frontispiece.storage.v1 import images_pb2_grpc
+from frontispiece.generator.v1 import generator_pb2, generator_pb2_grpc
+from frontispiece.posts.v1 import posts_pb2, posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
+from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.settings import GatewaySettings
@@ -21,33 +21,10 @@ if TYPE_CHECKING:
     from frontispiece.posts.v1.tasks_pb2_grpc import TaskServiceAsyncStub
     from frontispiece.storage.v1.images_pb2_grpc import ImageServiceAsyncStub
 
-TASKS = "frontispiece.posts.v1.TaskService"
-POSTS = "frontispiece.posts.v1.PostService"
-IMAGES = "frontispiece.storage.v1.ImageService"
-GENERATOR = "frontispiece.generator.v1.GeneratorService"
-
-# What may run twice without harm. Not here: updating, deleting, and creating without a request id; their first try may
-# have had its effect although its answer was lost.
-_RETRYABLE_POSTS = [
-    (TASKS, "CreateTask"),  # the gateway always sends a request_id
-    (TASKS, "GetTask"),
-    (TASKS, "ListTasks"),
-    (TASKS, "WatchTask"),
-    (TASKS, "CancelTask"),
-    (TASKS, "RetryTask"),  # with a request_id, as those below
-    (TASKS, "ApproveTask"),
-    (TASKS, "RejectTask"),
-    (POSTS, "CreatePost"),
-    (POSTS, "GetPost"),
-    (POSTS, "ListPosts"),
-    (POSTS, "PublishPost"),
-    (POSTS, "UnpublishPost"),
-    (POSTS, "ListAuthors"),
-    (POSTS, "ListCategories"),
-    (POSTS, "ListTags"),
-]
-_RETRYABLE_STORAGE = [(IMAGES, "GetImage")]
-_RETRYABLE_GENERATOR = [(GENERATOR, "GetCapabilities")]
+TASKS = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
+POSTS = posts_pb2.DESCRIPTOR.services_by_name["PostService"]
+IMAGES = images_pb2.DESCRIPTOR.services_by_name["ImageService"]
+GENERATOR = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"]
 
 # A page of 100 posts of 100,000 characters.
 _POSTS_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -56,69 +33,78 @@ _HEALTH_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
+class HealthProbe:
+    """Asks a service for its health."""
+
+    service: str
+    balanced: Any
+    """Health stub of the channel that calls use. It reaches healthy backends only."""
+    direct: Any
+    """Health stub of a channel without health checks. It knows why a backend is not healthy."""
+
+    async def reason(self) -> str:
+        """Why the service is not ready, such as NOT_SERVING or UNAVAILABLE. Empty: it is ready."""
+        reason = await self._ask(self.balanced)
+        return (await self._ask(self.direct) or reason) if reason else ""
+
+    async def _ask(self, stub: Any) -> str:
+        request = health_pb2.HealthCheckRequest(service=self.service)
+        try:
+            response = await stub.Check(request, timeout=_HEALTH_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            return str(error.code().name)
+        if response.status == health_pb2.HealthCheckResponse.SERVING:
+            return ""
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+
+
+@dataclass(frozen=True)
 class Clients:
-    """Stubs of the services; each call takes deadline, request id and principal from rpc.context."""
+    """Stubs of the services. Each call takes its deadline, request id and principal from rpc.context."""
 
     tasks: "TaskServiceAsyncStub"
     posts: "PostServiceAsyncStub"
     images: "ImageServiceAsyncStub"
+    uploads: "ImageServiceAsyncStub"
+    """For StoreImage: a channel without retries, because gRPC would keep every upload in memory to repeat it."""
     generator: "GeneratorServiceAsyncStub"
-    health: dict[str, tuple[str, Any]]
+    health: dict[str, HealthProbe]
 
     async def failing(self) -> dict[str, str]:
-        """The services that do not want calls, each with the reason; empty when all is well."""
-        answers = await asyncio.gather(*(_health(stub, service) for service, stub in self.health.values()))
-        return {name: answer for name, answer in zip(self.health, answers, strict=True) if answer}
-
-
-async def _health(stub: Any, service: str) -> str:
-    try:
-        response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=_HEALTH_SECONDS)
-    except grpc.aio.AioRpcError as error:
-        return str(error.code().name)
-    if response.status == health_pb2.HealthCheckResponse.SERVING:
-        return ""
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+        """The services that are not ready, each with the reason."""
+        reasons = await asyncio.gather(*(probe.reason() for probe in self.health.values()))
+        return {name: reason for name, reason in zip(self.health, reasons, strict=True) if reason}
 
 
 @asynccontextmanager
 async def open_clients(settings: GatewaySettings) -> AsyncIterator[Clients]:
-    """Channels for as long as the block lasts. It does not wait for a connection: services may start later."""
+    """Open the channels, and close them when the block ends. Does not wait for a connection."""
     async with AsyncExitStack() as stack:
-        timeout = settings.request_seconds
-        posts = await stack.enter_async_context(
-            open_channel(
-                settings.posts_target,
-                retryable=_RETRYABLE_POSTS,
-                health_service=TASKS,
-                timeout_seconds=timeout,
-                max_message_bytes=_POSTS_MESSAGE_BYTES,
+
+        async def channel(target: str, services: list[Any], **options: Any) -> Any:
+            opened = open_channel(target, services=services, timeout_seconds=settings.request_seconds, **options)
+            return await stack.enter_async_context(opened)
+
+        posts = await channel(settings.posts_target, [TASKS, POSTS], max_message_bytes=_POSTS_MESSAGE_BYTES)
+        storage = await channel(settings.storage_target, [IMAGES])
+        uploads = await channel(settings.storage_target, [IMAGES], retries=False)
+        generator = await channel(settings.generator_target, [GENERATOR])
+
+        async def probe(target: str, service: Any, balanced: Any) -> HealthProbe:
+            direct = await channel(target, [])
+            return HealthProbe(
+                service.full_name, health_pb2_grpc.HealthStub(balanced), health_pb2_grpc.HealthStub(direct)
             )
-        )
-        storage = await stack.enter_async_context(
-            open_channel(
-                settings.storage_target,
-                retryable=_RETRYABLE_STORAGE,
-                health_service=IMAGES,
-                timeout_seconds=timeout,
-            )
-        )
-        generator = await stack.enter_async_context(
-            open_channel(
-                settings.generator_target,
-                retryable=_RETRYABLE_GENERATOR,
-                health_service=GENERATOR,
-                timeout_seconds=timeout,
-            )
-        )
+
         yield Clients(
             tasks=tasks_pb2_grpc.TaskServiceStub(posts),
             posts=posts_pb2_grpc.PostServiceStub(posts),
             images=images_pb2_grpc.ImageServiceStub(storage),
+            uploads=images_pb2_grpc.ImageServiceStub(uploads),
             generator=generator_pb2_grpc.GeneratorServiceStub(generator),
             health={
-                "posts": (TASKS, health_pb2_grpc.HealthStub(posts)),
-                "storage": (IMAGES, health_pb2_grpc.HealthStub(storage)),
-                "generator": (GENERATOR, health_pb2_grpc.HealthStub(generator)),
+                "posts": await probe(settings.posts_target, TASKS, posts),
+                "storage": await probe(settings.storage_target, IMAGES, storage),
+                "generator": await probe(settings.generator_target, GENERATOR, generator),
             },
         )

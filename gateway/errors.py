@@ -1,4 +1,4 @@
-"""Every error as an RFC 9457 problem document, and the one table from gRPC codes to HTTP."""
+"""Errors as RFC 9457 problem documents, and the table from gRPC codes to HTTP status codes."""
 
 import json
 import logging
@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import Any
 
 import grpc
-from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -39,25 +38,25 @@ HTTP_STATUS: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.DATA_LOSS: 500,
     grpc.StatusCode.UNKNOWN: 502,
 }
-"""A new gRPC code fails a test until it has a line here."""
+"""Every gRPC code has an entry; a test checks it."""
 
 STATUS_BY_REASON: dict[str, int] = {
-    "IDEMPOTENCY_MISMATCH": 422,  # draft-ietf-httpapi-idempotency-key-header: the key was used with another body
+    "IDEMPOTENCY_MISMATCH": 422,  # as draft-ietf-httpapi-idempotency-key-header says
     "ETAG_MISMATCH": 412,
     "TRANSACTION_CONFLICT": 503,
     "DISK_FULL": 507,
 }
-"""Reasons that HTTP can say more exactly than their code."""
+"""Reasons with a more exact HTTP status than that of their gRPC code."""
 
-# Names in gRPC requests that REST calls otherwise.
-_RENAMED = {"query": "q", "request_id": "Idempotency-Key", "id": "post", "slug_or_id": "post"}
+# Fields of gRPC requests that have another name in REST.
+_RENAMED = {"query": "q", "request_id": "Idempotency-Key", "id": "post", "source": "use_generation"}
 
 _RETRY_AFTER_SECONDS = {429: 5, 503: 2}
 
 
 @dataclass(frozen=True)
 class FieldError:
-    """One wrong field: its name as REST calls it ("" is the body as a whole), and what is wrong with it."""
+    """A wrong field: its name in REST ("" is the whole body), and what is wrong with it."""
 
     field: str
     message: str
@@ -65,7 +64,7 @@ class FieldError:
 
 @dataclass
 class Problem(Exception):
-    """An error as HTTP tells it."""
+    """An error as an HTTP response."""
 
     status: int
     code: str
@@ -88,19 +87,19 @@ class Problem(Exception):
         return document | dict(self.extra)
 
     def response(self) -> Response:
-        """The answer; it is never cached."""
+        """The response. It is never cached."""
         headers = {"cache-control": "no-store", **self.headers}
         if self.status in _RETRY_AFTER_SECONDS and "retry-after" not in headers:
             headers["retry-after"] = str(_RETRY_AFTER_SECONDS[self.status])
         if self.status == 401:
             headers["www-authenticate"] = 'Bearer realm="frontispiece"'
-        # Text of a caller may hold a lone surrogate: escaped it is still JSON.
+        # ASCII with escapes, because text of a caller may contain a lone surrogate, which UTF-8 cannot encode.
         body = json.dumps(self.document()).encode("ascii")
         return Response(body, self.status, headers, PROBLEM_TYPE)
 
 
 def from_rpc(error: errors.RpcError) -> Problem:
-    """What an error of ours, from here or from a service, is in HTTP."""
+    """The problem for an error of the gateway or of a service."""
     status = STATUS_BY_REASON.get(error.reason, HTTP_STATUS.get(error.code, 500))
     if error.code is grpc.StatusCode.FAILED_PRECONDITION and error.violations:
         status = 422  # it names a field that the caller can correct
@@ -108,53 +107,56 @@ def from_rpc(error: errors.RpcError) -> Problem:
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
     fields = [FieldError(rest_name(violation.field), violation.description) for violation in error.violations]
-    detail = _PUBLIC_DETAIL.get(error.code, error.message)
+    detail = _PUBLIC_DETAIL.get(error.code, _sentence_of(fields) or error.message)
     if error.reason == "IDEMPOTENCY_MISMATCH":
         name, message = rest_name(error.metadata.get("field", "request_id")), "was used before with another body"
         fields, detail = [FieldError(name, message)], f"{name} {message}"
     return Problem(status, error.reason or error.code.name, detail, fields, headers)
 
 
-# gRPC's own texts name addresses and sockets.
+# The messages of gRPC itself contain addresses and sockets.
 _PUBLIC_DETAIL = {
-    grpc.StatusCode.UNAVAILABLE: "a service behind the gateway does not answer now; try again",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "a service behind the gateway did not answer in time",
+    grpc.StatusCode.UNAVAILABLE: "a service behind the gateway is not available; try again",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "a service behind the gateway did not respond in time",
     grpc.StatusCode.UNKNOWN: "a service behind the gateway failed",
 }
 
 
 def rest_name(path: str) -> str:
-    """The name that REST has for a field of a gRPC request."""
+    """The name in REST of a field of a gRPC request."""
     path = path.removeprefix("parameters.")
     return _RENAMED.get(path, path)
 
 
+def _sentence_of(fields: Sequence[FieldError]) -> str:
+    return "; ".join(f"{one.field}: {one.message}" if one.field else f"the body {one.message}" for one in fields)
+
+
 def from_validation(error: RequestValidationError) -> Problem:
-    """What a request that does not fit its model is in HTTP."""
+    """The problem for a request that does not match its schema. It names every wrong field."""
     found = error.errors()
     for item in found:
         if item["type"] == "json_invalid":
-            reason = str(item.get("ctx", {}).get("error", "not JSON"))
+            reason = str(item.get("ctx", {}).get("error", "invalid"))
             detail = f"the body is not JSON: {reason} at character {item['loc'][-1]}"
             return Problem(400, "MALFORMED_JSON", detail)
-    fields = [FieldError(_field_name(item["loc"]), _sentence(item)) for item in found]
-    detail = "; ".join(f"{one.field}: {one.message}" if one.field else f"the body {one.message}" for one in fields)
-    return Problem(422, "INVALID_ARGUMENT", detail, fields)
+    fields = [FieldError(_field_name(item["loc"]), _message(item)) for item in found]
+    return Problem(422, "INVALID_ARGUMENT", _sentence_of(fields), fields)
 
 
 def _field_name(location: Sequence[int | str]) -> str:
-    """`("body", "tags", 3)` is `tags[3]`."""
+    """`tags[3]` for `("body", "tags", 3)`."""
     name = ""
     for part in location[1:]:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
     return name
 
 
-def _sentence(item: Mapping[str, Any]) -> str:
+def _message(item: Mapping[str, Any]) -> str:
     if item["type"] == "missing":
         return "is required"
     if item["type"] == "extra_forbidden":
-        return "there is no such field"
+        return "is not a field of this request"
     if item["type"] in {"model_attributes_type", "model_type", "dict_type"}:
         return "must be a JSON object"
     text = str(item["msg"]).removeprefix("Value error, ")
@@ -172,18 +174,18 @@ _CODES = {
     413: "BODY_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
 }
-_DETAILS = {404: "there is nothing at this address", 405: "this address does not answer that method"}
+_DETAILS = {404: "this address does not exist", 405: "this address does not support the method"}
 
 
 def from_http(error: HTTPException) -> Problem:
-    """What an error of the framework is."""
+    """The problem for an error of the framework."""
     detail = _DETAILS.get(error.status_code, str(error.detail))
     headers = {key.lower(): value for key, value in (error.headers or {}).items()}
     return Problem(error.status_code, _CODES.get(error.status_code, "ERROR"), detail, headers=headers)
 
 
 def from_exception(error: Exception) -> Problem:
-    """What any exception is; one that nobody expected shows only a reference to the log."""
+    """The problem for any exception. An unexpected one is logged, and the problem shows only a reference to the log."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, errors.RpcError):
@@ -197,13 +199,3 @@ def from_exception(error: Exception) -> Problem:
     reference = uuid.uuid4().hex[:12]
     log.error("unexpected error", extra={"reference": reference}, exc_info=error)
     return Problem(500, "INTERNAL", f"internal error, reference {reference}", extra={"reference": reference})
-
-
-async def _answer(_request: Request, error: Exception) -> Response:
-    return from_exception(error).response()
-
-
-def install(app: FastAPI) -> None:
-    """Answer every exception of a route with its problem; gateway.edge does it for those outside of routes."""
-    for cls in (Problem, errors.RpcError, grpc.aio.AioRpcError, RequestValidationError, HTTPException):
-        app.add_exception_handler(cls, _answer)

@@ -4,16 +4,20 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from frontispiece.storage.v1 import images_pb2
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from rpc.limits import limits
 from rpc.settings import ProcessSettings, Target
 
 MIN_TOKEN_LENGTH = 16
 
+_MAX_UPLOAD_BYTES = int(limits(images_pb2.StoreImageHeader, "size_bytes").max)
+
 
 def _origin(value: str) -> str:
-    """An address without its trailing slash; raises ValueError unless it is absolute."""
+    """A URL without its trailing slash. Raises ValueError unless it is absolute."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise ValueError("must begin with http:// or https:// and name a host")
@@ -25,7 +29,7 @@ def _origins(value: str) -> str:
         if origin.strip():
             parts = urlsplit(_origin(origin.strip()))
             if parts.path or parts.query or parts.fragment:
-                raise ValueError(f"{origin.strip()} is more than scheme, host and port")
+                raise ValueError(f"{origin.strip()} must have only a scheme, a host and a port")
     return value
 
 
@@ -39,59 +43,75 @@ Origins = Annotated[str, NoDecode, AfterValidator(_origins)]
 
 
 class GatewaySettings(ProcessSettings):
-    """What the gateway can be told."""
+    """The settings of the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_")
 
-    host: str = Field("127.0.0.1", description="Address to serve on.")
-    port: int = Field(8080, ge=0, le=65535, description="Port to serve on; 0 picks a free one.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on. 0: a free one.")
     public_base_url: Annotated[str, AfterValidator(_origin)] = Field(
         "http://127.0.0.1:8080",
         validation_alias=AliasChoices("PUBLIC_BASE_URL", "GATEWAY_PUBLIC_BASE_URL"),
-        description="Address by which browsers reach the gateway; it begins every link that leaves the system.",
+        description="URL at which browsers reach the gateway. All absolute links begin with it.",
     )
     site_title: str = Field("Frontispiece", min_length=1, max_length=100, description="Name of the public site.")
-    posts_target: Target = Field("127.0.0.1:50053", description="Where the posts service answers.")
-    storage_target: Target = Field("127.0.0.1:50052", description="Where the storage service answers.")
-    generator_target: Target = Field("127.0.0.1:50051", description="Where a generator answers.")
+    posts_target: Target = Field("127.0.0.1:50053", description="Address of the posts service.")
+    storage_target: Target = Field("127.0.0.1:50052", description="Address of the storage service.")
+    generator_target: Target = Field(
+        "127.0.0.1:50051",
+        description="Address of the generator whose models `/api/capabilities` shows. Tasks run on all generators of "
+        "the worker (POSTS_GENERATOR_TARGETS), which should have the same models.",
+    )
     token: Annotated[SecretStr | None, AfterValidator(_long_enough)] = Field(
-        None, description="Admin token, at least 16 characters; unset: the one in the token file."
+        None, description="Admin token, at least 16 characters. Not set: the token in the token file."
     )
     token_file: Path = Field(
-        Path("var/token"), description="File with the admin token; made with mode 0600 when missing."
+        Path("var/token"),
+        description="File with the admin token. A missing file is created with a random token, mode 0600.",
     )
     cors_origins: Origins = Field(
-        "", description="Origins (comma-separated) whose pages may call the API; none by default."
+        "", description="Origins (comma-separated) whose pages may call the API. Empty: none."
     )
     image_origins: Origins = Field(
-        "", description="Further origins (comma-separated) that pages may load images from, besides any https one."
+        "", description="Origins (comma-separated) from which pages may load images, besides every https origin."
     )
     max_body_bytes: int = Field(
         1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body, in bytes."
     )
     max_upload_bytes: int = Field(
-        32 * 1024 * 1024, ge=1024, le=32 * 1024 * 1024, description="Largest image that may be uploaded, in bytes."
+        _MAX_UPLOAD_BYTES, ge=1024, le=_MAX_UPLOAD_BYTES, description="Largest uploaded image, in bytes."
     )
     request_seconds: float = Field(
-        15.0, gt=0, le=600, description="How long the services may take to answer one request."
+        15.0, gt=0, le=600, description="Deadline of the service calls of a request, in seconds."
     )
     wait_seconds: float = Field(
-        55.0, ge=0, le=3600, description="How long generate-image waits for the picture before it answers 202."
+        55.0,
+        ge=0,
+        le=3600,
+        description="How long generate-image waits for the image before it returns 202, in seconds.",
     )
     keepalive_seconds: float = Field(
-        15.0, gt=0, le=300, description="How often a silent event stream says that it is alive."
+        15.0, gt=0, le=300, description="Interval of the comments on a silent event stream, in seconds."
     )
-    max_event_streams: int = Field(200, ge=1, description="Event streams open at once before 429.")
+    max_event_streams: int = Field(
+        200, ge=1, description="Largest number of open event streams. More are refused with 429."
+    )
     client_seconds: float = Field(
-        10.0, gt=0, le=300, description="How long a client may take to send its headers, and each piece of its body."
+        10.0,
+        gt=0,
+        le=300,
+        description="Longest time to receive the headers of a request, or the next part of its body, in seconds.",
     )
     stalled_seconds: float = Field(
-        60.0, ge=1, le=3600, description="How long a client may read nothing before its connection is dropped (Linux)."
+        60.0,
+        ge=1,
+        le=3600,
+        description="Longest time that a client may read nothing before its connection is closed, in seconds (Linux).",
     )
     shutdown_seconds: int = Field(
-        3, ge=1, le=300, description="How long requests in progress may take to end at shutdown."
+        3, ge=1, le=300, description="Longest time that requests in progress have to end at shutdown, in seconds."
     )
 
     def origins(self, value: str) -> tuple[str, ...]:
-        """The origins of a comma-separated setting, as browsers write them."""
+        """The origins in a comma-separated setting, as browsers write them."""
         return tuple(origin.strip().rstrip("/").lower() for origin in value.split(",") if origin.strip())

@@ -1,26 +1,26 @@
-"""The one call that takes a prompt and answers a picture."""
+"""One call that takes a prompt and returns an image."""
 
 import asyncio
 import contextlib
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Header, Response
 from frontispiece.posts.v1 import tasks_pb2
 
+from gateway.context import AppContext
 from gateway.errors import Problem
-from gateway.messages import tasks as messages
-from gateway.routes.responses import EDITOR, WRITE, RequestId, problems
+from gateway.routes.dependencies import EDITOR, Context, RequestId
+from gateway.routes.problems import WRITE, problems
+from gateway.routes.task_events import first_of, follow
 from gateway.schemas import tasks as schemas
-from gateway.state import Gateway, gateway
-from gateway.watching import first_of
 from rpc import context
 
 router = APIRouter(prefix="/api/media", tags=["media"], dependencies=EDITOR)
 
 _WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,6})\"?\s*")
 
-# Why a task failed for good, where the caller can do something about it; any other reason is the system's fault.
+# Reasons of a failed task that the caller can mend. Any other reason is a fault of the system.
 _CALLER_REASONS = frozenset(
     {
         "INVALID_ARGUMENT",
@@ -38,12 +38,12 @@ _CALLER_REASONS = frozenset(
     responses={
         **WRITE,
         **problems(409, 429, 502),
-        202: {"model": schemas.GeneratedImage, "description": "The task goes on; `Location` tells where to look."},
+        202: {"model": schemas.GeneratedImage, "description": "The image is not ready. `Location` is its task."},
     },
-    summary="Make a picture",
+    summary="Generate an image",
 )
 async def generate_image(
-    here: Annotated[Gateway, Depends(gateway)],
+    app: Context,
     body: schemas.NewTask,
     request_id: RequestId,
     response: Response,
@@ -51,53 +51,70 @@ async def generate_image(
         str, Header(description="`respond-async`: do not wait. `wait=N`: wait at most N seconds.", max_length=200)
     ] = "",
 ) -> schemas.GeneratedImage:
-    """Make a task and wait for its picture.
+    """Create a task and wait for its image.
 
-    Answers 200 with the picture, or 202 when it is not there in time. The task is durable: it goes on when the caller
-    hangs up. A task that failed is a problem with the task's reason as `code`, and `task_id`.
+    The status is 200 with the image, or 202 when it is not ready in time. The task continues when the caller
+    disconnects. A failed task is a problem with the reason of the task as `code`, and `task_id`.
     """
-    answer = await here.clients.tasks.CreateTask(messages.create_request(body, request_id))
-    task = messages.task(answer.task)
-    wait_seconds, applied = preference(prefer, here.settings.wait_seconds)
+    created = (await app.clients.tasks.CreateTask(body.request(request_id))).task
+    wait_seconds, applied = preference(prefer, app.settings.wait_seconds)
     if applied:
         response.headers["preference-applied"] = applied
-    if task.state not in messages.RESTING and wait_seconds > 0:
-        await _wait(here, task.id, wait_seconds)
-        context.set_remaining_seconds(here.settings.request_seconds)
-        read = await here.clients.tasks.GetTask(tasks_pb2.GetTaskRequest(task_id=task.id))
-        task = messages.task(read.task)
+    if not schemas.is_terminal(created) and wait_seconds > 0:
+        await _wait(app, created, wait_seconds)
+        if not schemas.is_terminal(created):  # its position in the queue has changed, which no event says
+            context.set_remaining_seconds(app.settings.request_seconds)
+            created = (await app.clients.tasks.GetTask(tasks_pb2.GetTaskRequest(task_id=created.id))).task
+    task = schemas.Task.from_messages(created)
     if task.state in {"failed", "cancelled", "rejected"}:
         raise _failure(task)
     response.headers["location"] = f"/api/tasks/{task.id}"
-    if task.state not in messages.RESTING:
+    if not task.terminal:
         response.status_code = 202
         response.headers["retry-after"] = "1"
-    return messages.generated_image(task)
+    return schemas.generated_image(task)
 
 
 def preference(prefer: str, limit_seconds: float) -> tuple[float, str]:
-    """How many seconds to wait, at most `limit_seconds`, and which preference (RFC 7240) that honours."""
-    wanted: list[str] = [part.strip() for part in prefer.lower().split(",")]
-    for part in wanted:
+    """How many seconds to wait, at most `limit_seconds`, and the preference (RFC 7240) that this applies."""
+    preferences = [part.strip() for part in prefer.lower().split(",")]
+    for part in preferences:
         match = _WAIT.fullmatch(part)
         if match:
             return min(limit_seconds, float(match.group(1))), part.replace(" ", "")
-    if "respond-async" in wanted:
+    if "respond-async" in preferences:
         return 0.0, "respond-async"
     return limit_seconds, ""
 
 
-async def _wait(here: Gateway, task_id: str, seconds: float) -> None:
-    """Wait until the task comes to rest, the time is over, or the gateway stops."""
+async def _wait(app: AppContext, task: tasks_pb2.Task, seconds: float) -> None:
+    """Apply the events of a task to it, until it is terminal, the time is over, or the gateway stops."""
     context.set_remaining_seconds(None)
-    over = asyncio.ensure_future(first_of(here.stopping.wait(), asyncio.sleep(seconds)))
+    over = asyncio.ensure_future(first_of(app.stopping.wait(), asyncio.sleep(seconds)))
     try:
-        events = here.watcher.follow(task_id, 0, stop=over, tick_seconds=seconds)
+        events = follow(app, task.id, task.last_sequence, stop=over, tick_seconds=seconds)
         async with contextlib.aclosing(events):
-            async for _event in events:
-                pass
+            async for event in events:
+                if event is not None:
+                    apply(task, event)
     finally:
         over.cancel()
+
+
+def apply(task: tasks_pb2.Task, event: tasks_pb2.TaskEvent) -> None:
+    """Change a task as its next stored event says. Together they carry all that a terminal task has."""
+    if event.HasField("image"):
+        images = {image.index: image for image in (*task.images, event.image)}
+        ordered = [images[index] for index in sorted(images)]
+        del task.images[:]
+        task.images.extend(ordered)
+    elif event.HasField("state_change"):
+        task.state = event.state_change.state
+        task.post_id = event.state_change.post_id
+        task.ClearField("queue_position")
+        task.ClearField("error")
+        if event.state_change.HasField("error"):
+            task.error.CopyFrom(event.state_change.error)
 
 
 def _failure(task: schemas.Task) -> Problem:
@@ -105,5 +122,5 @@ def _failure(task: schemas.Task) -> Problem:
     if task.state != "failed":
         return Problem(409, f"TASK_{task.state.upper()}", f"the task was {task.state}", extra=extra)
     reason = task.error.reason if task.error else "UNKNOWN"
-    detail = task.error.message if task.error else "the task failed"
+    detail = task.error.message.removeprefix("parameters.") if task.error else "the task failed"
     return Problem(422 if reason in _CALLER_REASONS else 502, reason, detail, extra=extra)

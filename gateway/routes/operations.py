@@ -1,52 +1,58 @@
-"""For those who run it: capabilities, liveness, readiness, metrics."""
+"""Operation: capabilities, liveness, readiness, metrics."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from frontispiece.generator.v1 import generator_pb2
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.messages import capabilities as messages
-from gateway.routes.responses import EDITOR, EDITOR_READ
-from gateway.schemas import capabilities as schemas
-from gateway.state import Gateway, gateway
+from gateway.context import AppContext
+from gateway.routes.dependencies import EDITOR, Context
+from gateway.routes.problems import EDITOR_READ
+from gateway.schemas.capabilities import Capabilities, Readiness
 
 router = APIRouter(tags=["operations"])
 
-Here = Annotated[Gateway, Depends(gateway)]
+_LOADING = "the model is loading"
 
 
-@router.get("/api/capabilities", responses=EDITOR_READ, dependencies=EDITOR, summary="What the generator can do")
-async def get_capabilities(here: Here) -> schemas.Capabilities:
-    """Models, the range of each parameter, and how busy the generator is."""
-    answer = await here.clients.generator.GetCapabilities(generator_pb2.GetCapabilitiesRequest())
-    return messages.capabilities(answer)
+@router.get("/api/capabilities", responses=EDITOR_READ, dependencies=EDITOR, summary="Models and limits")
+async def get_capabilities(app: Context) -> Capabilities:
+    """The models with the range of each parameter, the load of the generator, and the limits of all fields."""
+    response = await app.clients.generator.GetCapabilities(generator_pb2.GetCapabilitiesRequest())
+    return Capabilities.from_messages(response)
 
 
-@router.get("/healthz", summary="Is the gateway alive?")
+@router.get("/healthz", summary="Liveness")
 async def healthz(response: Response) -> dict[str, str]:
-    """Answers as long as the process does."""
+    """Succeeds while the process runs."""
     response.headers["cache-control"] = "no-store"
     return {"status": "alive"}
 
 
 @router.get(
     "/readyz",
-    responses={503: {"model": schemas.Readiness, "description": "A service does not answer."}},
-    summary="Can the gateway do its work?",
+    responses={503: {"model": Readiness, "description": "A service is not ready."}},
+    summary="Readiness",
 )
-async def readyz(here: Here, response: Response) -> schemas.Readiness:
-    """Asks the three services and tells which do not answer."""
-    failing = await here.clients.failing()
-    if here.stopping.is_set():
+async def readyz(app: Context, response: Response) -> Readiness:
+    """Whether all services are ready. After a start the generator is not ready until its model is loaded."""
+    failing = await app.clients.failing()
+    app.generator_was_ready |= "generator" not in failing
+    if app.stopping.is_set():
         failing["gateway"] = "STOPPING"
     response.headers["cache-control"] = "no-store"
     response.status_code = 503 if failing else 200
-    return schemas.Readiness(ready=not failing, failing=failing)
+    return Readiness(ready=not failing, failing=failing, message=_message(app, failing))
 
 
-@router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
-async def get_metrics(here: Here) -> Response:
-    """Counters in Prometheus's text format."""
-    body = here.metrics.exposition()
+def _message(app: AppContext, failing: dict[str, str]) -> str:
+    """The state in words. A generator that has not been ready since the start is taken to be loading its model."""
+    loading = failing.get("generator") == "NOT_SERVING" or not app.generator_was_ready
+    states = [_LOADING if name == "generator" and loading else f"{name} is not ready" for name in failing]
+    return "; ".join(states) or "ready"
+
+
+@router.get("/metrics", response_class=Response, summary="Metrics")
+async def get_metrics(app: Context) -> Response:
+    """The metrics of the gateway in the text format of Prometheus."""
+    body = app.metrics.exposition()
     return Response(body, media_type=CONTENT_TYPE_LATEST, headers={"cache-control": "no-store"})

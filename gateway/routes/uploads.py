@@ -1,20 +1,20 @@
-"""Pictures that editors bring along: bytes in, on to storage as they come."""
+"""Uploads of images: the body is passed on to storage as it arrives."""
 
 import asyncio
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import grpc
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from frontispiece.storage.v1 import images_pb2
 from starlette.requests import ClientDisconnect
 
-from gateway.auth import ADMIN
 from gateway.errors import FieldError, Problem
-from gateway.routes.responses import EDITOR, WRITE, RequestId, problems
-from gateway.schemas.pictures import UploadedImage
-from gateway.state import Gateway, gateway
+from gateway.middleware.access import ADMIN
+from gateway.routes.dependencies import EDITOR, Context, RequestId
+from gateway.routes.problems import WRITE, problems
+from gateway.schemas.images import UploadedImage
 from rpc import context, errors
 
 PATH = "/api/media/images"
@@ -22,7 +22,7 @@ CONTENT_TYPES = ("image/png", "image/jpeg", "image/webp")
 
 _CHUNK_BYTES = 256 * 1024
 
-# Storage's own limit, which is shorter, tells why; this one ends a call that nobody answers.
+# Longer than the limit of storage, whose error names the reason. This one ends a call that storage does not answer.
 _UPLOAD_SECONDS = 600.0
 
 _NAMESPACE = uuid.UUID("b6a3c1de-3f0b-4b0e-9c55-2d4f0c7c7a10")
@@ -42,28 +42,18 @@ _BODY = {
     status_code=201,
     responses={**WRITE, **problems(408, 411, 507)},
     openapi_extra=_BODY,
-    summary="Upload a picture",
+    summary="Upload an image",
 )
-async def upload_image(
-    request: Request, here: Annotated[Gateway, Depends(gateway)], request_id: RequestId, response: Response
-) -> UploadedImage:
-    """Store a PNG, JPEG or WebP of at most 32 MiB, 8,192 pixels a side and 33 megapixels in all.
+async def upload_image(app: Context, request: Request, request_id: RequestId, response: Response) -> UploadedImage:
+    """Store a PNG, JPEG or WebP image.
 
-    The body is the file itself, with its Content-Length. With an `Idempotency-Key`, the same key and bytes give the
-    same image, and the same key with other bytes is 422. What no task and no post uses may expire.
+    The body is the file itself, with its Content-Length. The image is turned upright, converted to sRGB and stored
+    without its metadata. The same `Idempotency-Key` with the same bytes returns the same image; with other bytes it is
+    422. An image that no task and no post uses may expire.
     """
-    image = await _store(here.clients.images, _header(request, request_id), request)
-    response.headers["location"] = f"/media/{image.key}"
-    return UploadedImage(
-        key=image.key,
-        url=image.url,
-        width=image.width,
-        height=image.height,
-        content_type=image.content_type,
-        size_bytes=image.size_bytes,
-        sha256=image.sha256,
-        thumbhash=image.thumbhash,
-    )
+    stored = await _store(app.clients.uploads, _header(request, request_id), request)
+    response.headers["location"] = f"/media/{stored.image.key}"
+    return UploadedImage.from_messages(stored.image, stored.image.file)
 
 
 def _header(request: Request, request_id: str) -> images_pb2.StoreImageHeader:
@@ -71,31 +61,32 @@ def _header(request: Request, request_id: str) -> images_pb2.StoreImageHeader:
     if not length.isdigit():
         raise Problem(411, "LENGTH_REQUIRED", "send the size of the image as Content-Length")
     if int(length) == 0:
-        raise _wrong("IMAGE_INVALID", "must be a PNG, JPEG or WebP image, is empty")
+        raise _invalid("IMAGE_INVALID", "must be a PNG, JPEG or WebP image, is empty")
     header = images_pb2.StoreImageHeader(
         request_id=str(uuid.uuid5(_NAMESPACE, f"{ADMIN}:{request_id}")),
         size_bytes=int(length),
         metadata={"source": "upload"},
+        origin=images_pb2.IMAGE_ORIGIN_UPLOAD,
     )
-    if "idempotency-key" not in request.headers:  # else nobody knows when it was sent first
+    if "idempotency-key" not in request.headers:  # a retry with a key has another time, so it must not count
         header.request_time.FromDatetime(datetime.now(UTC))
     return header
 
 
 async def _store(images: Any, header: images_pb2.StoreImageHeader, request: Request) -> images_pb2.Image:
-    """Pass the body on piece by piece; nothing of it piles up here, since each write waits for storage."""
+    """Pass the body on in chunks. Each write waits for storage, so nothing is buffered here."""
     context.set_remaining_seconds(None)
     call = images.StoreImage(timeout=_UPLOAD_SECONDS)
     try:
         await _send(call, header, request)
-        answer = await call
+        response = await call
     except grpc.aio.AioRpcError as error:
-        raise _refusal(errors.from_call(error)) from None
+        raise _for_uploader(errors.from_call(error)) from None
     except ClientDisconnect:
         raise Problem(408, "BODY_TOO_SLOW", "the body ended before its length") from None
     finally:
         call.cancel()
-    image: images_pb2.Image = answer.image
+    image: images_pb2.Image = response.image
     return image
 
 
@@ -107,22 +98,22 @@ async def _send(call: Any, header: images_pb2.StoreImageHeader, request: Request
                 await call.write(images_pb2.StoreImageRequest(chunk=piece[start : start + _CHUNK_BYTES]))
         await call.done_writing()
     except asyncio.InvalidStateError:
-        return  # storage has answered already: its answer says why
+        return  # storage has already responded; its response says why
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.INTERNAL:
             raise
-        # A message that was under way when storage answered: grpc.aio then tells INTERNAL in place of the answer.
-        raise errors.Unavailable("storage ended the upload before its end", reason="UPLOAD_BROKEN_OFF") from None
+        # grpc.aio raises INTERNAL for a message that was being written when storage responded.
+        raise errors.Unavailable("storage ended the upload early", reason="UPLOAD_BROKEN_OFF") from None
 
 
-def _refusal(error: errors.RpcError) -> Exception:
-    """What a refusal of storage is to somebody who sent one body: its fields are no names of hers."""
+def _for_uploader(error: errors.RpcError) -> Exception:
+    """An error of storage for the uploader. Its fields are those of the gRPC request, so they are left out."""
     if isinstance(error, errors.InvalidArgument):
-        return _wrong(error.reason, "; ".join(violation.description for violation in error.violations))
+        return _invalid(error.reason, "; ".join(violation.description for violation in error.violations))
     if error.reason == "UPLOAD_TOO_SLOW":
         return Problem(408, error.reason, error.message)
     return error
 
 
-def _wrong(code: str, message: str) -> Problem:
+def _invalid(code: str, message: str) -> Problem:
     return Problem(422, code, f"the image: {message}", [FieldError("", message)])

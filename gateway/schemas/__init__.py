@@ -1,1 +1,1 @@
-"""The JSON of the REST interface: what comes in is checked here, what goes out is described here."""
+"""The JSON of the REST interface: its shapes, and their conversion to and from gRPC messages."""

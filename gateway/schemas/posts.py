@@ -1,128 +1,172 @@
-"""JSON of posts and of what they refer to."""
+"""JSON of posts, authors, categories and tags."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
+from frontispiece.posts.v1 import posts_pb2
+from google.protobuf.message import Message
 from pydantic import ConfigDict, Field
 
-from gateway.schemas.text import AltText, Content, Input, Key, Name, Output, Slug, Tags, Title, Uuid
+from gateway.schemas.base import Input, Output
 
 PostState = Literal["draft", "published"]
 
 
 class Author(Output):
-    """Somebody who writes."""
+    """An author of posts."""
 
     id: str
-    slug: str
+    slug: str = Field(description="Name in URLs.")
     name: str
 
 
 class Category(Output):
-    """A shelf of posts."""
+    """A category of posts."""
 
     id: str
-    slug: str
+    slug: str = Field(description="Name in URLs.")
     name: str
 
 
 class TagCount(Output):
-    """A tag and how often it is used."""
+    """A tag, and how many published posts have it."""
 
     name: str
-    post_count: int = Field(description="Published posts that carry it.")
+    post_count: int = Field(description="Number of published posts with this tag.")
 
 
 class FeaturedImage(Output):
-    """The picture of a post."""
+    """The image of a post."""
 
-    url: str
-    key: str
-    alt_text: str
-    width: int
-    height: int
-    thumbhash: str
-    image_source: str
+    url: str = Field(description="Absolute URL. It keeps working.")
+    key: str = Field(description="Name of the image in storage.")
+    alt_text: str = Field(description="Alternative text.")
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
+    thumbhash: str = Field(description="Blurred placeholder (ThumbHash), base64. It may be empty.")
+    image_source: str = Field(description="`sdxl-s3`, `sdxl-local`, `pexels` or `upload`.")
+
+    @classmethod
+    def from_messages(cls, *messages: Message, **given: Any) -> Self:
+        """The shape of a posts_pb2.FeaturedImage."""
+        (message,) = messages
+        assert isinstance(message, posts_pb2.FeaturedImage)
+        return super().from_messages(message, message.image, message.image.file, **given)
 
 
 class Post(Output):
-    """A post. `task_id`, `created_by` and `updated_by` are null for readers without the token."""
+    """A post. `task_id`, `created_by` and `updated_by` are null without the token."""
 
     id: str
-    slug: str
+    slug: str = Field(description="Name in URLs.")
     state: PostState
     title: str
-    content: str
-    featured_image_url: str
+    content: str = Field(description="Text, Markdown.")
+    featured_image_url: str = Field(description="The `url` of `featured_image`.")
     featured_image: FeaturedImage
     author: Author
     category: Category
     tags: list[str]
-    task_id: str | None
+    task_id: str | None = Field(description="The task that generated the image.")
     created_by: str | None
     updated_by: str | None
     create_time: str
     update_time: str
-    publish_time: str | None
-    etag: str = Field(description="Changes with every change of the post; send it as If-Match, quotes included.")
+    publish_time: str | None = Field(description="When it was published. null for a draft.")
+    etag: str = Field(description="Changes with every change of the post. Send it as If-Match, with its quotes.")
+
+
+def post(message: posts_pb2.Post, *, editor: bool) -> Post:
+    """A post as JSON. Only editors see its task and who changed it."""
+    private = {} if editor else dict.fromkeys(("task_id", "created_by", "updated_by"))
+    return Post.from_messages(message, featured_image_url=message.featured_image.image.url, **private)
 
 
 class PostList(Output):
-    """One page of posts, newest first."""
+    """A page of posts, newest first."""
 
     posts: list[Post]
-    next_page_token: str = Field(description="For the next page; empty on the last.")
+    next_page_token: str = Field(description="Token of the next page. Empty on the last page.")
+
+
+class PostFilter(Input):
+    """Which posts to list."""
+
+    model_config = ConfigDict(strict=False)
+    messages = (posts_pb2.ListPostsRequest,)
+
+    tag: str = Field("", description="Only posts with this tag.")
+    category: str = Field("", description="Only posts in the category with this slug or id.")
+    author: str = Field("", description="Only posts by the author with this slug or id.")
+    query: str = Field("", alias="q", description="Only posts that contain all of these words.")
+    state: Literal["published", "draft", "any"] = Field("published", description="`draft` and `any` need the token.")
+    page_size: int = Field(
+        0, description="Largest number of posts. A larger number than the limit counts as the limit."
+    )
+    page_token: str = Field("", description="`next_page_token` of the page before.")
+
+    def request(self) -> posts_pb2.ListPostsRequest:
+        """The request of ListPosts."""
+        request = posts_pb2.ListPostsRequest()
+        self.model_copy(update={"state": None if self.state == "any" else self.state}).fill(request)
+        return request
 
 
 class NewPost(Input):
-    """A new post around an image that is stored already."""
+    """A new post with an image that is already stored."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"title": "The keeper's hour", "featured_image_key": "generated/1790000000-….png"}]
         }
     )
+    messages = (posts_pb2.CreatePostRequest,)
 
-    title: Title = Field(description="Title.")
-    content: Content = Field("", description="Text, Markdown.")
-    featured_image_key: Key = Field(description="Name of a stored image.")
-    author_id: Uuid = Field(description="The author.")
-    category_id: Uuid = Field(description="The category.")
-    tags: Tags = Field(default_factory=list, description="Tag names.")
-    slug: Slug | None = Field(None, description="Name in URLs; else made from the title.")
-    alt_text: AltText = Field("", description="What the picture shows; else the title.")
-    publish: bool = Field(False, description="Whether to publish at once.")
+    title: str = Field(description="Title.")
+    content: str = Field("", description="Text, Markdown.")
+    featured_image_key: str = Field(description="The `key` of a stored image.")
+    author_id: str = Field(description="Id of the author.")
+    category_id: str = Field(description="Id of the category.")
+    tags: list[str] = Field(default_factory=list, description="Tag names. Duplicates are removed.")
+    slug: str | None = Field(None, description="Name in URLs. Default: derived from the title.")
+    alt_text: str = Field("", description="Alternative text of the image. Default: the title.")
+    publish: bool = Field(False, description="Whether to publish the post at once.")
 
 
 class PostChange(Input):
-    """What to change; what is not given stays as it is."""
+    """The fields of a post to change. A field that is not given keeps its value."""
 
     model_config = ConfigDict(
         json_schema_extra={"minProperties": 1, "examples": [{"title": "The keeper's last hour", "tags": ["sea"]}]}
     )
+    messages = (posts_pb2.UpdatePostRequest,)
 
-    # None is not a value that a caller may send: the types are not optional, only absent.
-    title: Title = Field("", description="New title.")
-    content: Content = Field("", description="New text, Markdown.")
-    slug: Slug = Field("", description="New name in URLs; the former one stops working.")
-    author_id: Uuid = Field("", description="New author.")
-    category_id: Uuid = Field("", description="New category.")
-    tags: Tags = Field(default_factory=list, description="New tags; they replace the former ones.")
-    featured_image_key: Key = Field("", description="Name of the new picture.")
-    alt_text: AltText = Field("", description="New alternative text.")
+    # The types are not optional: a field may be absent, but not null.
+    title: str = Field("", description="New title.")
+    content: str = Field("", description="New text, Markdown.")
+    slug: str = Field("", description="New name in URLs. The old one stops working.")
+    author_id: str = Field("", description="Id of the new author.")
+    category_id: str = Field("", description="Id of the new category.")
+    tags: list[str] = Field(default_factory=list, description="New tags. They replace the old ones.")
+    featured_image_key: str = Field("", description="The `key` of the new image.")
+    alt_text: str = Field("", description="New alternative text.")
 
 
 class NewAuthor(Input):
     """A new author."""
 
-    name: Name = Field(description="Name.", examples=["Ada Byron"])
-    slug: Slug | None = Field(None, description="Name in URLs; else made from the name.")
+    messages = (posts_pb2.CreateAuthorRequest,)
+
+    name: str = Field(description="Name.", examples=["Ada Byron"])
+    slug: str | None = Field(None, description="Name in URLs. Default: derived from the name.")
 
 
 class NewCategory(Input):
     """A new category."""
 
-    name: Name = Field(description="Name.", examples=["Essays"])
-    slug: Slug | None = Field(None, description="Name in URLs; else made from the name.")
+    messages = (posts_pb2.CreateCategoryRequest,)
+
+    name: str = Field(description="Name.", examples=["Essays"])
+    slug: str | None = Field(None, description="Name in URLs. Default: derived from the name.")
 
 
 class AuthorList(Output):

@@ -1,105 +1,91 @@
-"""JSON of tasks: what to make, what became of it, and the editors' decision."""
+"""JSON of tasks: what to generate, and the result."""
 
-from typing import Annotated, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from frontispiece.posts.v1 import tasks_pb2
+from frontispiece.types.v1 import generation_pb2
+from google.protobuf.message import Message
+from pydantic import ConfigDict, Field
 
-from gateway.schemas.pictures import InitialImage, UsedInitialImage
-from gateway.schemas.posts import Post
-from gateway.schemas.text import AltText, Comment, Content, Input, Line, Output, Prompt, Slug, Tags, Title, Uuid
-
-MIN_SIDE = 256
-MAX_SIDE = 1536
-MAX_PIXELS = 1_600_000
-MAX_STEPS = 80
-MAX_GUIDANCE = 30.0
-MAX_SEED = 2**53 - 1
-MAX_CANDIDATES = 4
-MAX_LORAS = 4
+from gateway.schemas.base import Input, Output, enum_name
+from gateway.schemas.images import InitialImage, UsedInitialImage
 
 TaskState = Literal["queued", "generating", "awaiting_approval", "approved", "rejected", "cancelled", "failed"]
 
-Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=8)]
+TERMINAL_STATES = frozenset({"awaiting_approval", "approved", "rejected", "cancelled", "failed"})
+"""States that last until an editor decides or retries: the states of the events with `terminal` set."""
 
 
 class Lora(Input):
-    """A LoRA and its strength."""
+    """A LoRA and its weight."""
 
-    name: Annotated[Line, Field(min_length=1, max_length=200)] = Field(description="One of the model's `loras`.")
-    weight: float = Field(1.0, ge=-4, le=4, allow_inf_nan=False, description="How strongly it is felt.")
+    messages = (generation_pb2.Lora,)
+
+    name: str = Field(description="Name of the LoRA, one of the `loras` of the model.")
+    weight: float = Field(
+        1.0, description="Weight of the LoRA. 0 has no effect, a negative weight has the opposite effect."
+    )
 
 
 class NewTask(Input):
-    """What to make. What is not given takes the model's default, which `GET /api/capabilities` tells."""
+    """What to generate. A field that is not given has the default of the model (`GET /api/capabilities`)."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"prompt": "a lighthouse at dusk, oil on canvas", "use_generation": True, "seed": 7}]
         }
     )
+    messages = (tasks_pb2.CreateTaskRequest, generation_pb2.GenerationParameters)
 
-    prompt: Prompt = Field(description="What to paint: NFC, without control characters.")
-    use_generation: bool = Field(True, description="True: paint. False: find a stock photo.")
-    task_id: Uuid | None = Field(None, description="A UUID of yours for the task; else the server chooses one.")
-    negative_prompt: Annotated[Line, Field(max_length=2000)] = Field("", description="What to avoid.")
-    width: Side | None = Field(None, description="Width in pixels, a multiple of 8.")
-    height: Side | None = Field(None, description="Height in pixels, a multiple of 8; at most 1.6 megapixels in all.")
-    num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(None, description="Denoising steps.")
-    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)] | None = Field(
-        None, description="How strictly to follow the prompt; 1 or less turns guidance off."
+    prompt: str = Field(description="What the image shows. Line breaks become spaces.")
+    use_generation: bool = Field(
+        True, description="Whether to generate the image. `false` searches for a stock photo instead."
     )
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
-        None, description="Seed of the first candidate; candidate i uses seed + i."
+    task_id: str | None = Field(
+        None, description="A UUID for the task. It makes the call idempotent. Default: the server chooses one."
     )
-    scheduler: Annotated[str, Field(max_length=64, pattern=r"^[\x21-\x7e]*$")] = Field(
-        "", description="Scheduler; empty: the model's default."
+    negative_prompt: str = Field("", description="What the image must not show. No effect when guidance is off.")
+    width: int | None = Field(None, description="Width in pixels.")
+    height: int | None = Field(None, description="Height in pixels.")
+    num_inference_steps: int | None = Field(None, description="Number of denoising steps.")
+    guidance_scale: float | None = Field(
+        None, description="Classifier-free guidance scale. 1 or less turns guidance off."
     )
-    model: Annotated[str, Field(max_length=200, pattern=r"^[\x21-\x7e]*$")] = Field(
-        "", description="Model; empty: the default one."
+    seed: int | None = Field(
+        None, description="Seed of the first image; image i uses seed + i. Default: the server chooses one."
     )
-    candidate_count: int = Field(1, ge=1, le=MAX_CANDIDATES, description="Images to choose from.")
-    loras: list[Lora] = Field(default_factory=list, max_length=MAX_LORAS, description="LoRAs to add, each once.")
-    guidance_end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
-        None, description="The share of the steps that are guided, from the first on; steps after it cost half."
-    )
-
-    denoising_end: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = Field(
+    scheduler: str = Field("", description="Name of the scheduler, one of the `schedulers` of the model.")
+    model: str = Field("", description="Id of the model. Default: the first model of the capabilities.")
+    candidate_count: int = Field(1, description="Number of images to generate, for an editor to choose from.")
+    loras: list[Lora] = Field(default_factory=list, description="LoRAs to apply, each at most once.")
+    guidance_end: float | None = Field(
         None,
-        description="The share of the noise that the model removes before its `refiner` goes on; with an "
-        "`initial_image` greater than 1 - strength; unset: all.",
+        description="Fraction of the steps that use guidance, from the first. Steps after it cost half. Default: 1.",
+    )
+    denoising_end: float | None = Field(
+        None,
+        description="Fraction of the noise that the model removes; its `refiner` removes the rest. With an "
+        "`initial_image` it must be greater than 1 - strength. Default: the refiner is not used.",
     )
     initial_image: InitialImage | None = Field(
         None,
-        description="A picture to begin from. Without width and height the new one keeps its shape: its own size if "
-        "the model can paint it, else about as many pixels as the model's default. Not for a stock photo.",
+        description="A stored image to start from. Without width and height the new image keeps its shape: its own "
+        "size if the model supports it, else the nearest size with about as many pixels as the default of the model. "
+        "Not for a stock photo.",
     )
 
-    @field_validator("initial_image")
-    @classmethod
-    def _only_when_painted(cls, initial: InitialImage | None, info: ValidationInfo) -> InitialImage | None:
-        if initial is not None and info.data.get("use_generation") is False:
-            raise PydanticCustomError("stock", "must not be given for a stock photo (use_generation: false)")
-        return initial
-
-    @field_validator("loras")
-    @classmethod
-    def _each_once(cls, loras: list[Lora]) -> list[Lora]:
-        if len({lora.name for lora in loras}) < len(loras):
-            raise PydanticCustomError("loras", "must each be named once")
-        return loras
-
-    @field_validator("height")
-    @classmethod
-    def _few_enough_pixels(cls, height: int | None, info: ValidationInfo) -> int | None:
-        width = info.data.get("width")
-        if height and width and width * height > MAX_PIXELS:
-            raise PydanticCustomError("pixels", "width × height must be at most 1,600,000 pixels")
-        return height
+    def request(self, request_id: str) -> tasks_pb2.CreateTaskRequest:
+        """The request of CreateTask."""
+        request = tasks_pb2.CreateTaskRequest(request_id=request_id)
+        self.fill(request)
+        self.fill(request.parameters)
+        generated, stock = generation_pb2.IMAGE_SOURCE_GENERATED, generation_pb2.IMAGE_SOURCE_STOCK
+        request.parameters.source = generated if self.use_generation else stock
+        return request
 
 
 class Parameters(Output):
-    """What was asked for, with the seed that was chosen."""
+    """What was requested, with the seed that was chosen."""
 
     prompt: str
     negative_prompt: str
@@ -119,34 +105,57 @@ class Parameters(Output):
 
 
 class TaskImage(Output):
-    """One image of a task."""
+    """An image of a task."""
 
-    index: int = Field(description="Which candidate, from 0.")
-    url: str = Field(description="Absolute URL; it never breaks.", examples=["http://127.0.0.1:8080/media/generated/…"])
+    index: int = Field(description="Index of the candidate, from 0.")
+    url: str = Field(
+        description="Absolute URL. It keeps working.", examples=["http://127.0.0.1:8080/media/generated/…"]
+    )
     key: str = Field(description="Name of the image in storage.")
-    image_source: Literal["sdxl-s3", "sdxl-local", "pexels", ""] = Field(description="Where it comes from and stands.")
-    width: int
-    height: int
+    image_source: Literal["sdxl-s3", "sdxl-local", "pexels", ""] = Field(
+        description="Origin of the image, and the backend that stored it first."
+    )
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
     content_type: str
     size_bytes: int
-    sha256: str
-    thumbhash: str = Field(description="Blurred placeholder, base64; may be empty.")
-    seed: int | None = Field(description="The seed used; null for a stock photo.")
-    model: str
-    model_revision: str
+    sha256: str = Field(description="SHA-256 of the bytes, hexadecimal.")
+    thumbhash: str = Field(description="Blurred placeholder (ThumbHash), base64. It may be empty.")
+    seed: int | None = Field(description="Seed that was used. null for a stock photo.")
+    model: str = Field(description="Model that generated the image. Empty for a stock photo.")
+    model_revision: str = Field(description="Revision of the weights.")
     scheduler: str
     num_inference_steps: int
     guidance_scale: float
-    credit: str = Field(description="Credit for a stock photo; empty when painted.")
-    credit_url: str
+    credit: str = Field(description="Credit for a stock photo. Empty for a generated image.")
+    credit_url: str = Field(description="Web page of the stock photo.")
+
+    @classmethod
+    def from_messages(cls, *messages: Message, **given: Any) -> Self:
+        """The shape of a tasks_pb2.TaskImage."""
+        (message,) = messages
+        assert isinstance(message, tasks_pb2.TaskImage)
+        image, generation = message.image, message.generation
+        photo = generation.attribution
+        credit = f"Photo by {photo.author} on {photo.provider.capitalize()}" if photo.provider else ""
+        return super().from_messages(
+            message,
+            image,
+            image.file,
+            generation,
+            generation.parameters,
+            credit=credit,
+            credit_url=photo.source_url,
+            **given,
+        )
 
 
 class TaskError(Output):
     """Why an attempt failed."""
 
     reason: str = Field(description="Stable name in UPPER_SNAKE_CASE.")
-    message: str
-    will_retry: bool = Field(description="Whether the queue tries again by itself.")
+    message: str = Field(description="The reason, for people.")
+    will_retry: bool = Field(description="Whether the queue tries again.")
 
 
 class Task(Output):
@@ -154,71 +163,93 @@ class Task(Output):
 
     id: str
     state: TaskState
+    terminal: bool = Field(description="Whether the state lasts until an editor decides or retries.")
     parameters: Parameters
     images: list[TaskImage]
-    attempt_count: int
-    max_attempts: int
-    error: TaskError | None
-    queue_position: int | None = Field(description="How many tasks are before it; null unless queued.")
-    post_id: str | None = Field(description="The post made of it.")
-    last_sequence: int = Field(description="Sequence of its latest stored event.")
+    attempt_count: int = Field(description="Number of attempts that have begun.")
+    max_attempts: int = Field(description="Number of attempts before the task fails.")
+    error: TaskError | None = Field(description="Why the last attempt failed.")
+    queue_position: int | None = Field(description="Number of tasks before this one. null unless it is queued.")
+    post_id: str | None = Field(description="The post that shows an image of this task.")
+    last_sequence: int = Field(description="Sequence of the latest stored event.")
     created_by: str
     updated_by: str
     create_time: str
     update_time: str
 
+    @classmethod
+    def from_messages(cls, *messages: Message, **given: Any) -> Self:
+        """The shape of a tasks_pb2.Task."""
+        (message,) = messages
+        assert isinstance(message, tasks_pb2.Task)
+        parameters = Parameters.from_messages(
+            message.parameters,
+            use_generation=message.parameters.source != generation_pb2.IMAGE_SOURCE_STOCK,
+            candidate_count=max(1, message.candidate_count),
+        )
+        return super().from_messages(message, parameters=parameters, terminal=is_terminal(message), **given)
+
+
+def is_terminal(message: tasks_pb2.Task) -> bool:
+    """Whether the state of a task is terminal."""
+    return enum_name(tasks_pb2.TaskState.DESCRIPTOR, message.state) in TERMINAL_STATES
+
 
 class TaskList(Output):
-    """One page of tasks, newest first."""
+    """A page of tasks, newest first."""
 
     tasks: list[Task]
-    next_page_token: str = Field(description="For the next page; empty on the last.")
+    next_page_token: str = Field(description="Token of the next page. Empty on the last page.")
+
+
+class TaskFilter(Input):
+    """Which tasks to list."""
+
+    model_config = ConfigDict(strict=False)
+    messages = (tasks_pb2.ListTasksRequest,)
+
+    state: TaskState | None = Field(None, description="Only tasks in this state.")
+    page_size: int = Field(
+        0, description="Largest number of tasks. A larger number than the limit counts as the limit."
+    )
+    page_token: str = Field("", description="`next_page_token` of the page before.")
+
+    def request(self) -> tasks_pb2.ListTasksRequest:
+        """The request of ListTasks."""
+        request = tasks_pb2.ListTasksRequest()
+        self.fill(request)
+        return request
 
 
 class GeneratedImage(Output):
-    """The picture of a task, or how far it is."""
+    """The image of a task, or its progress."""
 
     task_id: str
     state: TaskState
-    image_url: str | None = Field(description="URL of the first image; null while there is none.")
+    image_url: str | None = Field(description="URL of the first image. null: there is none yet.")
     image_source: str | None = Field(description="`sdxl-s3`, `sdxl-local` or `pexels`.")
     width: int | None
     height: int | None
     seed: int | None
     credit: str | None = Field(description="Credit for a stock photo.")
-    credit_url: str | None
+    credit_url: str | None = Field(description="Web page of the stock photo.")
     images: list[TaskImage]
-    queue_position: int | None
+    queue_position: int | None = Field(description="Number of tasks before this one. null unless it is queued.")
 
 
-class Approval(Input):
-    """An editor's yes, and the post to make."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"title": "The keeper's hour", "content": "Dusk, and the lamp is lit.", "tags": ["sea"]}]
-        }
+def generated_image(task: Task) -> GeneratedImage:
+    """The first image of a task, with all images."""
+    first = task.images[0] if task.images else None
+    return GeneratedImage(
+        task_id=task.id,
+        state=task.state,
+        image_url=first.url if first else None,
+        image_source=first.image_source if first else None,
+        width=first.width if first else None,
+        height=first.height if first else None,
+        seed=first.seed if first else task.parameters.seed,
+        credit=(first.credit or None) if first else None,
+        credit_url=(first.credit_url or None) if first else None,
+        images=task.images,
+        queue_position=task.queue_position,
     )
-
-    title: Title = Field(description="Title of the post.")
-    content: Content = Field("", description="Text of the post, Markdown.")
-    author_id: Uuid | None = Field(None, description="The author; else the first there is.")
-    category_id: Uuid | None = Field(None, description="The category; else the first there is.")
-    tags: Tags = Field(default_factory=list, description="Tag names.")
-    slug: Slug | None = Field(None, description="Name in URLs; else made from the title.")
-    alt_text: AltText = Field("", description="What the picture shows, for people who do not see it; else the prompt.")
-    image_index: int = Field(0, ge=0, lt=MAX_CANDIDATES, description="Which of the task's images.")
-    publish: bool = Field(True, description="False keeps the post a draft.")
-
-
-class Approved(Output):
-    """What became of an approved task."""
-
-    task: Task
-    post: Post
-
-
-class Rejection(Input):
-    """An editor's no."""
-
-    comment: Comment = Field("", description="Why.")

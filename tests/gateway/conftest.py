@@ -1,4 +1,4 @@
-"""Clients of the running system, and tasks to work with."""
+"""Clients of a running system, scripted gateways, and tasks to work with."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -7,12 +7,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 from PIL import Image
 from playwright.async_api import Browser, async_playwright, expect
 
 from tests.gateway.browsing import ARGUMENTS, MILLISECONDS, chromium
-from tests.gateway.desks import script_desk
-from tests.gateway.scripted import Scripted, scripted
+from tests.gateway.editor_page import script_editor
+from tests.gateway.scripted import TASK_ID, Scripted, scripted, task
 from tests.stack import Stack
 
 
@@ -25,22 +26,33 @@ async def editor(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest.fixture
 async def reader(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client without it."""
+    """A client without the token."""
     async with httpx2.AsyncClient(base_url=stack.base_url, timeout=60) as client:
         yield client
 
 
 @pytest.fixture
 async def front() -> AsyncIterator[Scripted]:
-    """A gateway before scripted services."""
+    """A gateway with scripted services behind it."""
     async with scripted(wait_seconds=20, keepalive_seconds=0.2) as made:
         yield made
 
 
 @pytest.fixture
-def desk(front: Scripted) -> Scripted:
-    """A desk before a generator with more abilities than the house model has, and a record that is empty."""
-    return script_desk(front)
+async def accepting(front: Scripted) -> Scripted:
+    """A gateway whose posts service accepts every task and approval that the contract allows."""
+    front.scripts.on("CreateTask", lambda request: tasks_pb2.CreateTaskResponse(task=task()))
+    front.scripts.on("ApproveTask", lambda request: tasks_pb2.ApproveTaskResponse(task=task(), post=POST))
+    return front
+
+
+POST = posts_pb2.Post(id=TASK_ID, state=posts_pb2.POST_STATE_PUBLISHED)
+
+
+@pytest.fixture
+def editor_page(front: Scripted) -> Scripted:
+    """A gateway whose scripted generator supports more than the default model does, with an empty database."""
+    return script_editor(front)
 
 
 @pytest.fixture
@@ -66,15 +78,15 @@ SMALL = {"prompt": "a door in a wall", "num_inference_steps": 2, "width": 256, "
 
 
 async def paint(editor: httpx2.AsyncClient, **parameters: Any) -> dict[str, Any]:
-    """A finished picture, small and quick."""
+    """Generate a small image."""
     response = await editor.post("/api/media/generate-image", json={**SMALL, **parameters})
     assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+    body: dict[str, Any] = response.json()
+    return body
 
 
 async def publish(editor: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
-    """A post with a picture of its own, published unless told otherwise."""
+    """Create a post with an image of its own, published unless `publish` is false."""
     task = await paint(editor)
     body = {"title": f"A door {uuid.uuid4().hex[:8]}", "content": "It is shut.", "tags": ["wood"], **fields}
     response = await editor.post(f"/api/tasks/{task['task_id']}/approve", json=body)
@@ -84,13 +96,13 @@ async def publish(editor: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
 
 
 def assert_mismatch(document: dict[str, Any]) -> None:
-    """The problem names the header that was used for two bodies."""
+    """Assert that a problem names the header that was used with two bodies."""
     assert document["detail"] == "Idempotency-Key was used before with another body"
     assert [error["field"] for error in document["errors"]] == ["Idempotency-Key"]
 
 
 def assert_problem(response: httpx2.Response, status: int, code: str | None = None) -> dict[str, Any]:
-    """The response is a problem document with every member it must have."""
+    """Assert that a response is a complete problem document. Returns it."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["cache-control"] == "no-store"
@@ -106,5 +118,5 @@ def assert_problem(response: httpx2.Response, status: int, code: str | None = No
 
 
 def wrong_fields(document: dict[str, Any]) -> set[str]:
-    """The names of the fields that a problem names."""
+    """The names of the wrong fields in a problem."""
     return {error["field"] for error in document["errors"]}

@@ -1,25 +1,27 @@
-"""A gateway of the test's own before services that fail on demand.
+"""A gateway with scripted services behind it: they return and fail as a test says.
 
-The real stack shows how things work; this shows what the gateway does when a service breaks, which a real one would do
-only now and then.
+Tests of failures need them, because a real service fails only now and then.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx2
 from frontispiece.generator.v1 import generator_pb2, generator_pb2_grpc
 from frontispiece.posts.v1 import posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 from frontispiece.storage.v1 import images_pb2_grpc
+from frontispiece.types.v1 import generation_pb2, image_pb2
 
 from gateway.app import create_app
 from gateway.clients import GENERATOR, IMAGES, POSTS, TASKS, open_clients
-from gateway.server import GatewayServer, listen, server
+from gateway.context import AppContext
+from gateway.listener import listen
+from gateway.server import GatewayServer, server
 from gateway.settings import GatewaySettings
-from gateway.state import Gateway
 from rpc import errors
 from rpc.server import RunningServer, Service, running
 from rpc.settings import ServerSettings
@@ -33,7 +35,7 @@ Script = Callable[..., Any]
 
 @dataclass
 class Scripts:
-    """What the services do: a function of the request for each method; a method without one answers UNIMPLEMENTED."""
+    """What the services do: a function of the request for each method. A method without one is UNIMPLEMENTED."""
 
     methods: dict[str, Script] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
@@ -49,8 +51,8 @@ class Scripts:
             self.calls.append((method, request))
             if method not in self.methods:
                 raise errors.Unimplemented(f"{method} has no script")
-            answer = self.methods[method](request)
-            return await answer if asyncio.iscoroutine(answer) else answer
+            response = self.methods[method](request)
+            return await response if asyncio.iscoroutine(response) else response
 
         return call
 
@@ -59,9 +61,9 @@ class Scripts:
             self.calls.append((method, request))
             if method not in self.methods:
                 raise errors.Unimplemented(f"{method} has no script")
-            async with contextlib.aclosing(self.methods[method](request)) as answers:
-                async for answer in answers:
-                    yield answer
+            async with contextlib.aclosing(self.methods[method](request)) as responses:
+                async for response in responses:
+                    yield response
 
         return call
 
@@ -78,10 +80,10 @@ class Scripts:
         images = self.servicer(images_pb2_grpc.ImageServiceServicer, ("GetImage",))
         generator = self.servicer(generator_pb2_grpc.GeneratorServiceServicer, ("Generate",))
         return [
-            Service(TASKS, lambda to: tasks_pb2_grpc.add_TaskServiceServicer_to_server(tasks, to)),
-            Service(POSTS, lambda to: posts_pb2_grpc.add_PostServiceServicer_to_server(posts, to)),
-            Service(IMAGES, lambda to: images_pb2_grpc.add_ImageServiceServicer_to_server(images, to)),
-            Service(GENERATOR, lambda to: generator_pb2_grpc.add_GeneratorServiceServicer_to_server(generator, to)),
+            Service(TASKS.full_name, partial(tasks_pb2_grpc.add_TaskServiceServicer_to_server, tasks)),
+            Service(POSTS.full_name, partial(posts_pb2_grpc.add_PostServiceServicer_to_server, posts)),
+            Service(IMAGES.full_name, partial(images_pb2_grpc.add_ImageServiceServicer_to_server, images)),
+            Service(GENERATOR.full_name, partial(generator_pb2_grpc.add_GeneratorServiceServicer_to_server, generator)),
         ]
 
 
@@ -91,7 +93,7 @@ class Scripted:
 
     base_url: str
     client: httpx2.AsyncClient
-    gateway: Gateway
+    context: AppContext
     http: GatewayServer
     scripts: Scripts
     leaf: RunningServer
@@ -100,11 +102,11 @@ class Scripted:
 
 @contextlib.asynccontextmanager
 async def scripted(**settings: Any) -> AsyncIterator[Scripted]:
-    """A gateway over HTTP on a free port, with the settings given."""
+    """A gateway on a free port, with these settings."""
     scripts = Scripts()
     async with running(scripts.services(), ServerSettings()) as leaf:
-        values = {"port": 0, "posts_target": leaf.address, "storage_target": leaf.address, **settings}
-        chosen = GatewaySettings(generator_target=leaf.address, **values)
+        targets = dict.fromkeys(("posts_target", "storage_target", "generator_target"), leaf.address)
+        chosen = GatewaySettings(**{"port": 0, **targets, **settings})
         with listen(chosen) as listener:
             async with open_clients(chosen) as clients:
                 app = create_app(chosen, clients, TOKEN)
@@ -112,27 +114,42 @@ async def scripted(**settings: Any) -> AsyncIterator[Scripted]:
                 serving = asyncio.create_task(http.serve(sockets=[listener]))
                 base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
                 async with httpx2.AsyncClient(base_url=base_url, headers=EDITOR, timeout=30) as client:
-                    yield Scripted(base_url, client, app.state.gateway, http, scripts, leaf, serving)
+                    yield Scripted(base_url, client, app.state.context, http, scripts, leaf, serving)
                 http.stop()
                 await serving
 
 
 def task(state: int = tasks_pb2.TASK_STATE_QUEUED, last_sequence: int = 1, **fields: Any) -> tasks_pb2.Task:
-    """A task as posts would answer it."""
-    parameters = tasks_pb2.GenerationParameters(prompt="a door", use_generation=True, seed=1)
+    """A task as the posts service returns it."""
+    parameters = generation_pb2.GenerationParameters(
+        prompt="a door", source=generation_pb2.IMAGE_SOURCE_GENERATED, seed=1
+    )
     made = tasks_pb2.Task(id=TASK_ID, parameters=parameters, last_sequence=last_sequence, created_by="admin", **fields)
     made.state = state  # type: ignore[assignment]  # an int is what protobuf keeps
     return made
 
 
 def event(sequence: int, state: int | None = None, *, terminal: bool = False, **kind: Any) -> Any:
-    """An event as posts would send it."""
+    """An event as the posts service sends it."""
     if state is not None:
         kind["state_change"] = tasks_pb2.TaskStateChange(state=state, actor="test")  # type: ignore[arg-type]
     made = tasks_pb2.TaskEvent(task_id=TASK_ID, sequence=sequence, terminal=terminal, **kind)
     return tasks_pb2.WatchTaskResponse(event=made)
 
 
+def stored_image(**fields: Any) -> image_pb2.StoredImage:
+    """An image as storage describes it."""
+    file = image_pb2.ImageFile(content_type="image/png", size_bytes=8, sha256="ab", width=8, height=8)
+    values = {"key": "generated/1-x.png", "url": "http://x/media/generated/1-x.png", "file": file, **fields}
+    return image_pb2.StoredImage(**values)
+
+
+def task_image(**fields: Any) -> tasks_pb2.TaskImage:
+    """A generated image of a task."""
+    generation = generation_pb2.Generation(parameters=generation_pb2.GenerationParameters(prompt="a door", seed=1))
+    return tasks_pb2.TaskImage(image=stored_image(), image_source="sdxl-local", generation=generation, **fields)
+
+
 def capabilities() -> generator_pb2.GetCapabilitiesResponse:
-    """The least a generator says of itself."""
+    """The capabilities of a generator without models."""
     return generator_pb2.GetCapabilitiesResponse(slot_count=1, free_slot_count=1, device="cpu")

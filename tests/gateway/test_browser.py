@@ -11,9 +11,9 @@ from tests.gateway.conftest import publish
 from tests.stack import Stack
 
 
-async def compose(page: Page, prompt: str, *, candidates: int = 1) -> None:
+async def fill_form(page: Page, prompt: str, *, candidates: int = 1) -> None:
     """Fill the form of a small picture in."""
-    await page.get_by_label("Prompt").fill(prompt)
+    await page.get_by_label("Prompt", exact=True).fill(prompt)
     await page.get_by_text("Settings", exact=True).click()
     await page.locator("#num_inference_steps").fill("16")
     await page.locator("#candidate_count").fill(str(candidates))
@@ -38,15 +38,15 @@ class TestDesk:
             await page.goto(link(stack))
             await expect(page.locator("#ideas button").first).to_be_visible()
             assert "token" not in page.url  # it moved from the address into the tab
-            await compose(page, "a door in a garden wall", candidates=2)
+            await fill_form(page, "a door in a garden wall", candidates=2)
             await page.get_by_role("button", name="Generate", exact=True).click()
             await expect(page.get_by_role("progressbar")).to_be_visible()
-            await expect(page.get_by_role("heading", name="Make it a post")).to_be_visible()
+            await expect(page.get_by_role("heading", name="Create a post")).to_be_visible()
             said = await page.evaluate("window.stepsSaid")
             assert any(re.fullmatch(r"step \d+ of \d+", words) for words in said), said
             pictures = page.locator(".choices img")
             await expect(pictures).to_have_count(2)
-            await page.get_by_role("radio", name="Picture 2").check()
+            await page.get_by_role("radio", name="Image 2").check()
             await page.get_by_label("Title").fill(title)
             await page.get_by_label("Text", exact=True).fill("It opens **inwards**.\n\n<script>alert(1)</script>")
             await page.get_by_label("Tags").fill("wood, garden")
@@ -77,7 +77,7 @@ class TestDesk:
             page = here.page
             await page.goto(link(stack))
             await expect(page.locator("#ideas button").first).to_be_visible()
-            await compose(page, "a window")
+            await fill_form(page, "a window")
             await page.get_by_role("button", name="Generate", exact=True).click()
             await page.get_by_label("Title").fill(title)
             await page.route("**/approve", lose_the_first)
@@ -102,18 +102,18 @@ class TestDesk:
             await page.keyboard.type(stack.token)
             await page.keyboard.press("Enter")
             await expect(page.locator("#parameters #seed")).to_be_attached()
-            await page.get_by_label("Prompt").focus()
+            await page.get_by_label("Prompt", exact=True).focus()
             await page.keyboard.type("a gate")
             await page.keyboard.press("Control+Enter")
-            await expect(page.get_by_role("heading", name="Make it a post")).to_be_visible()
+            await expect(page.get_by_role("heading", name="Create a post")).to_be_visible()
             await page.get_by_text("Reject instead").focus()
             await page.keyboard.press("Enter")
             await page.keyboard.press("Tab")
             await page.keyboard.type("too plain")
             await page.keyboard.press("Tab")
             await page.keyboard.press("Enter")
-            await expect(page.locator("#easel .state")).to_have_text("rejected")
-            await expect(page.locator("#easel")).to_be_focused()
+            await expect(page.locator("#task-view .state")).to_have_text("rejected")
+            await expect(page.locator("#task-view")).to_be_focused()
 
     async def test_an_error_stands_next_to_its_field(self, stack: Stack, browser: Browser) -> None:
         context = await browser.new_context()
@@ -121,7 +121,7 @@ class TestDesk:
         await page.goto(link(stack))
         await expect(page.locator("#parameters #seed")).to_be_attached()
         await page.get_by_role("button", name="Generate", exact=True).click()
-        prompt = page.get_by_label("Prompt")
+        prompt = page.get_by_label("Prompt", exact=True)
         await expect(page.locator('[data-error="prompt"]')).to_be_visible()
         await expect(prompt).to_be_focused()
         await expect(prompt).to_have_attribute("aria-invalid", "true")
@@ -140,7 +140,7 @@ class TestDesk:
             page = here.page
             await page.goto(link(stack))
             await expect(page.locator("#parameters #seed")).to_be_attached()
-            await compose(page, "a gate")
+            await fill_form(page, "a gate")
             await page.get_by_role("button", name="Generate", exact=True).click()
             await page.get_by_label("Title").fill(title)
             await page.get_by_label("Publish at once").uncheck()
@@ -148,10 +148,10 @@ class TestDesk:
             await page.get_by_label("Name of the new author").fill(f"Author of {title}")
             await page.get_by_role("button", name="Approve", exact=True).click()
             await page.get_by_role("button", name="Publish", exact=True).click()
-            take_back = page.get_by_role("button", name="Take back", exact=True)
-            await expect(take_back).to_be_focused()
+            unpublish = page.get_by_role("button", name="Unpublish", exact=True)
+            await expect(unpublish).to_be_focused()
             await expect(page.get_by_role("link", name="Read the post")).to_be_visible()
-            await take_back.click()
+            await unpublish.click()
             await expect(page.get_by_text(f"“{title}” is a draft.")).to_be_visible()
             response = await page.request.get(f"{stack.base_url}/?q={title.replace(' ', '+')}")
             assert "Nothing here" in await response.text()
@@ -161,15 +161,15 @@ class TestDesk:
             page = here.page
             await page.goto(link(stack))
             await expect(page.locator("#parameters #seed")).to_be_attached()
-            await page.get_by_label("Prompt").fill("a door that takes long")
+            await page.get_by_label("Prompt", exact=True).fill("a door that takes long")
             await page.get_by_text("Settings", exact=True).click()
             await page.locator("#num_inference_steps").fill("80")
             await page.locator("#candidate_count").fill("4")
             await page.get_by_role("button", name="Generate", exact=True).click()
             await page.get_by_role("button", name="Cancel", exact=True).click()
-            await page.get_by_role("button", name="Try again", exact=True).click()
+            await page.get_by_role("button", name="Retry", exact=True).click()
             await page.get_by_role("button", name="Cancel", exact=True).click()
-            await expect(page.locator("#easel .state")).to_have_text("cancelled")
+            await expect(page.locator("#task-view .state")).to_have_text("cancelled")
 
     async def test_a_wrong_token_is_refused_in_words(self, stack: Stack, browser: Browser) -> None:
         context = await browser.new_context()
@@ -179,7 +179,7 @@ class TestDesk:
         await page.get_by_label("Admin token").fill("wrong again")
         await page.get_by_role("button", name="Sign in", exact=True).click()
         await expect(page.get_by_text("not accepted")).to_be_visible()
-        await expect(page.locator("#desk")).to_be_hidden()
+        await expect(page.locator("#editor")).to_be_hidden()
         await context.close()
 
 

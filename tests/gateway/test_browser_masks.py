@@ -3,40 +3,40 @@
 import io
 from pathlib import Path
 
-from frontispiece.posts.v1 import tasks_pb2
+from frontispiece.types.v1 import generation_pb2
 from PIL import Image
 from playwright.async_api import Browser, Page, expect
 
 from tests.gateway.browsing import visit
-from tests.gateway.desks import draw, open_desk, sent
+from tests.gateway.editor_page import draw, open_editor, sent
 from tests.gateway.scripted import Scripted
 
 
 class TestMask:
-    async def begun(self, page: Page, desk: Scripted, photo: Path) -> None:
+    async def start_mask(self, page: Page, editor_page: Scripted, photo: Path) -> None:
         await page.route("**/media/generated/**", lambda route: route.fulfill(path=photo))
-        await open_desk(page, desk)
-        await page.get_by_label("Bring a picture of yours").set_input_files(photo)
-        await page.get_by_role("radio", name="A part").check()
+        await open_editor(page, editor_page)
+        await page.get_by_label("Upload an image").set_input_files(photo)
+        await page.get_by_role("radio", name="Part of it").check()
         await page.get_by_role("button", name="Mark the part").click()
 
     @staticmethod
-    def read(wanted: tasks_pb2.GenerationParameters) -> Image.Image:
-        return Image.open(io.BytesIO(wanted.initial_image.mask)).convert("L")
+    def read(parameters: generation_pb2.GenerationParameters) -> Image.Image:
+        return Image.open(io.BytesIO(parameters.initial_image.mask)).convert("L")
 
     async def test_white_is_what_was_drawn_less_what_was_erased(
-        self, desk: Scripted, browser: Browser, photo: Path
+        self, editor_page: Scripted, browser: Browser, photo: Path
     ) -> None:
         async with visit(await browser.new_context(viewport={"width": 1280, "height": 900})) as here:
             page = here.page
-            await self.begun(page, desk, photo)
+            await self.start_mask(page, editor_page, photo)
             dialog = page.get_by_role("dialog")
             await draw(page)
             await dialog.get_by_role("button", name="Bottom").click()
             await dialog.get_by_role("radio", name="Erase").check()
             await dialog.get_by_role("button", name="Left").click()
             await dialog.get_by_role("button", name="Use this part").click()
-            mask = self.read(await sent(desk, page))
+            mask = self.read(await sent(editor_page, page))
             assert mask.size == (800, 400)  # the shape of the picture
             places = {"drawn": (600, 100), "area": (600, 300), "erased": (200, 300), "untouched": (600, 20)}
             assert {name: mask.getpixel(place) for name, place in places.items()} == {
@@ -45,19 +45,21 @@ class TestMask:
                 "erased": 0,
                 "untouched": 0,
             }
-            await page.get_by_role("radio", name="All of it").check()
-            assert not (await sent(desk, page)).initial_image.mask
-            await page.get_by_role("radio", name="A part").check()
+            await page.get_by_role("radio", name="Whole image").check()
+            assert not (await sent(editor_page, page)).initial_image.mask
+            await page.get_by_role("radio", name="Part of it").check()
             await page.get_by_role("button", name="Change the part").click()  # what was marked is there still
             await dialog.get_by_role("button", name="Clear").click()
             await dialog.get_by_role("button", name="Use this part").click()
             await expect(page.get_by_text("Nothing is marked yet.")).to_be_visible()
 
-    async def test_the_border_is_as_soft_as_was_chosen(self, desk: Scripted, browser: Browser, photo: Path) -> None:
+    async def test_the_border_is_as_soft_as_was_chosen(
+        self, editor_page: Scripted, browser: Browser, photo: Path
+    ) -> None:
         """It is changed together with the part, is there again when that is, and goes back when nothing is marked."""
         async with visit(await browser.new_context(viewport={"width": 1280, "height": 900})) as here:
             page = here.page
-            await self.begun(page, desk, photo)
+            await self.start_mask(page, editor_page, photo)
             dialog = page.get_by_role("dialog")
             border = dialog.get_by_label("Soft border")
             use, change = dialog.get_by_role("button", name="Use this part"), "Change the part"
@@ -65,18 +67,18 @@ class TestMask:
             await expect(border).to_have_attribute("aria-valuetext", "8 px")
             await dialog.get_by_role("button", name="Top").click()
             await use.click()
-            assert (await sent(desk, page)).initial_image.mask_feather == 8
+            assert (await sent(editor_page, page)).initial_image.mask_feather == 8
             await page.get_by_role("button", name=change).click()
             await border.focus()
             await page.keyboard.press("Home")
             await expect(border).to_have_attribute("aria-valuetext", "none")
             await page.keyboard.press("Escape")
-            assert (await sent(desk, page)).initial_image.mask_feather == 8
+            assert (await sent(editor_page, page)).initial_image.mask_feather == 8
             await page.get_by_role("button", name=change).click()
             await expect(border).to_have_value("8")
             await border.fill("0")
             await use.click()
-            initial = (await sent(desk, page)).initial_image
+            initial = (await sent(editor_page, page)).initial_image
             assert initial.HasField("mask_feather")
             assert initial.mask_feather == 0
             await page.get_by_role("button", name=change).click()
@@ -86,14 +88,14 @@ class TestMask:
             await page.get_by_role("button", name="Mark the part").click()
             await expect(border).to_have_value("8")
             await dialog.get_by_role("button", name="Cancel").click()
-            await page.get_by_role("radio", name="All of it").check()
-            assert not (await sent(desk, page)).initial_image.HasField("mask_feather")
+            await page.get_by_role("radio", name="Whole image").check()
+            assert not (await sent(editor_page, page)).initial_image.HasField("mask_feather")
 
-    async def test_with_a_finger(self, desk: Scripted, browser: Browser, photo: Path) -> None:
+    async def test_with_a_finger(self, editor_page: Scripted, browser: Browser, photo: Path) -> None:
         context = await browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
         async with visit(context) as here:
             page = here.page
-            await self.begun(page, desk, photo)
+            await self.start_mask(page, editor_page, photo)
             assert await page.evaluate("document.documentElement.scrollWidth") <= 390
             board = page.locator("#mask-board canvas")
             box = await board.bounding_box()
@@ -106,15 +108,15 @@ class TestMask:
                 await touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
             await touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
             await page.get_by_role("button", name="Use this part").click()
-            mask = self.read(await sent(desk, page))
+            mask = self.read(await sent(editor_page, page))
             assert [mask.getpixel((x, 200)) for x in (40, 260, 400, 540, 760)] == [0, 255, 255, 255, 0]
 
     async def test_a_mask_that_would_be_too_large_is_made_smaller(
-        self, desk: Scripted, browser: Browser, photo: Path
+        self, editor_page: Scripted, browser: Browser, photo: Path
     ) -> None:
         async with visit(await browser.new_context()) as here:
             page = here.page
-            await self.begun(page, desk, photo)
+            await self.start_mask(page, editor_page, photo)
             noise = """canvas => {
               const context = canvas.getContext("2d");
               const noise = context.createImageData(canvas.width, canvas.height);
@@ -124,6 +126,6 @@ class TestMask:
             }"""
             await page.locator("#mask-board canvas").evaluate(noise)
             await page.get_by_role("button", name="Use this part").click()
-            wanted = await sent(desk, page)
-            assert len(wanted.initial_image.mask) <= 262_144
-            assert self.read(wanted).size in {(400, 200), (200, 100)}
+            parameters = await sent(editor_page, page)
+            assert len(parameters.initial_image.mask) <= 262_144
+            assert self.read(parameters).size in {(400, 200), (200, 100)}

@@ -19,7 +19,7 @@ from rpc import errors
 from rpc.server import running
 from rpc.settings import ServerSettings
 from tests.gateway.conftest import assert_problem, wrong_fields
-from tests.gateway.scripted import EDITOR, TASK_ID, Scripted, event, scripted, task
+from tests.gateway.scripted import EDITOR, TASK_ID, Scripted, event, scripted, task, task_image
 
 PATH = f"/api/tasks/{TASK_ID}/events"
 QUEUED, GENERATING = tasks_pb2.TASK_STATE_QUEUED, tasks_pb2.TASK_STATE_GENERATING
@@ -27,7 +27,7 @@ DONE = tasks_pb2.TASK_STATE_AWAITING_APPROVAL
 LIFE = [
     event(1, QUEUED),
     event(2, GENERATING),
-    event(3, image=tasks_pb2.TaskImage(index=0, image_source="sdxl-local")),
+    event(3, image=task_image(index=0)),
     event(4, DONE, terminal=True),
 ]
 
@@ -263,7 +263,7 @@ class TestRefusal:
                 response = await front.client.get(PATH)
                 assert_problem(response, 429, "TOO_MANY_STREAMS")
                 assert response.headers["retry-after"]
-            await until(lambda: front.gateway.open_event_streams == 0)
+            await until(lambda: front.context.open_event_streams == 0)
             async with front.client.stream("GET", PATH) as stream:
                 assert stream.status_code == 200
 
@@ -298,9 +298,9 @@ class TestLeaving:
         async with front.client.stream("GET", PATH) as response:
             assert response.status_code == 200
             await until(lambda: front.scripts.sent("WatchTask"))
-            assert front.gateway.open_event_streams == 1
+            assert front.context.open_event_streams == 1
         await asyncio.wait_for(ended.wait(), 10)
-        await until(lambda: front.gateway.open_event_streams == 0)
+        await until(lambda: front.context.open_event_streams == 0)
 
     async def test_a_client_that_reads_nothing_is_dropped(self) -> None:
         async with scripted(stalled_seconds=1) as front:
@@ -320,9 +320,9 @@ class TestLeaving:
             with socket.create_connection((host, int(port))) as deaf:
                 authorization = EDITOR["authorization"]
                 deaf.sendall(f"GET {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\r\n".encode())
-                await until(lambda: front.gateway.open_event_streams == 1)
+                await until(lambda: front.context.open_event_streams == 1)
                 await asyncio.wait_for(ended.wait(), 60)
-                await until(lambda: front.gateway.open_event_streams == 0)
+                await until(lambda: front.context.open_event_streams == 0)
 
     async def test_stopping_ends_open_streams_at_once(self) -> None:
         async with scripted() as front:
@@ -332,7 +332,7 @@ class TestLeaving:
                 return len(await events(front.client, PATH))
 
             reading = [asyncio.create_task(read_to_the_end()) for _ in range(5)]
-            await until(lambda: front.gateway.open_event_streams == 5)
+            await until(lambda: front.context.open_event_streams == 5)
             began = time.monotonic()
             front.http.stop()
             await asyncio.wait_for(front.serving, 5)

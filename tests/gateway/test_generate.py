@@ -12,7 +12,7 @@ from frontispiece.posts.v1 import tasks_pb2
 from gateway.routes.generate import preference
 from rpc import errors
 from tests.gateway.conftest import SMALL, assert_mismatch, assert_problem, paint
-from tests.gateway.scripted import TASK_ID, Scripted, event, scripted, task
+from tests.gateway.scripted import TASK_ID, Scripted, event, scripted, task, task_image
 from tests.gateway.test_events import until
 
 PATH = "/api/media/generate-image"
@@ -184,8 +184,6 @@ class TestFailing:
 
     async def test_a_cancelled_task_is_no_picture(self, front: Scripted) -> None:
         front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
-        cancelled = tasks_pb2.GetTaskResponse(task=task(tasks_pb2.TASK_STATE_CANCELLED, 2))
-        front.scripts.on("GetTask", lambda _: cancelled)
 
         async def watch(request: Any) -> Any:
             yield event(2, tasks_pb2.TASK_STATE_CANCELLED, terminal=True)
@@ -195,20 +193,19 @@ class TestFailing:
 
     async def test_waiting_survives_a_service_that_breaks_off(self, front: Scripted) -> None:
         front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
-        image = tasks_pb2.TaskImage(url="http://x/media/y.png", image_source="sdxl-local", width=8, height=8, seed=1)
-        done = tasks_pb2.GetTaskResponse(task=task(DONE, 3, images=[image]))
-        front.scripts.on("GetTask", lambda _: done)
 
         async def watch(request: Any) -> Any:
-            if request.after_sequence == 0:
-                yield event(1, tasks_pb2.TASK_STATE_QUEUED)
+            if request.after_sequence == 1:
+                yield event(2, tasks_pb2.TASK_STATE_GENERATING)
                 raise errors.Unavailable("restarting")
-            yield event(3, DONE, terminal=True)
+            yield event(3, image=task_image())
+            yield event(4, DONE, terminal=True)
 
         front.scripts.on("WatchTask", watch)
         response = await front.client.post(PATH, json=BODY)
-        assert (response.status_code, response.json()["image_url"]) == (200, "http://x/media/y.png")
-        assert [request.after_sequence for request in front.scripts.sent("WatchTask")] == [0, 1]
+        assert (response.status_code, response.json()["image_url"]) == (200, "http://x/media/generated/1-x.png")
+        assert [request.after_sequence for request in front.scripts.sent("WatchTask")] == [1, 2]
+        assert front.scripts.sent("GetTask") == []  # the events have said all
 
     async def test_a_full_queue_says_when_to_come_back(self, front: Scripted) -> None:
         def refuse(request: Any) -> None:

@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from frontispiece.storage.v1 import images_pb2
+from frontispiece.types.v1 import image_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from gateway.routes.media import WHOLE, Range, parse_range
 from rpc import errors
 from tests.gateway.conftest import SMALL, assert_problem
-from tests.gateway.scripted import Scripted
+from tests.gateway.scripted import Scripted, stored_image
 from tests.stack import Stack
 
 FOREVER = "public, max-age=31536000, immutable"
@@ -176,12 +177,9 @@ class TestKeys:
 
 def header(**fields: Any) -> images_pb2.GetImageResponse:
     """The first message of a read."""
+    file = image_pb2.ImageFile(content_type=fields.pop("content_type", "image/png"), size_bytes=8, sha256="ab")
     image = images_pb2.Image(
-        key="generated/x.png",
-        content_type=fields.pop("content_type", "image/png"),
-        size_bytes=8,
-        sha256="ab",
-        backend=fields.pop("backend", images_pb2.IMAGE_BACKEND_LOCAL),
+        image=stored_image(file=file), backend=fields.pop("backend", images_pb2.IMAGE_BACKEND_LOCAL)
     )
     return images_pb2.GetImageResponse(header=images_pb2.GetImageHeader(image=image, **fields))
 

@@ -67,7 +67,7 @@ class TestSecrecy:
         def fail(_: object) -> None:
             raise RuntimeError(SECRET)
 
-        monkeypatch.setattr("gateway.messages.capabilities.capabilities", fail)
+        monkeypatch.setattr("gateway.routes.operations.Capabilities.from_messages", fail)
         front.scripts.on("GetCapabilities", lambda _: capabilities())
         document = assert_problem(await front.client.get("/api/capabilities"), 500, "INTERNAL")
         assert SECRET not in str(document)
@@ -120,28 +120,7 @@ class TestAddresses:
                 assert response.headers["cache-control"] == "no-store"
 
 
-class TestOperations:
-    async def test_ready_when_all_are(self, reader: httpx2.AsyncClient) -> None:
-        response = await reader.get("/readyz")
-        assert (response.status_code, response.json()) == (200, {"ready": True, "failing": {}})
-
-    async def test_says_which_service_is_away(self) -> None:
-        async with scripted(storage_target="127.0.0.1:1") as front:
-            response = await front.client.get("/readyz")
-            assert response.status_code == 503
-            assert set(response.json()["failing"]) == {"storage"}
-            assert (await front.client.get("/healthz")).status_code == 200
-
-    async def test_a_service_that_drains_is_not_ready_and_comes_back(self, front: Scripted) -> None:
-        assert (await front.client.get("/readyz")).status_code == 200
-        await front.leaf.set_ready(False)
-        response = await front.client.get("/readyz")
-        assert set(response.json()["failing"]) == {"posts", "storage", "generator"}
-        await front.leaf.set_ready(True)
-        async with httpx2.AsyncClient(base_url=front.base_url) as client:
-            while (await client.get("/readyz")).status_code != 200:
-                pass
-
+class TestMetrics:
     async def test_metrics_count_by_route_and_not_by_path(self, front: Scripted) -> None:
         def refuse(request: Any) -> None:
             raise errors.NotFound("no")
@@ -152,14 +131,14 @@ class TestOperations:
         await front.client.get("/nothing")
         await front.client.get("/static/base.css")
         # A request is counted when its handler has ended, which for a file is a moment after its last byte.
-        static = 'route="/static/{path:path}",status="200"'
-        await until(lambda: static in front.gateway.metrics.exposition().decode())
+        static = 'route="/static",status="200"'
+        await until(lambda: static in front.context.metrics.exposition().decode())
         text = (await front.client.get("/metrics")).text
         assert 'gateway_requests_total{method="GET",route="/api/posts/{post}",status="404"} 3.0' in text
         assert 'gateway_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
         assert 'gateway_request_seconds_count{method="GET",route="/api/posts/{post}"} 3.0' in text
         assert "post-1" not in text
-        await until(lambda: "gateway_requests_in_flight 0.0" in front.gateway.metrics.exposition().decode())
+        await until(lambda: "gateway_requests_in_flight 0.0" in front.context.metrics.exposition().decode())
 
 
 class TestDocument:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from rpc import errors
 from tests.gateway.conftest import assert_mismatch, assert_problem, publish
-from tests.gateway.scripted import EDITOR, Scripted, scripted
+from tests.gateway.scripted import EDITOR, Scripted, scripted, stored_image
 
 PATH = "/api/media/images"
 PNG = {"content-type": "image/png"}
@@ -98,7 +98,7 @@ class TestRefused:
     async def test_other_types(self, editor: httpx2.AsyncClient, kind: str) -> None:
         headers = {"content-type": kind} if kind else {}
         document = assert_problem(await editor.post(PATH, content=encoded(), headers=headers), 415)
-        assert document["detail"] == "send the body as image/png, image/jpeg, image/webp"
+        assert document["detail"] == "the content type must be image/png, image/jpeg, image/webp"
 
     async def test_images_are_taken_nowhere_else(self, editor: httpx2.AsyncClient) -> None:
         for path in ("/api/tasks", "/api/posts", "/api/media/generate-image"):
@@ -144,9 +144,7 @@ class TestRefused:
         assert_problem(await upload(editor, encoded(), **{"idempotency-key": "two words"}), 422, "INVALID_ARGUMENT")
 
 
-STORED = images_pb2.StoreImageResponse(
-    image=images_pb2.Image(key="generated/1-x.png", url="http://x/media/generated/1-x.png", width=8, height=8)
-)
+STORED = images_pb2.StoreImageResponse(image=images_pb2.Image(image=stored_image()))
 
 
 class TestStreaming:

@@ -15,7 +15,7 @@ import pytest
 from frontispiece.posts.v1 import posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 from frontispiece.types.v1 import generation_pb2
 
-from embedded.postgres import Postgres
+from local.postgres import Postgres
 from rpc import server
 from rpc.errors import from_call
 from services.posts import app

@@ -1,8 +1,8 @@
-// Calls of the REST interface with the token, and a task's events as they happen.
+// Calls of the REST interface with the token, and the events of a task.
 
 import { token } from "./session.js";
 
-/** What a problem document says. */
+/** The error in a problem document. */
 export class ApiError extends Error {
   constructor(problem) {
     super(problem.detail || problem.title || "Something went wrong.");
@@ -35,7 +35,7 @@ async function failure(response) {
   return new ApiError(problem);
 }
 
-/** The JSON that a request answers. Throws ApiError; status 0 is a gateway that cannot be reached. */
+/** The JSON of a response. Throws ApiError; its status is 0 when the gateway cannot be reached. */
 export async function call(method, path, body, extra) {
   const options = { method, headers: headers(extra) };
   if (body !== undefined) {
@@ -46,8 +46,8 @@ export async function call(method, path, body, extra) {
 }
 
 /**
- * Headers for a call that may be sent again: `keyed(body)` has the same key while the body is the same, so that a call
- * whose answer was lost does not take effect twice.
+ * Headers for a call that may be repeated: `keyed(body)` has the same key while the body is the same, so that a call whose
+ * response was lost has its effect only once.
  */
 export function repeatable() {
   let last;
@@ -60,10 +60,23 @@ export function repeatable() {
   };
 }
 
-/** Upload a picture (a File): what storage says of it. Throws ApiError. */
+/** Upload an image (a File). Returns the stored image. Throws ApiError. */
 export async function upload(file) {
   const extra = { "Content-Type": file.type, "Idempotency-Key": crypto.randomUUID() };
   return send("/api/media/images", { method: "POST", headers: headers(extra), body: file });
+}
+
+/** Whether all services are ready: `{ready, failing, message}`. Throws ApiError when the gateway cannot be reached. */
+export async function readiness() {
+  try {
+    return await (await fetch("/readyz")).json(); // with status 503 too
+  } catch {
+    throw unreachable();
+  }
+}
+
+function unreachable() {
+  return new ApiError({ status: 0, detail: "The gateway cannot be reached. Is it running?" });
 }
 
 async function send(path, options) {
@@ -71,15 +84,15 @@ async function send(path, options) {
   try {
     response = await fetch(path, options);
   } catch {
-    throw new ApiError({ status: 0, detail: "The gateway cannot be reached. Is it running?" });
+    throw unreachable();
   }
   if (!response.ok) throw await failure(response);
   return response.status === 204 ? null : response.json();
 }
 
 /**
- * Follow a task until it rests: `onEvent(name, data)` for each event. A broken connection is taken up again after the
- * last stored event, so nothing is missed or repeated. `signal` ends it early. EventSource cannot send the token.
+ * Follow a task until its terminal event. `onEvent(name, data)` gets each event. After a broken connection it resumes after
+ * the last stored event, so none is missed or repeated. `signal` ends it early. (EventSource cannot send the token.)
  */
 export async function follow(taskId, after, onEvent, signal) {
   let last = after;
@@ -111,7 +124,7 @@ export async function follow(taskId, after, onEvent, signal) {
   }
 }
 
-/** The events of a text/event-stream; comments and fields that we do not use are left out. */
+/** The events of a text/event-stream, without comments and unused fields. */
 async function* frames(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";

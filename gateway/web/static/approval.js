@@ -1,18 +1,19 @@
-// The editors' decision: the form that makes a post of a task, and the one that refuses it.
+// The decision of an editor: the form that creates a post from a task, and the form that rejects it.
 
 import { call, repeatable } from "./api.js";
 import { el } from "./dom.js";
 import { field, submitting } from "./forms.js";
+import { limit } from "./limits.js";
 
 const NEW = "new";
 
-/** The forms for a task that awaits approval. `chosen()` is the index of the picture; `onDone(result)` comes after. */
+/** The forms for a task that awaits approval. `chosen()` returns the index of the image; `onDone(result)` is called after. */
 export async function forms(task, chosen, onDone) {
   const [{ authors }, { categories }] = await Promise.all([call("GET", "/api/authors"), call("GET", "/api/categories")]);
-  return [approve(task, authors, categories, chosen, onDone), refuse(task, onDone)];
+  return [approve(task, authors, categories, chosen, onDone), reject(task, onDone)];
 }
 
-/** The form that makes a post of an uploaded picture; `onDone(post)` comes after. */
+/** The form that creates a post with an uploaded image. `onDone(post)` is called after. */
 export async function postForm(image, onDone) {
   const [{ authors }, { categories }] = await Promise.all([call("GET", "/api/authors"), call("GET", "/api/categories")]);
   const keyed = repeatable();
@@ -20,7 +21,7 @@ export async function postForm(image, onDone) {
     const whole = { ...body, featured_image_key: image.key };
     return call("POST", "/api/posts", whole, keyed(whole));
   };
-  return words({ authors, categories, alt: "", verb: "Make the post", send, onDone });
+  return postFields({ authors, categories, alt: "", verb: "Create the post", send, onDone });
 }
 
 function approve(task, authors, categories, chosen, onDone) {
@@ -29,27 +30,29 @@ function approve(task, authors, categories, chosen, onDone) {
     const whole = { ...body, image_index: chosen() };
     return call("POST", `/api/tasks/${task.id}/approve`, whole, keyed(whole));
   };
-  return words({ authors, categories, alt: task.parameters.prompt.slice(0, 500), verb: "Approve", send, onDone });
+  const alt = task.parameters.prompt.slice(0, limit("approval", "alt_text").max_length);
+  return postFields({ authors, categories, alt, verb: "Approve", send, onDone });
 }
 
-/** The form with the words of a post; `send(body)` makes it. */
-function words({ authors, categories, alt: description, verb, send, onDone }) {
-  const title = el("input", { id: "title", name: "title", maxlength: 200, required: true, autocomplete: "off" });
-  const content = el("textarea", { id: "content", name: "content", rows: 7, maxlength: 100000 });
+/** The form with the fields of a post. `send(body)` creates it. */
+function postFields({ authors, categories, alt: description, verb, send, onDone }) {
+  const length = (name) => limit("approval", name).max_length;
+  const title = el("input", { id: "title", name: "title", maxlength: length("title"), required: true, autocomplete: "off" });
+  const content = el("textarea", { id: "content", name: "content", rows: 7, maxlength: length("content") });
   const tags = el("input", { id: "tags", name: "tags", placeholder: "sea, dusk", autocomplete: "off" });
-  const alt = el("input", { id: "alt_text", name: "alt_text", maxlength: 500, autocomplete: "off" });
+  const alt = el("input", { id: "alt_text", name: "alt_text", maxlength: length("alt_text"), autocomplete: "off" });
   alt.value = description;
   const publish = el("input", { type: "checkbox", id: "publish", name: "publish", checked: true });
   const form = el(
     "form",
     { class: "approve", id: "approve", novalidate: true },
-    el("h3", {}, "Make it a post"),
+    el("h3", {}, "Create a post"),
     el("p", { class: "wrong general", "data-error": "", role: "alert", hidden: true }),
     field("Title", title),
     field("Text", content, { hint: "Markdown." }),
-    el("div", { class: "pair" }, shelf("Author", "author_id", authors), shelf("Category", "category_id", categories)),
-    field("Tags", tags, { hint: "Up to eight, separated by commas." }),
-    field("What the picture shows", alt, { hint: "For people who do not see it." }),
+    el("div", { class: "pair" }, choice("Author", "author_id", authors), choice("Category", "category_id", categories)),
+    field("Tags", tags, { hint: `At most ${limit("approval", "tags").max_items ?? "a few"}, separated by commas.` }),
+    field("Alternative text", alt, { hint: "What the image shows, for people who do not see it." }),
     el("label", { class: "check" }, publish, "Publish at once"),
     el("div", { class: "row" }, el("button", { class: "primary" }, verb)),
   );
@@ -57,13 +60,13 @@ function words({ authors, categories, alt: description, verb, send, onDone }) {
     event.preventDefault();
     const result = await submitting(form, async () => {
       const body = {
-        title: title.value.trim().normalize("NFC"),
-        content: content.value.normalize("NFC"),
-        tags: tags.value.split(",").map((tag) => tag.trim().normalize("NFC")).filter(Boolean),
-        alt_text: alt.value.trim().normalize("NFC"),
+        title: title.value,
+        content: content.value,
+        tags: tags.value.split(",").map((tag) => tag.trim()).filter(Boolean),
+        alt_text: alt.value,
         publish: publish.checked,
-        author_id: await shelved(form, "author_id", "/api/authors"),
-        category_id: await shelved(form, "category_id", "/api/categories"),
+        author_id: await chosenId(form, "author_id", "/api/authors"),
+        category_id: await chosenId(form, "category_id", "/api/categories"),
       };
       return send(body);
     });
@@ -72,10 +75,10 @@ function words({ authors, categories, alt: description, verb, send, onDone }) {
   return form;
 }
 
-/** A choice of authors or categories, with a way to add one. */
-function shelf(label, name, choices) {
+/** A choice of authors or categories, and a field to add one. */
+function choice(label, name, choices) {
   const options = choices.map((choice) => el("option", { value: choice.id }, choice.name));
-  const added = el("input", { id: `${name}-name`, name: `${name}-name`, maxlength: 100, hidden: true, placeholder: "Name", "aria-label": `Name of the new ${label.toLowerCase()}` });
+  const added = el("input", { id: `${name}-name`, name: `${name}-name`, maxlength: limit("author", "name").max_length, hidden: true, placeholder: "Name", "aria-label": `Name of the new ${label.toLowerCase()}` });
   const control = el("select", { id: name, name }, options, el("option", { value: NEW }, "New…"));
   control.addEventListener("change", () => {
     added.hidden = control.value !== NEW;
@@ -87,12 +90,13 @@ function shelf(label, name, choices) {
   return whole;
 }
 
-async function shelved(form, name, path) {
+/** The id of the chosen author or category; a new one is created first. */
+async function chosenId(form, name, path) {
   const control = form.elements.namedItem(name);
   if (control.value !== NEW) return control.value;
   const added = form.elements.namedItem(`${name}-name`);
   try {
-    const made = await call("POST", path, { name: added.value.trim().normalize("NFC") });
+    const made = await call("POST", path, { name: added.value });
     control.prepend(el("option", { value: made.id }, made.name));
     control.value = made.id;
     added.hidden = true;
@@ -103,19 +107,19 @@ async function shelved(form, name, path) {
   }
 }
 
-function refuse(task, onDone) {
-  const comment = el("textarea", { id: "comment", name: "comment", rows: 2, maxlength: 1000 });
+function reject(task, onDone) {
+  const comment = el("textarea", { id: "comment", name: "comment", rows: 2, maxlength: limit("rejection", "comment").max_length });
   const form = el(
     "form",
     { id: "reject", novalidate: true },
     el("p", { class: "wrong general", "data-error": "", role: "alert", hidden: true }),
-    field("Why?", comment, { hint: "May be left empty." }),
+    field("Reason", comment, { hint: "Optional." }),
     el("div", { class: "row" }, el("button", {}, "Reject")),
   );
   const keyed = repeatable();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const body = { comment: comment.value.normalize("NFC") };
+    const body = { comment: comment.value };
     const result = await submitting(form, () => call("POST", `/api/tasks/${task.id}/reject`, body, keyed(body)));
     if (result) onDone({ task: result, post: null });
   });

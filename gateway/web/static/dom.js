@@ -1,6 +1,6 @@
-// Making elements: no markup is ever built from text, so no text can become markup.
+// Creates elements. Markup is never built from text, so text cannot become markup.
 
-/** An element. `properties` are attributes; `on…` are listeners; true and false set and leave out; null is skipped. */
+/** An element. `properties` are attributes, or listeners (`on…`). true sets an empty attribute; false and null set none. */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -19,7 +19,7 @@ export function byId(id) {
 
 const base = document.querySelector('meta[name="base-url"]').content;
 
-/** A URL of ours without its host, so that the desk works under whatever name it was reached. */
+/** A URL of this site without its host, so that the page works under every host name. */
 export function local(url) {
   return url.startsWith(`${base}/`) ? url.slice(base.length) : url;
 }
@@ -39,7 +39,7 @@ export function ago(time) {
   return "just now";
 }
 
-/** A task's state in words. */
+/** The state of a task in words. */
 export function stateName(state) {
   return state.replace("_", " ");
 }

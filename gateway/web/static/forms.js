@@ -1,4 +1,4 @@
-// Fields with labels and errors: each error stands next to the field that caused it.
+// Form fields with labels and errors. Each error is shown next to its field.
 
 import { el } from "./dom.js";
 
@@ -15,7 +15,7 @@ export function field(label, control, { hint = null, value = null, span = false 
   );
 }
 
-/** Take all errors of a form away. */
+/** Remove all errors of a form. */
 export function clearErrors(form) {
   for (const place of form.querySelectorAll("[data-error]")) {
     place.hidden = true;
@@ -27,7 +27,7 @@ export function clearErrors(form) {
   }
 }
 
-/** Show an ApiError in a form; what belongs to no field of it stands at its head. The first wrong field gets the focus. */
+/** Show an ApiError in a form: next to each field, else at the top. The first wrong field gets the focus. */
 export function showError(form, error) {
   clearErrors(form);
   const general = [];
@@ -59,7 +59,7 @@ export function showError(form, error) {
   first?.focus();
 }
 
-/** Disable a form's buttons while `work` goes on, and show what goes wrong. */
+/** Disable the buttons of a form while `work` runs, and show its error. */
 export async function submitting(form, work) {
   clearErrors(form);
   const buttons = [...form.querySelectorAll("button")].filter((button) => !button.disabled);

@@ -1,13 +1,13 @@
-// A dialog in which the part of a picture that is to be painted anew is marked, by hand or by areas.
+// A dialog to mark the part of an image that may change, by drawing or by areas.
 
 import { byId, el, local } from "./dom.js";
+import { limit } from "./limits.js";
 import { slider } from "./settings.js";
 
 const MAX_SIDE = 1024;
-const MAX_BYTES = 256 * 1024; // the interface's limit
-const STRIPES = ["#d8431f", "#fff"]; // one of them shows on any picture
+const STRIPES = ["#d8431f", "#fff"]; // at least one is visible on any image
 
-// Left, top, width and height, as shares of the picture.
+// Left, top, width and height, as fractions of the image.
 const AREAS = {
   top: [0, 0, 1, 0.5],
   bottom: [0, 0.5, 1, 0.5],
@@ -20,25 +20,30 @@ const dialog = byId("mask");
 const board = byId("mask-board");
 const brush = byId("mask-brush");
 
-// Pixels of the picture that will be painted, whatever the size of the one that is marked.
-const FEATHER = { min: 0, max: 64, step: 1, default: 8 };
-const border = slider("Soft border", "mask-feather", FEATHER, { words: (value) => (value ? `${value} px` : "none") });
-dialog.querySelector(".mask-tools").append(border);
-const feather = byId("mask-feather");
+/** The slider of the border, in pixels of the new image. It is made when the limits are known. */
+function border() {
+  if (!byId("mask-feather")) {
+    const range = { ...limit("initial_image", "mask_feather"), step: 1 };
+    const made = slider("Soft border", "mask-feather", range, { words: (value) => (value ? `${value} px` : "none") });
+    dialog.querySelector(".mask-tools").append(made);
+  }
+  return byId("mask-feather");
+}
 
 /**
- * Let somebody mark a part of `image`, beginning with `before` (an earlier answer, or null). The answer has the `marks`, a
- * canvas that is transparent where the picture is kept, and the `feather` of their border in pixels; it is null when
- * nothing is marked, undefined when it was cancelled.
+ * Let the user mark a part of `image`, starting with `before` (an earlier result, or null). The result has the `marks`, a
+ * canvas that is transparent where the image is kept, and the `feather` of their border in pixels. It is null when nothing
+ * is marked, and undefined when the user cancels.
  */
 export function choose(image, before) {
   const canvas = sheet(image);
   const context = canvas.getContext("2d");
   if (before) context.drawImage(before.marks, 0, 0);
-  feather.value = before ? before.feather : FEATHER.default;
+  const feather = border();
+  feather.value = before ? before.feather : limit("initial_image", "mask_feather").default;
   feather.dispatchEvent(new Event("input"));
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", "The picture; what is marked is painted anew");
+  canvas.setAttribute("aria-label", "The image; the marked part may change");
   board.style.setProperty("--ratio", String(image.width / image.height));
   board.replaceChildren(el("img", { src: local(image.url), alt: "", width: image.width, height: image.height }), canvas);
   draws(canvas, context);
@@ -66,28 +71,28 @@ export function choose(image, before) {
   });
 }
 
-/** The mask as the interface takes it: the base64 of a PNG, white where it is painted, small enough. */
+/** The mask for a request: base64 of a PNG that is white where the image may change, and small enough. */
 export async function encode(marks) {
   for (let scale = 1; ; scale /= 2) {
     const blob = await png(marks, scale);
-    if (blob.size <= MAX_BYTES) return base64(blob);
+    if (blob.size <= (limit("initial_image", "mask").max_bytes ?? Infinity)) return base64(blob);
   }
 }
 
-/** Another canvas with the same marks. */
+/** A copy of the marks. */
 export function copy(marks) {
   const made = el("canvas", { width: marks.width, height: marks.height, "aria-hidden": "true" });
   made.getContext("2d").drawImage(marks, 0, 0);
   return made;
 }
 
-/** An empty canvas in the shape of the picture. */
+/** An empty canvas with the aspect ratio of the image. */
 function sheet(image) {
   const scale = Math.min(1, MAX_SIDE / Math.max(image.width, image.height));
   return el("canvas", { width: Math.max(1, Math.round(image.width * scale)), height: Math.max(1, Math.round(image.height * scale)) });
 }
 
-/** Draw where a pointer goes: mouse, pen or finger. */
+/** Draw with a mouse, a pen or a finger. */
 function draws(canvas, context) {
   let last = null;
   const at = (event) => [
@@ -129,7 +134,7 @@ function tool(context) {
   context.strokeStyle = context.fillStyle = striped(context);
 }
 
-/** A pattern of slanting stripes; a canvas is shown in many sizes, so their width follows its own. */
+/** A pattern of diagonal stripes. Their width is proportional to the canvas, which is shown in many sizes. */
 function striped(context) {
   const side = Math.max(6, Math.round(Math.max(context.canvas.width, context.canvas.height) / 40));
   const tile = el("canvas", { width: side, height: side });

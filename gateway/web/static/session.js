@@ -1,8 +1,8 @@
-// The admin token: taken from the link's fragment, which no server sees, and kept until the tab closes.
+// The admin token. It comes from the fragment of the link, which no server sees, and is kept until the tab closes.
 
 const NAME = "frontispiece-token";
 
-/** The token of this tab, or null. A token in the address moves from there into the tab's storage. */
+/** The token of this tab, or null. A token in the address is moved to the storage of the tab. */
 export function token() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {

@@ -1,31 +1,30 @@
-// The controls of a painting, made from what a model says it can do, and what they say.
+// The controls for the parameters of an image, made from what a model supports, and their values.
 
 import { el } from "./dom.js";
 import { field } from "./forms.js";
+import { limit } from "./limits.js";
 
-const MAX_LORAS = 4;
+const SHARE_STEP = 0.05;
 
-// The interface's own limits, which may be narrower than the generator's.
-function sides(range) {
-  return { ...range, min: Math.max(range.min, 256), max: Math.min(range.max, 1536), default: Math.max(range.default, 256) };
-}
-
-/** What most people change: size, steps, guidance, how many, seed, and what to avoid. */
+/** The parameters that are changed often: size, steps, guidance, number of images, seed, and the negative prompt. */
 export function common(model) {
-  const negative = el("textarea", { id: "negative_prompt", name: "negative_prompt", rows: 2, maxlength: 2000 });
+  const { max_length } = limit("task", "negative_prompt");
+  const negative = el("textarea", { id: "negative_prompt", name: "negative_prompt", rows: 2, maxlength: max_length });
+  const candidates = limit("task", "candidate_count");
   return [
-    sized(slider("Width", "width", sides(model.width), { unit: " px" })),
-    sized(slider("Height", "height", sides(model.height), { unit: " px" })),
-    el("p", { class: "hint span as-picture" }, "The size follows the picture that it begins from."),
+    sized(slider("Width", "width", model.width, { unit: " px" })),
+    sized(slider("Height", "height", model.height, { unit: " px" })),
+    el("p", { class: "hint span as-image" }, "The size is that of the initial image."),
     slider("Steps", "num_inference_steps", model.num_inference_steps),
     slider("Guidance", "guidance_scale", model.guidance_scale),
-    slider("Pictures", "candidate_count", { min: 1, max: 4, step: 1, default: 1 }),
-    field("Seed", el("input", { id: "seed", name: "seed", inputmode: "numeric", placeholder: "any", autocomplete: "off" })),
-    field("Avoid", negative, { span: true }),
+    slider("Images", "candidate_count", { min: 1, max: candidates.max, step: 1, default: candidates.default }),
+    field("Seed", el("input", { id: "seed", name: "seed", inputmode: "numeric", placeholder: "random", autocomplete: "off" })),
+    field("Negative prompt", negative, { span: true }),
   ];
 }
 
-/** What few people change; what the model does not have is left out. `onModel(id)` is called for another model. */
+/** The parameters that are changed rarely, without those that the model does not support. `onModel(id)` is called when
+ * another model is chosen. */
 export function advanced(model, models, onModel) {
   const made = [];
   if (models.length > 1) {
@@ -34,17 +33,18 @@ export function advanced(model, models, onModel) {
     made.push(chosen);
   }
   made.push(select("Scheduler", "scheduler", model.schedulers));
+  const end = limit("task", "guidance_end");
   made.push(
-    slider("Guidance until", "guidance_end", { min: 0, max: 1, step: 0.05, default: 1 }, {
-      words: (value) => (value === 1 ? "the end" : percent(value)),
-      hint: "Steps after it cost half.",
+    slider("Guidance until", "guidance_end", { min: end.min, max: end.max, step: SHARE_STEP, default: end.default }, {
+      words: (value) => (value === end.max ? "the end" : percent(value)),
+      hint: "Later steps cost half.",
     }),
   );
   if (model.refiner) {
     made.push(
-      slider("Refiner’s share", "refiner_share", { min: 0, max: 0.9, step: 0.05, default: 0 }, {
+      slider("Refiner’s share", "refiner_share", { min: 0, max: 1 - SHARE_STEP, step: SHARE_STEP, default: 0 }, {
         words: (value) => (value ? percent(value) : "none"),
-        hint: `${model.refiner} paints the end.`,
+        hint: `${model.refiner} does the last steps.`,
       }),
     );
   }
@@ -56,7 +56,7 @@ function percent(value) {
   return `${Math.round(value * 100)} %`;
 }
 
-// Sizes make no sense where the size follows a picture: the style sheet takes them away then.
+// The style sheet hides the size while the initial image decides it.
 function sized(made) {
   made.classList.add("sized");
   return made;
@@ -68,9 +68,9 @@ export function slider(label, name, range, { unit = "", words = null, hint = nul
   const control = el("input", { type: "range", id: name, name, min: range.min, max: range.max, step: range.step });
   control.value = range.default;
   const show = () => {
-    const said = words ? words(Number(control.value)) : `${control.value}${unit}`;
-    shown.textContent = said;
-    control.setAttribute("aria-valuetext", said);
+    const text = words ? words(Number(control.value)) : `${control.value}${unit}`;
+    shown.textContent = text;
+    control.setAttribute("aria-valuetext", text);
   };
   control.addEventListener("input", show);
   show();
@@ -83,10 +83,11 @@ function select(label, name, choices, chosen = choices[0]) {
 }
 
 function loras(names) {
+  const range = limit("lora", "weight");
   const rows = names.map((name, number) => {
     const weight = el("input", {
-      type: "number", name: `lora-weight-${number}`, min: -4, max: 4, step: 0.05, value: 1, disabled: true,
-      "aria-label": `Weight of ${name}`,
+      type: "number", name: `lora-weight-${number}`, min: range.min, max: range.max, step: SHARE_STEP, value: range.default,
+      disabled: true, "aria-label": `Weight of ${name}`,
     });
     const chosen = el("input", { type: "checkbox", name: "lora", value: name });
     chosen.addEventListener("change", () => {
@@ -99,12 +100,12 @@ function loras(names) {
     { class: "loras" },
     el("legend", {}, "LoRAs"),
     el("ul", {}, rows),
-    el("p", { class: "hint" }, `At most ${MAX_LORAS}; a weight of 1 is as it was trained.`),
+    el("p", { class: "hint" }, `At most ${limit("task", "loras").max_items}. A weight of 1 is the trained strength.`),
     el("p", { class: "wrong", "data-error": "loras", hidden: true }),
   );
 }
 
-/** The values of the controls, as the interface names them; what stands at its default is left out where it can be. */
+/** The values of the controls as fields of a request. A field at its default is left out where that is possible. */
 export function values(form, { withSize }) {
   const data = new FormData(form);
   const body = {};

@@ -10,7 +10,7 @@ import pytest
 from frontispiece.posts.v1.posts_pb2 import CreatePostRequest, FeaturedImage
 from frontispiece.types.v1.image_pb2 import StoredImage
 
-from embedded.postgres import Postgres
+from local.postgres import Postgres
 from rpc import errors
 from services.posts.content.repository import Posts
 from services.posts.database import migrate as module

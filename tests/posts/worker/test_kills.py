@@ -16,7 +16,7 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 
-from embedded.environment import free_port
+from local.ports import free_port
 from services.posts.database.migrate import migrate
 from tests.posts.conftest import API_SETTINGS, WORKER_SETTINGS, Client, StartPosts, client_of
 from tests.posts.leaves import ScriptedGenerator, ScriptedStorage

@@ -1,0 +1,30 @@
+"""What all routes share: settings, gRPC clients, metrics, and the state of the process."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from gateway.clients import Clients
+from gateway.middleware.metrics import GatewayMetrics
+from gateway.settings import GatewaySettings
+
+
+@dataclass
+class AppContext:
+    """One running gateway."""
+
+    settings: GatewaySettings
+    clients: Clients
+    metrics: GatewayMetrics
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when shutdown begins. Event streams and waiting requests then end."""
+    open_event_streams: int = 0
+    generator_was_ready: bool = False
+    """Whether the generator has been ready since this process started."""
+
+
+def app_context(request: Request) -> AppContext:
+    """The context of the application that serves `request`."""
+    context: AppContext = request.app.state.context
+    return context

@@ -1,0 +1,1 @@
+"""What happens around every request. In order: metrics, headers, CORS, problems, access, limits."""

@@ -1,0 +1,1 @@
+"""HTML pages: the templates and what renders them."""

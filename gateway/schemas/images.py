@@ -1,0 +1,57 @@
+"""JSON of images that a caller provides: the initial image of a task with its mask, and uploads."""
+
+from frontispiece.types.v1 import generation_pb2
+from pydantic import ConfigDict, Field
+
+from gateway.schemas.base import Base64, Input, Output
+
+
+class InitialImage(Input):
+    """An image to start from instead of noise alone, and the part of it that may change."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"key": "generated/1790000000-….png", "strength": 0.5}]})
+    messages = (generation_pb2.InitialImage,)
+
+    key: str = Field(
+        description="The `key` of a stored image: an image of a task, the `featured_image` of a post, or an upload. It "
+        "has at most 16 MiB and 32 megapixels. The image is kept permanently from then on."
+    )
+    strength: float | None = Field(
+        None,
+        description="How much of the image changes: the share of the steps that are done. Default: 0.6; 1 with a mask.",
+    )
+    mask: Base64 | None = Field(
+        None,
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
+        description="Where the image may change: base64 of a PNG of at most 4,194,304 pixels, which is scaled to the "
+        "image. A pixel is regenerated where the lightness of the mask is 128 or more of 255. Every other pixel, and "
+        "every transparent one, is kept exactly. Default: the whole image may change.",
+    )
+    mask_feather: int | None = Field(
+        None,
+        description="Width in pixels of the transition from kept to regenerated pixels, inside the regenerated part. "
+        "0: a hard edge. Only with a mask.",
+    )
+
+
+class UsedInitialImage(Output):
+    """The initial image of a task. Its mask is not returned."""
+
+    key: str
+    url: str
+    strength: float | None
+    has_mask: bool
+    mask_feather: int | None = Field(description="Width of the transition in pixels. null: there is no mask.")
+
+
+class UploadedImage(Output):
+    """An uploaded image. Tasks and posts refer to it by its `key`."""
+
+    key: str = Field(description="Name of the image in storage.")
+    url: str = Field(description="Absolute URL. It keeps working.")
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
+    content_type: str = Field(description="Content type that was found in the bytes.")
+    size_bytes: int
+    sha256: str = Field(description="SHA-256 of the stored bytes, hexadecimal.")
+    thumbhash: str = Field(description="Blurred placeholder (ThumbHash), base64. It may be empty.")

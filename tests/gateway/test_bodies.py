@@ -1,0 +1,67 @@
+"""Bodies that are not JSON, of another type, or too large."""
+
+from typing import Any
+
+import pytest
+
+from tests.gateway.conftest import assert_problem, wrong_fields
+from tests.gateway.scripted import Scripted
+
+JSON = {"content-type": "application/json"}
+
+
+class TestBodies:
+    @pytest.mark.parametrize(
+        ("body", "status", "code"),
+        [
+            (b"{", 400, "MALFORMED_JSON"),
+            (b"{'prompt': 'a'}", 400, "MALFORMED_JSON"),
+            (b'{"prompt": "a"} x', 400, "MALFORMED_JSON"),
+            (b"\xff\xfe", 400, None),
+            (b'{"prompt": "\xff"}', 400, None),
+            (b"[" * 100_000, 400, None),
+            (b'{"prompt": "a", "width": ' + b"9" * 5000 + b"}", 400, None),
+            (b"[]", 422, "INVALID_ARGUMENT"),
+            (b'"prompt"', 422, "INVALID_ARGUMENT"),
+            (b"null", 422, "INVALID_ARGUMENT"),
+            (b"", 422, "INVALID_ARGUMENT"),
+            (rb'{"prompt": "\ud800"}', 422, "INVALID_ARGUMENT"),
+            (rb'{"prompt": "a", "\ud800": 1}', 422, "INVALID_ARGUMENT"),
+            (b'{"prompt": "a", "guidance_scale": NaN}', 422, "INVALID_ARGUMENT"),
+            (b'{"prompt": "a", "guidance_scale": Infinity}', 422, "INVALID_ARGUMENT"),
+        ],
+        ids=lambda part: repr(part)[:50],
+    )
+    async def test_an_invalid_body_is_a_problem(
+        self, front: Scripted, body: bytes, status: int, code: str | None
+    ) -> None:
+        response = await front.client.post("/api/tasks", content=body, headers=JSON)
+        assert_problem(response, status, code)
+
+    async def test_a_body_must_be_declared_as_json(self, front: Scripted) -> None:
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
+            headers = {"content-type": kind} if kind else {}
+            response = await front.client.post("/api/tasks", content=b'{"prompt": "a"}', headers=headers)
+            assert_problem(response, 415, "UNSUPPORTED_MEDIA_TYPE")
+
+    async def test_other_names_of_json_are_json(self, front: Scripted) -> None:
+        for kind in ("application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.api+json"):
+            response = await front.client.post("/api/tasks", content=b"{}", headers={"content-type": kind})
+            assert wrong_fields(assert_problem(response, 422)) == {"prompt"}
+
+    async def test_the_largest_body_passes_and_one_byte_more_does_not(self, front: Scripted) -> None:
+        limit = 1024 * 1024
+        padded = b'{"prompt": ""' + b" " * (limit - 14) + b"}"
+        assert len(padded) == limit
+        response = await front.client.post("/api/tasks", content=padded, headers=JSON)
+        assert wrong_fields(assert_problem(response, 422)) == {"prompt"}
+        response = await front.client.post("/api/tasks", content=padded + b" ", headers=JSON)
+        assert_problem(response, 413, "BODY_TOO_LARGE")
+
+    async def test_a_body_without_length_is_counted_too(self, front: Scripted) -> None:
+        async def endless() -> Any:
+            for _ in range(40):
+                yield b" " * 32 * 1024
+
+        response = await front.client.post("/api/tasks", content=endless(), headers=JSON)
+        assert_problem(response, 413, "BODY_TOO_LARGE")
