@@ -1,4 +1,4 @@
-"""A PostgreSQL that crashes on demand: `python -m tests.posts.worker.crashing FOLDER NAME`, a crash for each line of input.
+"""A PostgreSQL that crashes on demand: `python -m tests.posts.worker.crashing FOLDER NAME`, a crash for each line read.
 
 In a process of its own, because a process in which gRPC runs cannot start one: gRPC's threads survive a fork, and a
 process with threads may not enter a user namespace.
