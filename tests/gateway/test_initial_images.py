@@ -1,4 +1,4 @@
-"""Beginning from a picture, over REST: one that was painted, one that was uploaded, all of it or a part."""
+"""Initial images over REST: generated and uploaded ones, the whole image or a part."""
 
 import base64
 import io
@@ -38,12 +38,12 @@ def encoded(mask: Image.Image, **options: Any) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-async def test_the_model_says_whether_it_can(editor: httpx2.AsyncClient) -> None:
+async def test_the_capabilities_list_initial_images(editor: httpx2.AsyncClient) -> None:
     model = (await editor.get("/api/capabilities")).json()["models"][0]
     assert (model["initial_images"], model["refiner"]) == (True, "")
 
 
-async def test_little_strength_keeps_more_of_the_picture(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+async def test_a_lower_strength_keeps_more_of_the_image(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
     source = await pixels(editor, begun)
     differences = []
     for strength in (0.2, 1.0):
@@ -54,7 +54,7 @@ async def test_little_strength_keeps_more_of_the_picture(editor: httpx2.AsyncCli
     assert differences[0] < differences[1]
 
 
-async def test_what_the_mask_keeps_stays_as_it_was(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+async def test_pixels_outside_of_the_mask_are_unchanged(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
     mask = Image.new("L", (256, 256), 0)
     ImageDraw.Draw(mask).rectangle((128, 0, 255, 255), fill=255)
     body = {**SMALL, "prompt": "a red apple", "num_inference_steps": 8, "seed": 11}
@@ -69,7 +69,7 @@ async def test_what_the_mask_keeps_stays_as_it_was(editor: httpx2.AsyncClient, b
     assert difference(before.crop(right), after.crop(right)) > 5
 
 
-async def test_the_border_is_as_soft_as_asked_for(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+async def test_the_transition_is_as_wide_as_mask_feather(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
     """One pixel further in than it reaches, what is painted is the same as within a hard one."""
     mask = Image.new("L", (256, 256), 0)
     ImageDraw.Draw(mask).rectangle((128, 0, 255, 255), fill=255)
@@ -88,7 +88,7 @@ async def test_the_border_is_as_soft_as_asked_for(editor: httpx2.AsyncClient, be
     assert difference(hard.crop((0, 0, 128, 256)), soft.crop((0, 0, 128, 256))) == 0
 
 
-async def test_from_an_uploaded_photo(editor: httpx2.AsyncClient) -> None:
+async def test_an_uploaded_photo_is_an_initial_image(editor: httpx2.AsyncClient) -> None:
     file = io.BytesIO()
     Image.linear_gradient("L").resize((640, 400)).convert("RGB").save(file, "JPEG")
     upload = await editor.post("/api/media/images", content=file.getvalue(), headers={"content-type": "image/jpeg"})
@@ -98,7 +98,7 @@ async def test_from_an_uploaded_photo(editor: httpx2.AsyncClient) -> None:
     assert (answer.json()["width"], answer.json()["height"]) == (256, 256)  # the only size of the house model
 
 
-async def test_the_largest_mask_fits_into_a_body(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+async def test_a_mask_at_the_size_limit_fits_into_a_body(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
     """With every other field at its limit, and each character of the texts in six bytes."""
     noise = Image.effect_noise((505, 505), 100)
     data = base64.b64decode(encoded(noise, compress_level=0))
@@ -111,7 +111,7 @@ async def test_the_largest_mask_fits_into_a_body(editor: httpx2.AsyncClient, beg
     await editor.post(f"/api/tasks/{response.json()['id']}/cancel")
 
 
-async def test_a_mask_that_is_damaged_is_named(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+async def test_a_damaged_mask_is_refused_with_its_name(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
     mask = base64.b64decode(encoded(Image.new("L", (8, 8))))
     broken = base64.b64encode(mask[:-20]).decode()
     body = {"prompt": "x", "initial_image": {"key": begun["key"], "mask": broken}}
