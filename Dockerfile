@@ -1,6 +1,7 @@
-# The images of the four processes, one target each:  docker build --target posts -t frontispiece-posts .
+# The images of the five processes, one target each:  docker build --target posts -t frontispiece-posts .
 #
-# Each holds its own folder, the contracts it speaks, `rpc`, and the locked requirements of its own extra; nothing else.
+# Each holds its own folder, the contracts that it uses, `rpc`, and the locked requirements of its own extra; nothing
+# else. `posts` and `worker` share their layers: they are one package with one database.
 # BASE_IMAGE may be any Debian-like image with Python 3.11 or later and venv (deploy/compose/base-image.sh makes one
 # without an image registry). Needs BuildKit.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
@@ -45,6 +46,7 @@ RUN --mount=from=installer,source=/installer,target=/installer \
     UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
       --python /venv/bin/python --require-hashes -r /requirements.txt
 COPY protos/frontispiece/__init__.py frontispiece/
+COPY protos/frontispiece/types frontispiece/types
 COPY protos/frontispiece/storage frontispiece/storage
 COPY rpc rpc
 COPY services/__init__.py services/
@@ -58,7 +60,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
   CMD ["python", "-m", "rpc.health", "127.0.0.1:50052", "frontispiece.storage.v1.ImageService"]
 CMD ["python", "-m", "services.storage"]
 
-FROM base AS posts
+FROM base AS base-posts
 RUN --mount=from=installer,source=/installer,target=/installer \
     --mount=type=bind,source=requirements/posts.txt,target=/requirements.txt \
     --mount=type=cache,id=uv,target=/cache/uv \
@@ -70,12 +72,20 @@ COPY services/__init__.py services/
 COPY services/posts services/posts
 COPY --from=metadata /app ./
 RUN python -m compileall -q .
-ENV POSTS_LISTEN=0.0.0.0:50053
 USER frontispiece
+
+FROM base-posts AS posts
+ENV POSTS_LISTEN=0.0.0.0:50053
 EXPOSE 50053
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
   CMD ["python", "-m", "rpc.health", "127.0.0.1:50053", "frontispiece.posts.v1.TaskService"]
 CMD ["python", "-m", "services.posts"]
+
+FROM base-posts AS worker
+ENV WORKER_LISTEN=0.0.0.0:50054
+EXPOSE 50054
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "rpc.health", "127.0.0.1:50054"]
+CMD ["python", "-m", "services.posts.worker"]
 
 FROM base AS gateway
 RUN --mount=from=installer,source=/installer,target=/installer \
@@ -91,8 +101,9 @@ RUN python -m compileall -q .
 ENV GATEWAY_HOST=0.0.0.0 GATEWAY_PORT=8080 GATEWAY_TOKEN_FILE=/var/lib/frontispiece/token
 USER frontispiece
 EXPOSE 8080
+# /healthz, not /readyz: pages are served while another service is down, so the gateway must not be restarted then.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
 CMD ["python", "-m", "gateway"]
 
 # Last: it is by far the largest (PyTorch with CUDA), and builders without BuildKit build every stage before the target.
@@ -104,6 +115,7 @@ RUN --mount=from=installer,source=/installer,target=/installer \
       --python /venv/bin/python --require-hashes -r /requirements.txt
 RUN install -d -o frontispiece -g frontispiece /var/lib/frontispiece/models
 COPY protos/frontispiece/__init__.py frontispiece/
+COPY protos/frontispiece/types frontispiece/types
 COPY protos/frontispiece/generator frontispiece/generator
 COPY rpc rpc
 COPY services/__init__.py services/
@@ -139,7 +151,7 @@ COPY --from=ghz /programs /usr/local/bin
 COPY protos protos
 COPY protos/frontispiece frontispiece
 COPY rpc rpc
-COPY embedded embedded
+COPY local local
 COPY bench bench
 USER frontispiece
 CMD ["python", "-m", "bench.load", "smoke"]

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format protos lock clean train-house evaluate-house load compose-test
+.PHONY: help setup run test test-slow test-all lint format protos lock clean train-house evaluate-house load compose-test
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,10 +14,18 @@ help: ## List the targets
 setup: $(VENV)/.dev ## Make the virtual environment with everything, development tools too
 
 run: $(VENV)/.run ## Start the whole system on this machine; Ctrl-C stops it
-	@$(BIN)/python -m embedded
+	@$(BIN)/python -m local
 
-test: $(VENV)/.dev ## Run all tests that need no GPU
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+
+test: $(VENV)/.dev ## Run the tests, all but the slow ones
+	@$(PYTEST) -m 'not slow and not fp8' $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev ## Run the slow tests: kills, crashes, interpreted kernels
+	@$(PYTEST) -m 'slow or fp8' $(PYTEST_ARGS)
+
+test-all: $(VENV)/.dev ## Run all tests, as .ci/run does
+	@$(PYTEST) -m '' $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Check style, types, imports and contracts
 	@$(BIN)/ruff check .
@@ -37,9 +45,9 @@ protos: $(VENV)/.dev ## Generate the committed stubs from protos/
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
-RUN_EXTRAS := --extra generator --extra storage --extra posts --extra gateway --extra embedded --extra build
+RUN_EXTRAS := --extra generator --extra storage --extra posts --extra gateway --extra local --extra build
 
-lock: $(VENV)/.bootstrap ## Resolve requirements/*.txt anew from pyproject.toml
+lock: $(VENV)/.bootstrap ## Resolve requirements/*.txt from pyproject.toml
 	@$(LOCK) pyproject.toml $(RUN_EXTRAS) --extra house --extra dev -o requirements/dev.txt
 	@$(LOCK) pyproject.toml $(RUN_EXTRAS) -c requirements/dev.txt -o requirements/run.txt
 	@for extra in generator storage posts gateway; do \
@@ -56,14 +64,14 @@ PRESET ?= cpu
 HOUSE_WORK ?= var/house
 HOUSE_MODEL ?= models/house/weights
 
-train-house: $(VENV)/.dev ## Train the house model (PRESET=cpu or gpu); resumes where it stopped
+train-house: $(VENV)/.dev ## Train the default model (PRESET=cpu or gpu); resumes where it stopped
 	@$(BIN)/python -m models.house.train_vae --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.train_text --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.train_unet --work $(HOUSE_WORK) --preset $(PRESET)
 	@$(BIN)/python -m models.house.export --work $(HOUSE_WORK) --preset $(PRESET) --out $(HOUSE_WORK)/weights
 	@$(BIN)/python -m models.house.train_prose --work $(HOUSE_WORK) --preset $(PRESET) --model $(HOUSE_WORK)/weights
 
-evaluate-house: $(VENV)/.dev ## Judge the house model (HOUSE_MODEL=folder) and draw its contact sheet
+evaluate-house: $(VENV)/.dev ## Evaluate the default model (HOUSE_MODEL=folder) and draw its contact sheet
 	@$(BIN)/python -m models.house.evaluate --work $(HOUSE_WORK) --preset $(PRESET) --model $(HOUSE_MODEL) \
 		--sheet $(HOUSE_WORK)/sheet.png
 

@@ -1,4 +1,4 @@
-"""Takes the README's two pictures of a system of its own, painted by the house model: `python docs/pictures.py`."""
+"""Takes the two screenshots of the README, of a system of its own with the default model: `python docs/pictures.py`."""
 
 import tempfile
 from pathlib import Path
@@ -28,7 +28,7 @@ PROMPT = "a fox on a yellow background"
 
 
 def publish(stack: Stack) -> None:
-    """Paint and approve the posts, the last one first on the site."""
+    """Generate images and publish posts with them. The last one is first on the site."""
     with httpx2.Client(base_url=stack.base_url, headers=stack.authorization, timeout=180) as editor:
 
         def post(path: str, **body: Any) -> Any:
@@ -48,7 +48,7 @@ def publish(stack: Stack) -> None:
 
 
 def photograph(stack: Stack, folder: Path) -> None:
-    """The front page, and the desk with two pictures to choose from."""
+    """The front page, and the editor page with two images to choose from."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1280, "height": 1060})

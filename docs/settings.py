@@ -6,11 +6,12 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from embedded.settings import RunSettings
 from gateway.settings import GatewaySettings
+from local.settings import RunSettings
 from rpc.settings import ProcessSettings, variable_names
 from services.generator.settings import GeneratorSettings
 from services.posts.settings import PostsSettings
+from services.posts.worker.settings import WorkerSettings
 from services.storage.settings import StorageSettings
 
 PATH = Path(__file__).with_name("settings.md")
@@ -19,6 +20,7 @@ PROCESSES: tuple[tuple[str, type[ProcessSettings]], ...] = (
     ("`make run`", RunSettings),
     ("gateway", GatewaySettings),
     ("posts", PostsSettings),
+    ("worker", WorkerSettings),
     ("storage", StorageSettings),
     ("generator", GeneratorSettings),
 )

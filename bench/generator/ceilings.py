@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.generator.report import median
 from bench.generator.subject import open_samples, requests
-from services.generator.engines.loop import Batch
+from services.generator.sdxl.denoise import Batch
 
 
 def gemm_tflops(device: str, dtype: torch.dtype, size: int) -> float:
@@ -46,7 +46,7 @@ def copy_bandwidth(device: str, size_bytes: int) -> float:
 
 def count_tflop(engine: Any) -> tuple[float, float]:
     """TFLOP of one UNet row and of one VAE decode at the default size."""
-    model = engine.library.get(engine.models[0].id)
+    model = engine.registry.get(engine.models[0].id)
     samples = open_samples(engine, requests(engine, 1, guidance_scale=0.0))
     x, timestep, tokens, pooled, time_ids, guidance = Batch(samples, 1, model.pipeline).unet_inputs()
     conditions = {"text_embeds": pooled, "time_ids": time_ids}

@@ -27,9 +27,9 @@ from bench.generator.subject import (
     serving,
     stock_pipeline,
 )
-from services.generator.encoding import encode_png
-from services.generator.engines.sdxl import SdxlEngine
-from services.generator.engines.tiny import make_checkpoint
+from services.generator.images.png import encode_png
+from services.generator.sdxl.engine import SdxlEngine
+from services.generator.sdxl.loading.tiny import make_checkpoint
 
 STEPS = 20
 
@@ -209,7 +209,7 @@ class CpuRun:
         """From nothing to a warm engine, in a fresh process."""
         program = (
             "import time; b = time.perf_counter()\n"
-            "from services.generator.engines.quiet import silence; silence()\n"
+            "from services.generator.__main__ import silence_libraries as silence; silence()\n"
             "from bench.generator.subject import make_engine; i = time.perf_counter()\n"
             "import sys, pathlib; from bench.generator.report import resident_bytes\n"
             "make_engine(pathlib.Path(sys.argv[1]), 'cpu', max_batch=8, threads=1); w = time.perf_counter()\n"

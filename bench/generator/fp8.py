@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.generator.report import Report
-from services.generator.engines.fp8 import choice
+from services.generator.sdxl.fp8 import choice
 
 # Layers by their inputs for one UNet row of a 1024-pixel image, the dearest kinds first.
 _LAYERS: tuple[tuple[Callable[[], nn.Module], tuple[int, ...]], ...] = (

@@ -26,12 +26,13 @@ from bench.generator.subject import (
     serving,
     stock_pipeline,
 )
-from services.generator.engines.fp8 import choice
-from services.generator.engines.loop import Batch
-from services.generator.engines.sdxl import SdxlEngine
-from services.generator.engines.tiny import make_checkpoint
-from services.generator.engines.unet import UnetOptions, UnetRunner
 from services.generator.models import ImageRequest
+from services.generator.sdxl.denoise import Batch
+from services.generator.sdxl.engine import SdxlEngine
+from services.generator.sdxl.fp8 import choice
+from services.generator.sdxl.loading.tiny import make_checkpoint
+from services.generator.sdxl.options import SdxlOptions
+from services.generator.sdxl.unet import UnetRunner
 
 MLPERF_H200 = "2.40 img/s, MLPerf v5.1 H200 fp8, quoted"
 
@@ -70,10 +71,10 @@ class GpuRun:
             ("G12", self.g12, 25),
             ("G6", self.g6, 10),
             ("G2", self.g2, 30),
-            ("G3fc", lambda: self.fp8("all", compile_mode="default"), 150),
-            ("G3c", lambda: self.variant("compiled", self.best_batch, compile_mode="default"), 110),
-            ("G1c", lambda: self.variant("compiled", 1, compile_mode="default"), 90),
-            ("G3fc", lambda: self.fp8("linear", compile_mode="default"), 130),
+            ("G3fc", lambda: self.fp8("all", compile="default"), 150),
+            ("G3c", lambda: self.variant("compiled", self.best_batch, compile="default"), 110),
+            ("G1c", lambda: self.variant("compiled", 1, compile="default"), 90),
+            ("G3fc", lambda: self.fp8("linear", compile="default"), 130),
             ("G8", lambda: asyncio.run(self.g8()), 15),
             ("G7", self.g7, 15),
             ("G13", self.g13, 25),
@@ -134,7 +135,7 @@ class GpuRun:
         """From a checkpoint on disk to a warm engine."""
         seconds = timed(lambda: self.engine)
         self.report.add("G11", "load, warm up, capture the ladder", seconds, "s", "aim ≤ 20 s with warm caches")
-        runner = self.engine.library.get(self.engine.models[0].id).unet
+        runner = self.engine.registry.get(self.engine.models[0].id).unet
         # The runner goes on eagerly where capturing fails; the rows below must not pass for captured ones then.
         self.report.add("G11", "sizes captured as CUDA graphs", runner.captured, "", "0 is eager: see the log")
         self.unet_tflop, self.vae_tflop = ceilings.count_tflop(self.engine)
@@ -153,9 +154,10 @@ class GpuRun:
 
     def g2(self) -> None:
         """The UNet alone: eager, channels last, CUDA graph; per row, over the batch."""
-        usual = self.engine.library.get(self.engine.models[0].id)
-        eager = UnetRunner(self.stock, UnetOptions())  # a UNet of its own: ours was turned channels last in place
-        channels_last = UnetRunner(usual.pipeline, UnetOptions(channels_last=True))
+        usual = self.engine.registry.get(self.engine.models[0].id)
+        eager_options = SdxlOptions(cuda_graphs=False, channels_last=False)
+        eager = UnetRunner(self.stock, eager_options)  # a UNet of its own: ours was turned channels last in place
+        channels_last = UnetRunner(usual.pipeline, eager_options.model_copy(update={"channels_last": True}))
         for images in self.batches:
             inputs = self._unet_inputs(images)
             rows = inputs[0].shape[0]
@@ -165,7 +167,7 @@ class GpuRun:
 
     def _unet_inputs(self, images: int) -> Any:
         samples = open_samples(self.engine, requests(self.engine, images))
-        model = self.engine.library.get(self.engine.models[0].id)
+        model = self.engine.registry.get(self.engine.models[0].id)
         return Batch(samples, 2 * images, model.pipeline).unet_inputs()
 
     def _unet_row(self, name: str, unet: Any, inputs: Any, rows: int, base: float | None) -> float:
@@ -254,7 +256,7 @@ class GpuRun:
 
     def g6(self) -> None:
         """The VAE alone."""
-        model = self.engine.library.get(self.engine.models[0].id)
+        model = self.engine.registry.get(self.engine.models[0].id)
         base = 0.0
         for images in (1, 2) if self.dry else (1, 2, 4):
             samples = open_samples(self.engine, requests(self.engine, images))
@@ -309,7 +311,7 @@ class GpuRun:
 
     def g10(self) -> None:
         """From latents to PNG bytes: see C6 for the encoders side by side."""
-        from services.generator.encoding import encode_png
+        from services.generator.images.png import encode_png
 
         (pixels,) = paint(self.engine, requests(self.engine, 1, num_inference_steps=2))
         seconds = self.time(lambda: encode_png(pixels), 5)
@@ -369,15 +371,15 @@ class GpuRun:
         wanted = requests(self.engine, images, num_inference_steps=self.steps)
         default = timed(partial(paint, self.engine, wanted), self.wait)
         begin = time.perf_counter()
-        shape: dict[str, Any] = {"max_batch": images, "ladder": (2 * images,), "warm_chunks": (1,)}
+        shape: dict[str, Any] = {"max_batch": images, "ladder": str(2 * images), "warm_chunks": (1,)}
         engine = make_engine(self.folder, self.device, **shape, **options)
         what = f"{name}: load, compile and capture {2 * images} rows"
         self.report.add("G11", what, time.perf_counter() - begin, "s")
-        runner, difference = engine.library.get(engine.models[0].id).unet, engine.models[0].fp8_difference
+        runner, difference = engine.registry.get(engine.models[0].id).unet, engine.models[0].fp8_difference
         if difference is not None:
             what = f"{name}: guided prediction off by (random weights), at the worst noise level"
             self.report.add("G12", what, 100 * difference, "%", "see decision 0029 for trained weights")
-        if not runner.accelerated and (self.device == "cuda" or "compile_mode" in options):
+        if not runner.accelerated and (self.device == "cuda" or "compile" in options):
             self.report.add(row, f"{name}: failed: it went on eagerly, see the log", float("nan"), "")
             return
         compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]

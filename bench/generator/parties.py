@@ -17,9 +17,11 @@ from typing import Any, Protocol
 import grpc
 from frontispiece.generator.v1 import generator_pb2 as pb
 from frontispiece.generator.v1 import generator_pb2_grpc
+from frontispiece.types.v1.generation_pb2 import GenerationParameters
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from embedded.environment import TUNING, free_port
+from local.environment import TUNING
+from local.ports import free_port
 from services.generator.servicer import SERVICE_NAME
 
 ROOT = Path(__file__).parents[2]
@@ -126,12 +128,14 @@ class Ours(Server):
     async def paint(self, wanted: Wanted) -> bytes:
         """Follows the stream, progress included."""
         message = pb.GenerateRequest(
-            prompt=wanted.prompt,
-            seed=wanted.seed,
-            num_inference_steps=wanted.steps,
-            guidance_scale=wanted.guidance,
-            width=wanted.size,
-            height=wanted.size,
+            parameters=GenerationParameters(
+                prompt=wanted.prompt,
+                seed=wanted.seed,
+                num_inference_steps=wanted.steps,
+                guidance_scale=wanted.guidance,
+                width=wanted.size,
+                height=wanted.size,
+            )
         )
         data, begin, told = b"", time.perf_counter(), False
         async for response in self._stub.Generate(message, timeout=600):

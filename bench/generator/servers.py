@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 
 from bench.generator.parties import PROGRAMS, START_SECONDS, Server, Wanted, process
-from embedded.environment import free_port
+from local.ports import free_port
 
 # What paints is the same for all, to the version, unless a rival's own pins forbid it.
 SAME = tuple(f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "diffusers", "transformers"))

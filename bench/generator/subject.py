@@ -14,13 +14,14 @@ from frontispiece.generator.v1 import generator_pb2_grpc
 from rpc.server import running
 from rpc.settings import ServerSettings
 from services.generator.__main__ import service
-from services.generator.batching import Batcher
-from services.generator.engines.checkpoints import Source
-from services.generator.engines.options import SdxlOptions
-from services.generator.engines.sample import SdxlSample
-from services.generator.engines.sdxl import SdxlEngine
+from services.generator.generate import Generator
 from services.generator.models import ImageRequest
-from services.generator.pexels import PexelsOptions, open_stock
+from services.generator.scheduling.runner import EngineRunner
+from services.generator.sdxl.engine import SdxlEngine
+from services.generator.sdxl.loading.checkpoints import ModelSource
+from services.generator.sdxl.options import SdxlOptions
+from services.generator.sdxl.sample import SdxlSample
+from services.generator.stock.pexels import PexelsOptions, open_stock
 
 PROMPTS = (
     "a lighthouse at dusk",
@@ -36,7 +37,10 @@ PROMPTS = (
 
 def make_engine(folder: Path, device: str, **options: Any) -> SdxlEngine:
     """A warm engine for the checkpoint in `folder`."""
-    engine = SdxlEngine([Source("bench", str(folder))], SdxlOptions(folder.parent, device=device, **options))
+    special = {name: options.pop(name) for name in ("fp8_on_cpu", "warm_chunks") if name in options}
+    # A copy is not validated: a variant may have values that no operator may set.
+    settings = SdxlOptions(models_dir=folder.parent).model_copy(update={"device": device, **options})
+    engine = SdxlEngine([ModelSource("bench", str(folder))], settings, **special)
     engine.warm_up()
     return engine
 
@@ -50,7 +54,7 @@ def requests(engine: SdxlEngine, count: int, **changes: Any) -> list[ImageReques
 
 def paint(engine: SdxlEngine, wanted: Sequence[ImageRequest], decode_chunk: int = 4) -> list[Any]:
     """Paint requests as one batch, without the service: pixels, or an InvalidImage each."""
-    samples = engine.open(wanted)
+    samples = engine.prepare(wanted)
     while samples[0].steps_done < samples[0].total_steps:
         engine.step(samples)
     images: list[Any] = []
@@ -61,30 +65,20 @@ def paint(engine: SdxlEngine, wanted: Sequence[ImageRequest], decode_chunk: int 
 
 def open_samples(engine: SdxlEngine, wanted: Sequence[ImageRequest]) -> list[SdxlSample]:
     """Requests made ready to step."""
-    return [sample for sample in engine.open(wanted) if isinstance(sample, SdxlSample)]
+    return [sample for sample in engine.prepare(wanted) if isinstance(sample, SdxlSample)]
 
 
 class Client:
     """Calls the service over a real connection."""
 
-    def __init__(self, stub: Any, batcher: Batcher) -> None:
-        """`batcher` is only asked for its load."""
+    def __init__(self, stub: Any, runner: EngineRunner) -> None:
+        """`runner` is only asked for its load."""
         self.stub = stub
-        self.batcher = batcher
+        self.runner = runner
 
     def call(self, wanted: ImageRequest, preview_interval: int = 0) -> Any:
         """A Generate call in progress."""
-        message = pb.GenerateRequest(
-            prompt=wanted.prompt,
-            negative_prompt=wanted.negative_prompt,
-            width=wanted.width,
-            height=wanted.height,
-            num_inference_steps=wanted.num_inference_steps,
-            guidance_scale=wanted.guidance_scale,
-            seed=wanted.seed,
-            scheduler=wanted.scheduler,
-            preview_interval=preview_interval,
-        )
+        message = pb.GenerateRequest(parameters=wanted.parameters(), preview_interval=preview_interval)
         return self.stub.Generate(message, timeout=600)
 
     async def generate(self, wanted: ImageRequest, preview_interval: int = 0) -> pb.ImageMetadata:
@@ -107,19 +101,20 @@ class Client:
 
     async def until_idle(self) -> None:
         """Wait until nothing is in work."""
-        while self.batcher.load().free_slot_count < self.batcher.load().slot_count:  # nothing tells
+        while self.runner.load().free_slot_count < self.runner.load().slot_count:  # nothing tells
             await asyncio.sleep(0.0005)
 
 
 @asynccontextmanager
 async def serving(engine: SdxlEngine) -> AsyncIterator[Client]:
     """The service on a free port, warm."""
-    nobody = PexelsOptions("", "http://127.0.0.1:9", frozenset(), 1.0, 1024)
     settings = ServerSettings(listen="127.0.0.1:0")
-    async with open_stock(nobody) as stock, Batcher(engine, queue_capacity=1000, decode_chunk=4) as batcher:
-        async with running([service(batcher, stock)], settings) as server:
+    runner = EngineRunner(lambda: engine, queue_capacity=1000, decode_chunk=4)
+    async with open_stock(PexelsOptions()) as stock, runner:
+        await runner.ready()
+        async with running([service(Generator(runner, stock))], settings) as server:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-                yield Client(generator_pb2_grpc.GeneratorServiceStub(channel), batcher)
+                yield Client(generator_pb2_grpc.GeneratorServiceStub(channel), runner)
 
 
 def stock_pipeline(folder: Path, device: str, dtype: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Load tests with ghz: every call beside a no-op server that answers the same bytes."""
+"""Load tests with ghz: every call beside a no-op server that returns the same bytes."""

@@ -41,7 +41,7 @@ async def main(chosen: argparse.Namespace) -> int:
     calls: list[str] = chosen.call or configs.calls()
     tools = ghz.Ghz.find()
     if tools.uploads is None:
-        _say("there is no Go here: uploads are made by ghz from JSON, which costs more than what is measured")
+        _report("there is no Go here: uploads are made by ghz from JSON, which costs more than what is measured")
     with tempfile.TemporaryDirectory(prefix="frontispiece-load-") as name:
         scratch = Path(name)
         async with AsyncExitStack() as exits:
@@ -55,7 +55,7 @@ async def main(chosen: argparse.Namespace) -> int:
             kept = scratch / "kept"
             kept.mkdir()
             floor = await exits.enter_async_context(stack.noop(scratch / "recording.json", kept))
-            session = Session(tools, ours, noop, floor, values, scratch / "api.binpb", scratch, chosen.rounds, _say)
+            session = Session(tools, ours, noop, floor, values, scratch / "api.binpb", scratch, chosen.rounds, _report)
             results = {profile: await _measure(session, calls, profile) for profile in chosen.profiles}
     broken = 0
     heading = report.circumstances(tools.program)
@@ -69,7 +69,7 @@ async def main(chosen: argparse.Namespace) -> int:
 async def _ours(given: Sequence[str], scratch: Path, exits: AsyncExitStack) -> stack.Targets:
     if given:
         return stack.Targets(dict(target.split("=", 1) for target in given))
-    _say("starting the system")
+    _report("starting the system")
     folder = scratch / "system"
     folder.mkdir(mode=0o755)
     return await exits.enter_async_context(stack.own(folder))
@@ -85,7 +85,7 @@ async def _measure(session: Session, calls: Sequence[str], profile: str) -> list
     return [row for rows in found for row in rows]
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

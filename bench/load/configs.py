@@ -10,7 +10,7 @@ from typing import Any
 FOLDER = Path(__file__).parent.parent / "ghz"
 
 KNEE = "knee"
-"""The profile that measures how many calls a second a server can answer; others are given in per cent of that."""
+"""The profile that measures the highest rate of calls that a server sustains. Other rates are a share of it."""
 
 _ORDER = ("Check", "GetPost", "ListPosts", "GetTask", "ListTasks", "WatchTask", "CreateTask", "GetImage", "StoreImage")
 
@@ -51,7 +51,7 @@ def profiles() -> list[str]:
 
 
 def service(call: str) -> str:
-    """The process that answers a call: posts, storage or generator."""
+    """The process that serves a call: posts, storage or generator."""
     rpc = str(_read(FOLDER / "calls" / f"{call}.json")["call"])
     return next(name for package, name in _SERVICES.items() if rpc.startswith(package))
 

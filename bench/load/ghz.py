@@ -1,4 +1,4 @@
-"""Running ghz and reading its report."""
+"""Runs ghz and reads its report."""
 
 import asyncio
 import io
@@ -19,25 +19,25 @@ MISSING = "ghz is not on PATH: go install github.com/bojand/ghz/cmd/ghz@v0.121.0
 
 
 PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
-"""Where bench/ghz/uploads writes the UUID of a call."""
+"""The placeholder that bench/ghz/uploads replaces by the UUID of a call."""
 
 
 _CUT = "code = Canceled desc = grpc: the client connection is closing"
-"""What ghz itself cuts off at the end of an open loop, `duration-stop: wait` or not: no answer of the server's."""
+"""The status that ghz gives to calls that it cuts off at the end of an open loop. The server did not send it."""
 
 
 class GhzError(RuntimeError):
-    """ghz is not there, or refuses its config."""
+    """ghz is not installed, or rejects its config."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run of ghz saw. Latencies of answered calls, in milliseconds."""
+    """The result of one run of ghz. Latencies are those of successful calls, in milliseconds."""
 
     count: int
     seconds: float
     rps: float
-    wanted_rps: float
+    requested_rps: float
     p50: float
     p95: float
     p99: float
@@ -48,21 +48,21 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Ghz:
-    """The programs: ghz, and the one of ours that is ghz for uploads; None where there is no Go to build it with."""
+    """The programs: ghz, and our variant of it for uploads (None without Go to build it)."""
 
     program: str
     uploads: str | None
 
     @classmethod
     def find(cls) -> "Ghz":
-        """Look for ghz and the other, and build that when it is not there. Raises GhzError."""
+        """Find ghz and the variant, and build the variant if it is missing. Raises GhzError."""
         path = shutil.which("ghz")
         if path is None:
             raise GhzError(MISSING)
         return cls(path, _build_uploads())
 
     def command(self, config: dict[str, Any], scratch: Path, name: str) -> tuple[str, dict[str, Any]]:
-        """The program for a config, and the config as that program wants it."""
+        """The program for a config, and the config in the form that the program expects."""
         if self.uploads is None or not isinstance(config["data"], list):
             return self.program, config
         file = scratch / f"{name}.bin"
@@ -74,11 +74,11 @@ class Ghz:
         return self.uploads, {**without, "binary-file": str(file)}
 
     async def run(self, phase: Phase, host: str, protoset: Path, scratch: Path) -> tuple[Measurement, list[Any]]:
-        """One run against `host`; what it saw, and its single calls (at most a million). Raises GhzError."""
+        """One run against `host`: its measurement, and its single calls (at most a million). Raises GhzError."""
         name = re.sub(r"\W+", "-", f"{phase.config['name']} {host}")
         file, report = scratch / f"{name}.config.json", scratch / f"{name}.report.json"
         program, config = self.command(phase.config, scratch, name)
-        # No message size limit is set: ghz then has none; one alone would bring back gRPC's default for the other.
+        # No message size limit is set: ghz then has none. With one of the two set, gRPC's default applies to the other.
         config = {**config, "host": host, "insecure": True, "format": "json", "output": str(report)}
         file.write_text(json.dumps({**config, "protoset": str(protoset)}))
         process = await asyncio.create_subprocess_exec(
@@ -92,7 +92,7 @@ class Ghz:
         if process.returncode != 0:
             raise GhzError(f"{phase.config['name']}: {output.decode(errors='replace').strip()[:2000]}")
         content = json.loads(report.read_text())
-        report.unlink()  # with a row for every call it can have 100 MB
+        report.unlink()  # it has a row for every call and can reach 100 MB
         return read(content, float(phase.config.get("rps", 0)), int(phase.config.get("skipFirst", 0)))
 
 
@@ -112,8 +112,8 @@ def _build_uploads() -> str | None:
     return str(binary)
 
 
-def read(report: dict[str, Any], wanted_rps: float, skipped: int) -> tuple[Measurement, list[dict[str, Any]]]:
-    """A report as a measurement. ghz's own average and rps count failures as calls, so rates are made anew."""
+def read(report: dict[str, Any], requested_rps: float, skipped: int) -> tuple[Measurement, list[dict[str, Any]]]:
+    """A report as a measurement. ghz counts failures in its average and its rps, so the rates are computed here."""
     codes = {str(code): int(count) for code, count in (report.get("statusCodeDistribution") or {}).items()}
     cut = sum(int(count) for text, count in (report.get("errorDistribution") or {}).items() if _CUT in text)
     if cut:
@@ -126,7 +126,7 @@ def read(report: dict[str, Any], wanted_rps: float, skipped: int) -> tuple[Measu
         count=total,
         seconds=round(seconds, 3),
         rps=round((ok + skipped) / seconds, 1) if seconds else 0.0,
-        wanted_rps=wanted_rps,
+        requested_rps=requested_rps,
         p50=round(percentiles.get(50, 0.0), 3),
         p95=round(percentiles.get(95, 0.0), 3),
         p99=round(percentiles.get(99, 0.0), 3),

@@ -1,10 +1,10 @@
-"""`python -m bench.load.noop RECORDING [FOLDER]`: a gRPC server that only answers what the real one answered once.
+"""`python -m bench.load.noop RECORDING [FOLDER]`: a gRPC server that only returns recorded responses.
 
-It parses each request and sends ready responses: what is left is the cost of grpc.aio, protobuf and the wire. A call's
-latency or CPU time divided by this server's is the cost of our own code, whatever the machine is doing meanwhile.
+It parses each request and sends prepared responses. What remains is the cost of grpc.aio, protobuf and the network. The
+latency or CPU time of a call divided by that of this server is the cost of our own code, on any machine.
 
-With FOLDER it keeps what is uploaded: hashed, written and fsynced, nothing else. That is the floor of a call whose
-answer means that bytes are safe.
+With FOLDER it hashes, writes and fsyncs uploads, and does nothing else. That is the lowest possible cost of a call
+whose response means that the bytes are on disk.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ def keep(chunks: list[bytes], folder: Path) -> None:
 
 
 def handler(rpc: Method, responses: list[message.Message], folder: Path | None) -> Handler:
-    """Answers one method with `responses`, or the only one of them; uploads are kept in `folder`."""
+    """Serves one method: returns `responses`, or the only one of them, and keeps uploads in `folder`."""
 
     async def unary_unary(request: message.Message, _: Any) -> message.Message:
         return responses[0]
@@ -76,7 +76,7 @@ def handler(rpc: Method, responses: list[message.Message], folder: Path | None) 
 
 
 class Recording(grpc.GenericRpcHandler):
-    """Answers every recorded method."""
+    """Serves every recorded method."""
 
     def __init__(self, recorded: dict[str, list[str]], folder: Path | None) -> None:
         """`recorded`: the responses by call ("package.Service/Method"), serialized, base64."""
@@ -92,7 +92,7 @@ class Recording(grpc.GenericRpcHandler):
 
 
 async def main(recording: Path, folder: Path | None = None) -> None:
-    """Serve on a free port, printed, until SIGTERM."""
+    """Serve on a free port, which is printed, until SIGTERM."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((Recording(json.loads(recording.read_text()), folder),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -1,4 +1,4 @@
-"""What a load test reads and sends: stored images, posts, tasks; and one recorded answer of every call."""
+"""The data of a load test: stored images, posts, tasks, and one recorded response of each call."""
 
 import base64
 import hashlib
@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from frontispiece.posts.v1 import posts_pb2, posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
+from frontispiece.types.v1.generation_pb2 import GenerationParameters, ImageSource
 
 from bench.load import configs
 from bench.load.contracts import method, requests
@@ -36,20 +37,21 @@ def noise(width: int, height: int) -> bytes:
 
 
 def upload(image: bytes, request_id: str) -> list[dict[str, Any]]:
-    """StoreImage's messages for `image`, as JSON."""
+    """The messages of a StoreImage call for `image`, as JSON."""
     header = {
         "request_id": request_id,
         "request_time": "2026-09-21T13:33:20Z",
         "task_id": str(uuid.uuid4()),
         "size_bytes": len(image),
         "sha256": hashlib.sha256(image).hexdigest(),
+        "origin": "IMAGE_ORIGIN_GENERATOR",
     }
     chunks = [base64.b64encode(image[start : start + CHUNK]).decode() for start in range(0, len(image), CHUNK)]
     return [{"header": header}, *({"chunk": chunk} for chunk in chunks)]
 
 
 async def prepare(hosts: dict[str, str] | Any) -> dict[str, Any]:
-    """Put posts, tasks and images there; the values that configs name. Raises grpc.aio.AioRpcError."""
+    """Create posts, tasks and images. Returns the values that configs name. Raises grpc.aio.AioRpcError."""
     async with (
         grpc.aio.insecure_channel(hosts["posts"]) as posts_channel,
         grpc.aio.insecure_channel(hosts["storage"]) as storage_channel,
@@ -77,7 +79,7 @@ async def _store(storage: Any, image: bytes) -> str:
             yield part
 
     stored = await storage.StoreImage(parts(), timeout=TIMEOUT_SECONDS)
-    return str(stored.image.key)
+    return str(stored.image.image.key)
 
 
 async def _posts(posts: Any, key: str) -> str:
@@ -99,14 +101,9 @@ async def _posts(posts: Any, key: str) -> str:
 
 
 async def _task(tasks: Any) -> str:
-    parameters = posts_parameters()
+    parameters = GenerationParameters(prompt="a lighthouse at dusk", source=ImageSource.IMAGE_SOURCE_GENERATED)
     request = tasks_pb2.CreateTaskRequest(request_id=str(uuid.uuid4()), parameters=parameters)
     return str((await tasks.CreateTask(request, timeout=TIMEOUT_SECONDS)).task.id)
-
-
-def posts_parameters() -> tasks_pb2.GenerationParameters:
-    """A task like those of the load test."""
-    return tasks_pb2.GenerationParameters(prompt="a lighthouse at dusk", use_generation=True, width=512, height=512)
 
 
 async def record(calls: Sequence[str], hosts: Any, values: dict[str, Any], path: Path) -> None:

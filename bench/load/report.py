@@ -1,4 +1,4 @@
-"""The table, and whether it keeps `bench/ghz/thresholds.toml`."""
+"""The table of results, and its comparison with `bench/ghz/thresholds.toml`."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from bench.load.session import Row
 COLUMNS = (
     "call",
     "phase",
-    "rps (wanted)",
+    "rps (requested)",
     "p50 ms",
     "p99 ms",
     "non-OK %",
@@ -32,7 +32,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What a row must keep; None: not looked at."""
+    """The limits of a row. None: no limit."""
 
     max_non_ok_percent: float = 0.0
     min_rate_share: float | None = None
@@ -45,19 +45,19 @@ class Limits:
     max_growth_mib: float | None = None
 
     def broken_by(self, row: Row) -> list[str]:
-        """What the row breaks, in words; nothing when all is well."""
+        """The limits that the row breaks, in words."""
         found = (self._failures(row), self._speed(row), self._cost(row), self._knee(row), self._memory(row))
         return [text for text in found if text]
 
     def missed_by(self, row: Row) -> str:
-        """The target that the row misses without breaking a limit, in words."""
+        """The target that the row misses, in words. It breaks no limit."""
         ratio = row.p50_ratio
         missed = ratio is not None and self.target_p50_ratio is not None and ratio > self.target_p50_ratio
         return f"p50 over the target of {self.target_p50_ratio:g}×" if missed else ""
 
     def _failures(self, row: Row) -> str:
         if not row.ours.count:
-            return "no call was answered"
+            return "no call succeeded"
         if row.ours.non_ok_percent > self.max_non_ok_percent:
             codes = {code: count for code, count in row.ours.codes.items() if code != "OK"}
             return f"{row.ours.non_ok_percent} % failed: {codes}"
@@ -66,9 +66,9 @@ class Limits:
     def _speed(self, row: Row) -> str:
         if self.max_p99_ms is not None and row.ours.p99 > self.max_p99_ms:
             return f"p99 {row.ours.p99:.0f} ms > {self.max_p99_ms:.0f}"
-        wanted = row.ours.wanted_rps
-        if self.min_rate_share is not None and wanted and row.ours.rps < wanted * self.min_rate_share:
-            return f"{row.ours.rps:.0f} of {wanted:.0f} rps"
+        requested = row.ours.requested_rps
+        if self.min_rate_share is not None and requested and row.ours.rps < requested * self.min_rate_share:
+            return f"{row.ours.rps:.0f} of {requested:.0f} rps"
         ratio = row.p50_ratio
         slow = ratio is not None and self.max_p50_ratio is not None and ratio > self.max_p50_ratio
         return f"p50 {ratio}× > {self.max_p50_ratio}×" if slow and row.ours.p50 > self.p50_floor_ms else ""
@@ -102,7 +102,7 @@ def is_broken(profile: str, row: Row) -> bool:
 
 
 def verdict(profile: str, row: Row) -> str:
-    """`ok`, or what the row breaks; a missed target is told and breaks nothing."""
+    """`ok`, or the limits that the row breaks. A missed target is reported and breaks nothing."""
     found = limits(profile, row.call)
     return "; ".join(found.broken_by(row)) or ", ".join(text for text in ("ok", found.missed_by(row)) if text)
 
@@ -122,13 +122,13 @@ def table(profile: str, rows: Sequence[Row]) -> str:
 
 
 def _floor(row: Row) -> str:
-    """How near a call is to a server that does nothing but keep what it is sent; "" for one that keeps nothing."""
+    """How a call compares with a server that only writes its uploads to disk. Empty for a call that stores nothing."""
     if not (row.floor_knee and row.noop_knee and row.typical_knee):
         return ""
     of_noop, of_floor = row.floor_knee / row.noop_knee, row.typical_knee / row.floor_knee
     return (
-        f"{row.call}: a server that hashes, writes and fsyncs, no more, takes {row.floor_knee:.0f} a second, "
-        f"{of_noop:.0%} of the no-op; ours takes {of_floor:.0%} of that."
+        f"{row.call}: a server that only hashes, writes and fsyncs sustains {row.floor_knee:.0f} a second, "
+        f"{of_noop:.0%} of the no-op; ours sustains {of_floor:.0%} of that."
     )
 
 
@@ -142,13 +142,13 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
 
 def _cells(profile: str, row: Row) -> list[str]:
     ours, noop = row.ours, row.noop
-    wanted = f" ({ours.wanted_rps:.0f})" if ours.wanted_rps else ""
+    requested = f" ({ours.requested_rps:.0f})" if ours.requested_rps else ""
     cpu = f"{row.cpu_ms:.2f} ({row.noop_cpu_ms:.2f})" if row.cpu_ms is not None and row.noop_cpu_ms is not None else ""
     knee = f"{row.typical_knee:.0f} ({row.knee_share:.0%})" if row.typical_knee and row.knee_share else ""
     return [
         row.call,
         row.phase,
-        f"{ours.rps:.0f}{wanted}",
+        f"{ours.rps:.0f}{requested}",
         f"{ours.p50:.2f}",
         f"{ours.p99:.2f}",
         f"{ours.non_ok_percent:g}",
@@ -162,7 +162,7 @@ def _cells(profile: str, row: Row) -> list[str]:
 
 
 def circumstances(ghz: str) -> str:
-    """Where and when, in a few lines: absolute figures mean nothing without them."""
+    """Date and machine, in a few lines. Absolute figures mean nothing without them."""
     return "\n".join(
         [
             f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_output('git', 'rev-parse', '--short', 'HEAD')}",

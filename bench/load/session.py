@@ -29,7 +29,7 @@ NOT_MEASURED = Measurement(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {})
 
 @dataclass
 class Row:
-    """What the table says of a call in one phase."""
+    """The result of one call in one phase."""
 
     call: str
     phase: str
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def knee_share(self) -> float | None:
-        """How many calls a second we answer at most, as a share of the no-op."""
+        """Our highest rate of calls, as a share of the no-op's."""
         return round(self.typical_knee / self.noop_knee, 3) if self.typical_knee and self.noop_knee else None
 
 
@@ -82,7 +82,7 @@ class Session:
     protoset: Path
     scratch: Path
     rounds: int
-    say: Callable[[str], None]
+    report: Callable[[str], None]
 
     async def measure(self, call: str, profile: str, knees: Knees) -> list[Row]:
         """Every phase of a profile for a call. Raises GhzError."""
@@ -91,7 +91,7 @@ class Session:
             row = await self._compare(phase, self.rounds if profile in ROUNDS else 1)
             row.knee, row.typical_knee = knees.ours, knees.typical
             row.noop_knee, row.floor_knee = knees.noop, knees.floor
-            self.say(f"{call} {phase.name}: p50 {row.ours.p50} ms, no-op {row.noop.p50 or None} ms")
+            self.report(f"{call} {phase.name}: p50 {row.ours.p50} ms, no-op {row.noop.p50 or None} ms")
             rows.append(row)
         return rows
 
@@ -101,14 +101,14 @@ class Session:
             return Knees()
         (phase,) = configs.phases(call, configs.KNEE, self.values)
         targets = [self.ours, self.noop]
-        if method(phase.rpc).client_streaming:  # its answer means that bytes are safe
+        if method(phase.rpc).client_streaming:  # its response means that the bytes are on disk
             targets.append(self.floor)
         rounds = [[(await self._run(phase, target)).rps for target in targets] for _ in range(KNEE_ROUNDS)]
         ours, noop, *floor = [statistics.median(found) for found in zip(*rounds, strict=True)]
         # Calls are sent at a share of the lowest: 70 % of a knee that was measured while the neighbours slept is past
         # it when they wake.
         lowest = min(found[0] for found in rounds)
-        self.say(f"{call}: knee at {ours:.0f}/s (lowest {lowest:.0f}), the no-op's at {noop:.0f}/s")
+        self.report(f"{call}: knee at {ours:.0f}/s (lowest {lowest:.0f}), the no-op's at {noop:.0f}/s")
         return Knees(lowest, ours, noop, floor[0] if floor else None)
 
     def _needs_knee(self, call: str, profile: str) -> bool:
@@ -172,7 +172,7 @@ def median(found: list[Measurement]) -> Measurement:
         count=total,
         seconds=round(sum(measured.seconds for measured in found), 3),
         rps=middle.rps,
-        wanted_rps=middle.wanted_rps,
+        requested_rps=middle.requested_rps,
         p50=middle.p50,
         p95=middle.p95,
         p99=statistics.median(measured.p99 for measured in found),
@@ -182,7 +182,7 @@ def median(found: list[Measurement]) -> Measurement:
 
 
 def by_step(phase: Phase, details: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The calls of a step schedule, step by step: where latency leaves the ground is the knee."""
+    """The calls of a step schedule, step by step. The knee is the step where latency begins to rise."""
     seconds = float(str(phase.config["load-step-duration"]).removesuffix("s"))
     ended = [(_seconds(call["timestamp"]), call) for call in details]
     if not ended:
@@ -194,12 +194,14 @@ def by_step(phase: Phase, details: list[dict[str, Any]]) -> list[dict[str, Any]]
     found = []
     for number, step in sorted(steps.items()):
         latencies = sorted(call["latency"] / 1e6 for call in step if call["status"] == "OK")
-        wanted = phase.config["load-start"] + number * phase.config["load-step"]
-        if len(latencies) < 2 or wanted > phase.config["load-end"]:  # answers that came after the last step's end
+        requested = phase.config["load-start"] + number * phase.config["load-step"]
+        if (
+            len(latencies) < 2 or requested > phase.config["load-end"]
+        ):  # responses that arrived after the end of the last step
             continue
         found.append(
             {
-                "wanted_rps": wanted,
+                "requested_rps": requested,
                 "rps": round(len(latencies) / seconds, 1),
                 "p50": round(statistics.median(latencies), 2),
                 "p99": round(latencies[int(len(latencies) * 0.99)], 2),

@@ -1,4 +1,4 @@
-"""What is measured: the whole system on free ports, or a deployment that runs already; and the no-op server."""
+"""The servers to measure: a system of our own on free ports, or a deployment that runs already; and the no-op."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedded.environment import TUNING, free_port
+from local.environment import TUNING
+from local.ports import free_port
 
 START_TIMEOUT_SECONDS = 240.0
 STOP_TIMEOUT_SECONDS = 30.0
@@ -24,17 +25,17 @@ class StackError(RuntimeError):
 
 @dataclass(frozen=True)
 class Targets:
-    """Where the servers answer, and their process ids where we may look at them."""
+    """The addresses of the servers, and their process ids where we may read them."""
 
     hosts: Mapping[str, str]
     processes: Mapping[str, int] = field(default_factory=dict)
 
     def cpu_seconds(self, service: str) -> float | None:
-        """Processor time that a server has used so far; None when it is not ours to look at (or not on Linux)."""
+        """Processor time that a server has used; None if the server is not ours, or the system is not Linux."""
         return self._stat(service, "stat")
 
     def resident_mib(self, service: str) -> float | None:
-        """Its memory, in MiB."""
+        """The resident memory of a server, in MiB; None as above."""
         return self._stat(service, "statm")
 
     def _stat(self, service: str, name: str) -> float | None:
@@ -50,26 +51,26 @@ class Targets:
 
 @contextlib.asynccontextmanager
 async def own(folder: Path, more: Mapping[str, str] = {}) -> AsyncIterator[Targets]:
-    """The system as `make run` starts it, with its data in `folder`; nobody works on the tasks that load tests make.
+    """The system as `make run` starts it, with its data in `folder` and no generator for the tasks of the load tests.
 
-    `more`: environment variables that differ from that.
+    `more`: further environment variables.
     """
     names = ("generator", "storage", "posts")
     hosts = {name: f"127.0.0.1:{free_port()}" for name in names}
     port = free_port()
-    dropped = ("AWS_", "GATEWAY_", "POSTS_", "STORAGE_", "GENERATOR_", "S3_", "USE_S3", "PUBLIC_BASE_URL")
+    dropped = ("AWS_", "GATEWAY_", "POSTS_", "WORKER_", "STORAGE_", "GENERATOR_", "S3_", "USE_S3", "PUBLIC_BASE_URL")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
         "FRONTISPIECE_DATA": str(folder),
         "GATEWAY_PORT": str(port),
         **{f"{name.upper()}_LISTEN": host for name, host in hosts.items()},
         "POSTS_GENERATOR_TARGETS": ",",
-        "GENERATOR_MODEL": "tiny",  # what is measured is the service around it
+        "GENERATOR_MODEL": "tiny",  # the service around the model is measured
         **more,
     }
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "embedded"], env=environment, stdout=output, stderr=output, start_new_session=True
+            [sys.executable, "-m", "local"], env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
         await _ready(process, f"http://127.0.0.1:{port}/readyz", folder / "output.txt")
@@ -79,13 +80,13 @@ async def own(folder: Path, more: Mapping[str, str] = {}) -> AsyncIterator[Targe
 
 
 async def _ready(process: subprocess.Popen[bytes], url: str, output: Path) -> None:
-    def answers() -> bool:
+    def is_ready() -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
         return False
 
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while not await asyncio.to_thread(answers):
+    while not await asyncio.to_thread(is_ready):
         if process.poll() is not None or time.monotonic() > deadline:
             raise StackError("the system does not start:\n" + output.read_text(errors="replace")[-4000:])
         await asyncio.sleep(0.2)
@@ -93,7 +94,7 @@ async def _ready(process: subprocess.Popen[bytes], url: str, output: Path) -> No
 
 @contextlib.asynccontextmanager
 async def noop(recording: Path, folder: Path | None = None) -> AsyncIterator[Targets]:
-    """The no-op server, as a process of its own with the environment that ours have; it keeps uploads in `folder`."""
+    """The no-op server, a process with the environment of ours. It keeps uploads in `folder`, if given."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -19,11 +19,12 @@ from pathlib import Path
 import grpc
 from frontispiece.generator.v1 import generator_pb2, generator_pb2_grpc
 from frontispiece.posts.v1 import tasks_pb2, tasks_pb2_grpc
+from frontispiece.types.v1.generation_pb2 import GenerationParameters
 
 from bench.generator.report import Report, describe_machine, median
 from bench.load import stack
 from bench.queue import device
-from embedded.environment import free_port
+from local.ports import free_port
 
 TASK_SECONDS = 120.0
 MOST = 1 / (device.STEPS * device.STEP_SECONDS + device.DECODE_SECONDS)
@@ -48,7 +49,7 @@ class Pipeline:
 
         async def client() -> None:
             for _ in left:
-                request = generator_pb2.GenerateRequest(prompt=self._prompt())
+                request = generator_pb2.GenerateRequest(parameters=GenerationParameters(prompt=self._prompt()))
                 async for _ in self._generator.Generate(request, wait_for_ready=True, timeout=TASK_SECONDS):
                     pass
 
@@ -58,7 +59,7 @@ class Pipeline:
         """From the first creation until all tasks await approval. Raises RuntimeError when one ends otherwise."""
 
         async def task() -> None:
-            parameters = tasks_pb2.GenerationParameters(prompt=self._prompt(), use_generation=True)
+            parameters = GenerationParameters(prompt=self._prompt())
             created = await self._tasks.CreateTask(tasks_pb2.CreateTaskRequest(parameters=parameters), timeout=30)
             watch = tasks_pb2.WatchTaskRequest(task_id=created.task.id)
             async for response in self._tasks.WatchTask(watch, timeout=TASK_SECONDS):
@@ -88,7 +89,7 @@ async def measure(report: Report, folder: Path, slots: int, images: int, rounds:
         for number in ahead:
             system = folder / f"ahead-{number}"
             system.mkdir()
-            environment = {"POSTS_GENERATOR_TARGETS": address, "POSTS_DISPATCH_AHEAD": str(number)}
+            environment = {"POSTS_GENERATOR_TARGETS": address, "WORKER_DISPATCH_AHEAD": str(number)}
             async with (
                 stack.own(system, environment) as targets,
                 grpc.aio.insecure_channel(targets.hosts["posts"]) as posts,
@@ -123,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.queue", description=__doc__)
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--slots", default="1,8", help="images that share a step, comma-separated")
-    parser.add_argument("--ahead", default="1", help="POSTS_DISPATCH_AHEAD, comma-separated")
+    parser.add_argument("--ahead", default="1", help="WORKER_DISPATCH_AHEAD, comma-separated")
     parser.add_argument("--images", type=int, default=16, help="images of one turn")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from rpc import server
 from services.generator.__main__ import service
-from services.generator.batching import Batcher
-from services.generator.engines.base import Sample
-from services.generator.engines.pace import Pace
+from services.generator.engine import Sample
+from services.generator.generate import Generator
 from services.generator.models import FloatRange, ImageRequest, IntegerRange, ModelInfo
-from services.generator.pexels import PexelsOptions, open_stock
+from services.generator.scheduling.runner import EngineRunner
+from services.generator.sdxl.device_sync import DeviceSync
 from services.generator.settings import GeneratorSettings
+from services.generator.stock.pexels import PexelsOptions, open_stock
 
 STEPS = 20
 STEP_SECONDS = 0.025
@@ -51,7 +52,7 @@ class _Painted:
     steps_done: int = 0
 
     @property
-    def lane(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         return (self.request.height, self.request.width)
 
     @property
@@ -78,7 +79,7 @@ class Engine:
         self.models: Sequence[ModelInfo] = [_MODEL]
         self.device = "cuda"
         self._slots = slots
-        self._pace = Pace()
+        self._pace = DeviceSync()
         self._end = 0.0
         y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
         smooth = np.stack([np.sin(5 * x + 3 * y), np.cos(4 * y), np.sin(7 * x * y)], axis=-1) * 100 + 128
@@ -89,21 +90,25 @@ class Engine:
         """There is nothing to warm."""
         return self._slots
 
+    def inspect(self, request: ImageRequest) -> Sequence[tuple[str, str]]:
+        """It has no tokenizers."""
+        return []
+
     def in_memory(self) -> frozenset[str]:
         """The one model."""
         return frozenset({_MODEL.id})
 
-    def lane(self, request: ImageRequest) -> Hashable:
-        """One lane a size."""
+    def batch_key(self, request: ImageRequest) -> Hashable:
+        """One batch key a size."""
         return (request.height, request.width)
 
-    def prepare(
-        self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
+    def ensure_loaded(
+        self, waiting: Sequence[ImageRequest], admitted: Sequence[ImageRequest], when_ready: Callable[[], None]
     ) -> Sequence[bool]:
         """All may start."""
         return [True] * len(waiting)
 
-    def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
+    def prepare(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
         """The CPU's work."""
         time.sleep(OPEN_SECONDS)
         return [_Painted(request) for request in requests]
@@ -142,11 +147,10 @@ class Engine:
 
 async def serve(listen: str, slots: int) -> None:
     """Serve until told to stop."""
-    async with (
-        open_stock(PexelsOptions("", "http://127.0.0.1:9", frozenset(), 1.0, 1024)) as stock,
-        Batcher(Engine(slots), queue_capacity=64) as batcher,
-    ):
-        await server.serve([service(batcher, stock)], GeneratorSettings(listen=listen, drain_seconds=0))
+    runner = EngineRunner(lambda: Engine(slots), queue_capacity=64)
+    async with open_stock(PexelsOptions()) as stock, runner:
+        await runner.ready()
+        await server.serve([service(Generator(runner, stock))], GeneratorSettings(listen=listen, drain_seconds=0))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 # Each consumer gets a volume with its own secrets and sees no other's. Files that exist are kept, so running it again
 # changes nothing; to use secrets of your own, put them there.
 #
-#   database/  postgres_password, posts_database_url      postgres, migrate, posts
+#   database/  postgres_password, posts_database_url      postgres, migrate, posts, worker
 #   s3/        s3.json (who may do what in the bucket)    s3
 #   storage/   aws_access_key_id, aws_secret_access_key   storage
 #   cdn/       access_key_id, secret_access_key           cdn: may read generated/* and nothing else

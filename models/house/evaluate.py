@@ -22,7 +22,7 @@ from models.house.captions import caption
 from models.house.export import DEFAULTS
 from models.house.scenes import IMAGE_PX, Repertoire, Scene
 from models.house.vocabulary import COLOURS, held_out
-from services.generator.engines.prompts import embed, stack
+from services.generator.sdxl.prompts import embed, stack
 
 PROMPTS, PAIRS, SHEET = 200, 60, (8, 6)
 _SEED = 31_337

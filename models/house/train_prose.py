@@ -24,7 +24,7 @@ from models.house.scenes import IMAGE_PX
 from models.house.source import Source, prepare
 from models.house.train_unet import draw_steps
 from models.house.training import Training, adam, autocast, load_average, run
-from services.generator.engines.prompts import embed, stack
+from services.generator.sdxl.prompts import embed, stack
 
 CHECKPOINT = "prose.pt"
 

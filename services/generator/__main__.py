@@ -1,8 +1,12 @@
 """The generator process: `python -m services.generator`."""
 
+import asyncio
+import contextlib
+import gc
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +15,15 @@ from frontispiece.generator.v1 import generator_pb2_grpc
 from rpc import logs, server
 from rpc.server import Service
 from rpc.settings import announce, load
-from services.generator.batching import Batcher
-from services.generator.engines.base import CheckpointError
-from services.generator.pexels import PexelsOptions, StockPhotos, open_stock
+from services.generator.engine import CheckpointError
+from services.generator.generate import Generator
+from services.generator.scheduling.runner import THREAD_NAME, EngineRunner
 from services.generator.servicer import SERVICE_NAME, GeneratorServicer
 from services.generator.settings import GeneratorSettings
+from services.generator.stock.pexels import open_stock
 
 if TYPE_CHECKING:
-    from services.generator.engines.sdxl import SdxlEngine
+    from services.generator.sdxl.engine import SdxlEngine
 
 log = logging.getLogger(__name__)
 
@@ -27,83 +32,108 @@ EXIT_CHECKPOINT = 2
 EXIT_LOST = 70
 
 
-async def main(settings: GeneratorSettings) -> bool:
-    """Serve until told to stop; False when the engine was lost and the process should be started anew."""
-    engine = make_engine(settings)
-    batcher = Batcher(
-        engine,
+async def main(settings: GeneratorSettings) -> int:
+    """Serve until a signal comes or the engine fails. Returns the exit code.
+
+    Serves from the start; health is NOT_SERVING until the default model is in memory. Raises what the loading raised.
+    """
+    runner = EngineRunner(
+        lambda: make_engine(settings),
         queue_capacity=settings.queue_capacity,
         decode_chunk=settings.decode_chunk,
         step_timeout_seconds=settings.step_timeout_seconds,
     )
-    async with open_stock(_pexels_options(settings)) as stock, batcher:
-        log.info("warm", extra={"models": [model.id for model in engine.models], "device": engine.device})
-        await server.serve([service(batcher, stock)], settings, stop=batcher.lost)
-        return not batcher.lost.is_set()
+    stop = asyncio.Event()
+
+    async def is_ready() -> bool:
+        return runner.is_ready
+
+    async with open_stock(settings) as stock, runner:
+        watcher = asyncio.create_task(_watch(runner, stop))
+        await server.serve([service(Generator(runner, stock))], settings, is_ready=is_ready, stop=stop)
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher
+        return EXIT_LOST if runner.lost.is_set() else 0
 
 
-def service(batcher: Batcher, stock: StockPhotos) -> Service:
-    """The gRPC service over its parts."""
-    servicer = GeneratorServicer(batcher, stock)
+async def _watch(runner: EngineRunner, stop: asyncio.Event) -> None:
+    """Set `stop` when the engine cannot be loaded or is lost. Raises what the loading raised."""
+    try:
+        engine = await runner.ready()
+        log.info("ready", extra={"models": [model.id for model in engine.models], "device": engine.device})
+        # The objects of the model stay: without this every garbage collection would visit all of them.
+        gc.collect()
+        gc.freeze()
+        await runner.lost.wait()
+    finally:
+        stop.set()
+
+
+def service(generator: Generator) -> Service:
+    """The gRPC service."""
+    servicer = GeneratorServicer(generator)
     return Service(SERVICE_NAME, lambda grpc: generator_pb2_grpc.add_GeneratorServiceServicer_to_server(servicer, grpc))
 
 
-def make_engine(settings: GeneratorSettings) -> "SdxlEngine":
-    """The engine for these settings. PyTorch is imported here, after the settings have been found right."""
-    # Threads that spin while they wait for each other are up to twenty times slower where cores are shared, and the
-    # database, the gateway and the browser are on the same ones. Must be set before PyTorch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from services.generator.engines.quiet import silence
+def silence_libraries() -> None:
+    """Let diffusers and transformers log errors only: they would log prompts, and draw progress bars into the log.
 
-    silence()
-    from services.generator.engines.checkpoints import Source
-    from services.generator.engines.options import SdxlOptions
-    from services.generator.engines.sdxl import SdxlEngine
-    from services.generator.engines.tiny import make_checkpoint
+    Call it before the modules of the engine are imported: the libraries also warn while they are imported.
+    """
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def make_engine(settings: GeneratorSettings) -> "SdxlEngine":
+    """The engine for these settings. Imports PyTorch, which takes seconds. Raises CheckpointError."""
+    # Threads that spin while they wait for each other are up to twenty times slower where cores are shared with other
+    # processes. Must be set before PyTorch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    silence_libraries()
+    from services.generator.sdxl.engine import SdxlEngine
+    from services.generator.sdxl.loading.checkpoints import ModelSource
 
     if settings.model == "house":
-        default = Source("house", str(HOUSE_MODEL))
+        default = ModelSource("house", str(HOUSE_MODEL))
     elif settings.model == "tiny":
+        from services.generator.sdxl.loading.tiny import make_checkpoint
+
         folder = settings.models_dir / "tiny"
         make_checkpoint(folder)
-        default = Source("tiny", str(folder))
+        default = ModelSource("tiny", str(folder))
     else:
-        default = Source.parse("", settings.model)
-    further = [Source.parse(name, text) for name, text in settings.further_models.items()]
-    return SdxlEngine([default, *further], SdxlOptions.from_settings(settings))
-
-
-def _pexels_options(settings: GeneratorSettings) -> PexelsOptions:
-    return PexelsOptions(
-        api_key=settings.pexels_api_key.get_secret_value(),
-        api_url=settings.pexels_api_url,
-        image_hosts=settings.image_hosts,
-        timeout_seconds=settings.pexels_timeout_seconds,
-        max_bytes=settings.pexels_max_bytes,
-    )
+        default = ModelSource.parse("", settings.model)
+    further = [ModelSource.parse(name, text) for name, text in settings.further_models.items()]
+    return SdxlEngine([default, *further], settings)
 
 
 def run() -> int:
-    """The exit code of the process: 0, 2 for a checkpoint that cannot be used, 70 when the engine was lost."""
+    """Run the process. Returns its exit code: 0, 2 for a checkpoint that cannot be used, 70 when the engine is lost."""
     settings = load(GeneratorSettings)
     logs.configure("generator", settings.log_level, settings.log_format)
     announce(settings)
-    outcome: list[bool] = []
+    codes: list[int] = []
 
-    async def served() -> None:
-        outcome.append(await main(settings))
+    async def serve() -> None:
+        codes.append(await main(settings))
 
     try:
-        server.run(served())
+        server.run(serve())
     except CheckpointError as error:
         log.critical("%s", error)
         return EXIT_CHECKPOINT
-    return 0 if outcome[0] else EXIT_LOST
+    return codes[0]
 
 
 if __name__ == "__main__":
     code = run()
-    if code == EXIT_LOST:
-        # The engine thread may hang inside the driver for ever: an ordinary exit would wait for it.
+    if any(thread.name == THREAD_NAME for thread in threading.enumerate()):
+        # It loads a model, or hangs inside the driver: an ordinary exit would wait for it, or crash beside it.
+        logging.shutdown()
         os._exit(code)
     sys.exit(code)

@@ -1,21 +1,15 @@
-"""What the generator talks about: requests, events, capabilities. No protobuf, no torch."""
+"""The values that the generator works with: requests, events, models. No torch."""
 
-from dataclasses import dataclass, field
-from enum import Enum
+import hashlib
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
+
+from frontispiece.types.v1 import generation_pb2 as types
+from frontispiece.types.v1.image_pb2 import ImageFile
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-MAX_SEED = 2**53 - 1
-
-
-class ImageSource(Enum):
-    """Where an image comes from."""
-
-    GENERATED = "generated"
-    STOCK = "stock"
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,7 @@ class IntegerRange:
 
 @dataclass(frozen=True)
 class FloatRange:
-    """A real-valued parameter; `step` is for sliders only."""
+    """Every number from min to max; `step` is a suggestion for sliders."""
 
     min: float
     max: float
@@ -40,10 +34,9 @@ class FloatRange:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model and the true range of each of its parameters.
+    """A model and the range of each of its parameters: generator.v1.Model, and the revision of its refiner.
 
-    `fp8_difference` is what 8-bit floats change in the UNet's guided prediction, relative, at the worst noise level;
-    None: it computes without them, or is not loaded yet.
+    The names of the ranges are those of the parameters: `resolve` looks a default up by name.
     """
 
     id: str
@@ -67,46 +60,25 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA by name, and how strongly it is felt."""
+    """A LoRA by name, and its weight. Hashable, unlike types.v1.Lora: it is part of the keys of batches and caches."""
 
     name: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class InitialImage:
-    """The picture to begin from as it came: encoded, not looked at yet. `mask` is b"" when all of it may change."""
-
-    data: bytes = field(repr=False)
-    strength: float | None = None
-    mask: bytes = field(default=b"", repr=False)
-    mask_feather: int | None = None
-
-
-@dataclass(frozen=True)
-class UsedInitialImage:
-    """Which picture an image began from: enough to begin from it again. Without a mask `mask_sha256` is "".
-
-    `mask_feather`: width of the soft border, in pixels; 0 for a hard one, or no mask.
-    """
-
-    sha256: str
-    strength: float
-    mask_sha256: str
-    mask_feather: int = 0
+    weight: float
 
 
 @dataclass(frozen=True, eq=False)
 class InitialPixels:
-    """The picture to begin from, decoded, scaled and cut: `pixels` is (height, width, 3), as large as the image.
+    """The initial image, decoded, scaled and cropped: `pixels` is (height, width, 3), as large as the new image.
 
-    `opacity`, (height, width), is how much of what is painted shows: 0 where the picture is kept, 1 where nothing of it
-    is left, and what lies between on a soft border. None: the image may change everywhere.
+    `opacity`, (height, width), is the share of the new image in each pixel: 0 where the initial image is kept, 1 where
+    it is replaced, between them on the feathered edge. None: there is no mask. `used` has every default filled in.
     """
 
     pixels: "NDArray[np.uint8]" = field(repr=False)
     opacity: "NDArray[np.float32] | None" = field(repr=False)
-    used: UsedInitialImage
+    used: types.InitialImage
+    sha256: str = ""
+    mask_sha256: str = ""
 
     @property
     def painted(self) -> "NDArray[np.bool_] | None":
@@ -115,29 +87,12 @@ class InitialPixels:
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A request as it came: None and "" mean the model's default."""
-
-    prompt: str
-    negative_prompt: str = ""
-    width: int | None = None
-    height: int | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    seed: int | None = None
-    scheduler: str = ""
-    model: str = ""
-    preview_interval: int = 0
-    loras: tuple[Lora, ...] = ()
-    guidance_end: float | None = None
-    denoising_end: float | None = None
-    initial_image: InitialImage | None = None
-    stock: bool = False
-
-
-@dataclass(frozen=True)
 class ImageRequest:
-    """One image to paint, every parameter decided and checked."""
+    """One image to generate: types.v1.GenerationParameters with every value checked and every default filled in.
+
+    Fields with the name of a parameter have its value. The others: `refiner` is the id of the refiner that does the
+    last steps ("": none), `preview_interval` the number of steps between two previews (0: none).
+    """
 
     model: str
     prompt: str
@@ -148,17 +103,38 @@ class ImageRequest:
     guidance_scale: float
     seed: int
     scheduler: str
-    preview_interval: int = 0
     loras: tuple[Lora, ...] = ()
     guidance_end: float = 1.0
-    refiner: str = ""
     denoising_end: float | None = None
     initial_image: InitialPixels | None = None
+    refiner: str = ""
+    preview_interval: int = 0
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that it needs in memory."""
+        """Ids of the models that must be in memory."""
         return (self.model, self.refiner) if self.refiner else (self.model,)
+
+    def parameters(self) -> types.GenerationParameters:
+        """The parameters as they are used."""
+        names = types.GenerationParameters.DESCRIPTOR.fields_by_name
+        values = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        values["loras"] = [types.Lora(**asdict(lora)) for lora in self.loras]
+        values["initial_image"] = self.initial_image.used if self.initial_image else None
+        return types.GenerationParameters(**values, source=types.IMAGE_SOURCE_GENERATED)
+
+    def generation(self, model: ModelInfo, batch_size: int) -> types.Generation:
+        """How the image was made: by `model`, in batches of at most `batch_size`."""
+        initial = self.initial_image
+        return types.Generation(
+            parameters=self.parameters(),
+            model_revision=model.revision,
+            refiner=self.refiner,
+            refiner_revision=model.refiner_revision if self.refiner else "",
+            batch_size=batch_size,
+            initial_image_sha256=initial.sha256 if initial else "",
+            mask_sha256=initial.mask_sha256 if initial else "",
+        )
 
 
 @dataclass(frozen=True)
@@ -170,7 +146,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class Progress:
-    """`step` of `total_steps` done; `eta_seconds` until the image, None while unknown."""
+    """`step` of `total_steps` done; `eta_seconds` until the image is ready, None while unknown."""
 
     step: int
     total_steps: int
@@ -179,7 +155,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """A rough picture of the state so far, encoded."""
+    """A small image of the current state, encoded."""
 
     content_type: str
     data: bytes
@@ -188,46 +164,25 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class Attribution:
-    """Credit for a stock photo."""
-
-    provider: str
-    author: str
-    author_url: str
-    source_url: str
-    description: str
-
-
-@dataclass(frozen=True)
-class Painting:
-    """How an image was painted: enough to paint it again."""
-
-    seed: int
-    model: str
-    model_revision: str
-    scheduler: str
-    num_inference_steps: int
-    guidance_scale: float
-    batch_size: int
-    loras: tuple[Lora, ...] = ()
-    guidance_end: float = 1.0
-    refiner: str = ""
-    refiner_revision: str = ""
-    denoising_end: float | None = None
-    initial_image: UsedInitialImage | None = None
-
-
-@dataclass(frozen=True)
 class Image:
-    """An encoded image: painted, or a stock photo with its attribution."""
+    """The finished image: its bytes, what describes them, and how it was made."""
 
-    content_type: str
     data: bytes = field(repr=False)
-    width: int
-    height: int
-    source: ImageSource
-    painting: Painting | None = None
-    attribution: Attribution | None = None
+    file: ImageFile
+    generation: types.Generation
+
+    @classmethod
+    def of(cls, data: bytes, content_type: str, size: tuple[int, int], generation: types.Generation) -> "Image":
+        """`size` is (width, height) in pixels. Hashes `data`: about 1 ms a MB."""
+        width, height = size
+        file = ImageFile(
+            content_type=content_type,
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            width=width,
+            height=height,
+        )
+        return cls(data, file, generation)
 
 
 Event = Queued | Progress | Preview | Image
@@ -235,7 +190,7 @@ Event = Queued | Progress | Preview | Image
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the generator is."""
+    """How busy the generator is; see GetCapabilitiesResponse."""
 
     slot_count: int
     free_slot_count: int

@@ -1,4 +1,4 @@
-"""`python -m services.posts`: settings, then resources, then the server."""
+"""`python -m services.posts`: the API for tasks and posts. Any number of processes may run."""
 
 import asyncio
 import sys
@@ -10,15 +10,15 @@ from services.posts.settings import PostsSettings
 
 
 async def main(settings: PostsSettings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT, then end the event streams."""
     stop = asyncio.Event()
     async with app.running(settings) as running:
 
-        async def stop_work() -> None:
+        async def end_streams() -> None:
             await stop.wait()
-            await running.stop()
+            running.events.close()
 
-        stopping = asyncio.create_task(stop_work())
+        stopping = asyncio.create_task(end_streams())
         try:
             await server.serve(running.services, settings, is_ready=running.database.check, stop=stop)
         finally:
@@ -27,11 +27,11 @@ async def main(settings: PostsSettings) -> None:
 
 
 if __name__ == "__main__":
-    wanted = load(PostsSettings)
-    logs.configure("posts", wanted.log_level, wanted.log_format)
-    announce(wanted)
+    options = load(PostsSettings)
+    logs.configure("posts", options.log_level, options.log_format)
+    announce(options)
     try:
-        server.run(main(wanted))
+        server.run(main(options))
     except (errors.RpcError, OSError) as error:
         print(f"posts: {error}", file=sys.stderr)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""What the posts service can be told by the environment."""
+"""The settings of the posts API process, and those that it shares with the worker and the migration."""
 
 from typing import Annotated
 
@@ -9,15 +9,20 @@ from rpc.settings import ProcessSettings, ServerSettings, Target
 
 
 class DatabaseSettings(ProcessSettings):
-    """Where the record is; all that a migration needs."""
+    """Where the database is. The API, the worker and the migration read the same variables."""
 
     model_config = SettingsConfigDict(env_prefix="POSTS_")
 
     database_url: SecretStr = Field(
-        description="PostgreSQL, as postgresql://user:password@host:port/database; several hosts separated by commas."
+        validation_alias="POSTS_DATABASE_URL",
+        description="PostgreSQL, as postgresql://user:password@host:port/database; several hosts separated by commas.",
     )
     database_wait_seconds: float = Field(
-        30.0, ge=0, le=600, description="How long to wait at start for a database that does not answer."
+        30.0,
+        ge=0,
+        le=600,
+        validation_alias="POSTS_DATABASE_WAIT_SECONDS",
+        description="How long to wait at start for a database that does not answer.",
     )
 
     @field_validator("database_url")
@@ -28,46 +33,17 @@ class DatabaseSettings(ProcessSettings):
         return value
 
 
-class PostsSettings(ServerSettings, DatabaseSettings):
-    """What the posts service can be told."""
+class LeafSettings(ProcessSettings):
+    """The services that posts calls. The API and the worker read the same variables."""
 
-    model_config = SettingsConfigDict(env_prefix="POSTS_")
-
-    listen: str = Field("127.0.0.1:50053", description="Address and port to serve on; port 0 picks a free one.")
-    database_pool_size: int = Field(
-        10, ge=2, le=200, description="Most connections for calls; the dispatcher has 4 of its own."
-    )
     generator_targets: Annotated[tuple[Target, ...], NoDecode] = Field(
-        ("127.0.0.1:50051",), description="Generators, separated by commas; empty: this process dispatches nothing."
+        ("127.0.0.1:50051",),
+        validation_alias="POSTS_GENERATOR_TARGETS",
+        description="Generators, separated by commas, for tasks of the worker and checks of the API. `,`: none.",
     )
-    storage_target: Target = Field("127.0.0.1:50052", description="The storage service.")
-    dispatch_ahead: int = Field(
-        1, ge=0, le=64, description="Images that may wait at each generator, so that it need not wait for the next one."
+    storage_target: Target = Field(
+        "127.0.0.1:50052", validation_alias="POSTS_STORAGE_TARGET", description="The storage service."
     )
-    max_attempts: int = Field(5, ge=1, le=100, description="Attempts before a task is FAILED.")
-    lease_seconds: float = Field(
-        30.0, ge=0.5, le=3600, description="How long a task stays claimed after its dispatcher was last heard of."
-    )
-    sweep_seconds: float = Field(5.0, ge=0.05, le=600, description="How often expired leases are taken back.")
-    poll_seconds: float = Field(
-        1.0, ge=0.05, le=60, description="How often the database is asked where a notification may have been lost."
-    )
-    step_timeout_seconds: float = Field(
-        120.0, ge=0.1, le=3600, description="A generator that shows no sign of work for so long is given up."
-    )
-    queue_timeout_seconds: float = Field(
-        600.0, ge=0.1, le=86_400, description="How long a request may wait in a generator's queue."
-    )
-    attempt_timeout_seconds: float = Field(1800.0, ge=1, le=86_400, description="How long one image may take in all.")
-    store_timeout_seconds: float = Field(
-        60.0, ge=0.1, le=3600, description="How long storing an image is tried before the attempt has failed."
-    )
-    retry_base_seconds: float = Field(
-        2.0, ge=0.01, le=600, description="Wait before the second attempt; it doubles with each one."
-    )
-    retry_cap_seconds: float = Field(60.0, ge=0.01, le=3600, description="Longest wait between attempts.")
-    preview_interval: int = Field(4, ge=0, le=80, description="A preview with about every n-th step; 0: none.")
-    idempotency_days: int = Field(30, ge=1, le=3650, description="How long a request_id is remembered.")
 
     @field_validator("generator_targets", mode="before")
     @classmethod
@@ -75,3 +51,19 @@ class PostsSettings(ServerSettings, DatabaseSettings):
         if isinstance(value, str):
             return tuple(target.strip() for target in value.split(",") if target.strip())
         return value
+
+
+class PostsSettings(ServerSettings, DatabaseSettings, LeafSettings):
+    """The settings of the API process."""
+
+    model_config = SettingsConfigDict(env_prefix="POSTS_")
+
+    listen: str = Field("127.0.0.1:50053", description="Address and port to serve on. Port 0 picks a free one.")
+    database_pool_size: int = Field(10, ge=2, le=200, description="Largest number of database connections.")
+    max_attempts: int = Field(5, ge=1, le=100, description="Attempts before a task is FAILED.")
+    poll_seconds: float = Field(
+        1.0,
+        ge=0.05,
+        le=60,
+        description="Interval at which followed tasks are read from the database, in case a notification was lost.",
+    )

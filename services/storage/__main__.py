@@ -1,4 +1,4 @@
-"""`python -m services.storage`: the storage process."""
+"""`python -m services.storage`: the storage process, assembled from its settings."""
 
 import logging
 import os
@@ -6,33 +6,34 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from frontispiece.storage.v1 import images_pb2_grpc
+from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 
 from rpc import logs, server, settings
 from services.storage.admission import Admission
 from services.storage.backends.base import Backend, BackendRefused
-from services.storage.backends.local import LocalBackend
-from services.storage.backends.s3 import S3Backend
-from services.storage.backends.s3_client import S3Options
+from services.storage.backends.local.backend import LocalBackend
+from services.storage.backends.s3.backend import S3Backend
+from services.storage.backends.s3.client import S3Options
 from services.storage.backends.spool import Spool
-from services.storage.backends.spooling import SpoolingBackend
-from services.storage.decoding import Decoder
-from services.storage.health import Health
 from services.storage.images import Images
+from services.storage.imaging.decoder import Decoder
+from services.storage.mover import Mover
+from services.storage.readiness import Readiness
 from services.storage.servicer import SERVICE_NAME, ImageServicer
-from services.storage.settings import StorageSettings
+from services.storage.settings import MAX_IMAGE_BYTES, StorageSettings
+from services.storage.spooling import SpoolingBackend
 from services.storage.urls import Urls
 
 log = logging.getLogger(__name__)
 
 
 def open_primary(chosen: StorageSettings) -> Backend:
-    """The backend that the settings name; decided here, once. Raises OSError for a folder that cannot be used."""
+    """The backend that the settings choose. Raises OSError if its folder cannot be used."""
     if not chosen.s3_chosen:
         return LocalBackend(chosen.local_root)
     encryption = chosen.s3_encryption
     if encryption == "auto":
-        # AWS encrypts in any case; some compatible servers refuse the header when they hold no key.
+        # AWS encrypts in any case; some compatible servers refuse the header if they have no key.
         encryption = "none" if chosen.s3_endpoint_url else "AES256"
     return S3Backend(
         S3Options(
@@ -48,57 +49,58 @@ def open_primary(chosen: StorageSettings) -> Backend:
     )
 
 
-def open_backends(chosen: StorageSettings) -> tuple[Backend, Health]:
-    """The backend with what surrounds it, and its health. Raises OSError.
+def open_backends(chosen: StorageSettings) -> tuple[Backend, Readiness, Mover | None]:
+    """The backend, its readiness and the mover of its spool. Raises OSError.
 
-    S3 gets a spool, and what an earlier configuration left on the disk stays readable. A disk gets a spool only to take
-    in what an earlier configuration left there.
+    S3 has a spool, and the images that an earlier configuration left on the disk stay readable. A disk has a spool only
+    while there are images in it from an earlier configuration.
     """
     primary = open_primary(chosen)
     if not chosen.s3_chosen and not Spool.has_images(chosen.spool_folder):
-        return primary, Health(primary, chosen.health_seconds)
+        return primary, Readiness(primary, chosen.health_seconds), None
     spool = Spool(chosen.spool_folder, chosen.spool_max_bytes, chosen.spool_min_free_bytes)
-    health = Health(primary, chosen.health_seconds, fallback=spool)
-    older = None
+    readiness = Readiness(primary, chosen.health_seconds, spool)
+    legacy = None
     if chosen.s3_chosen and LocalBackend.has_images(chosen.local_root):
-        older = LocalBackend(chosen.local_root)
-    return SpoolingBackend(primary, spool, health, older), health
+        legacy = LocalBackend(chosen.local_root)
+    return SpoolingBackend(primary, spool, readiness, legacy), readiness, Mover(primary, spool, readiness)
 
 
 @asynccontextmanager
-async def assembled(chosen: StorageSettings) -> AsyncIterator[tuple[server.Service, Health]]:
-    """The service with all it needs, checked. Raises BackendRefused or OSError when the settings cannot work."""
+async def assembled(chosen: StorageSettings) -> AsyncIterator[tuple[server.Service, Readiness]]:
+    """The service and its readiness. Raises BackendRefused or OSError if the settings cannot work."""
     urls = Urls(chosen.public_base_url, chosen.cdn)
     async with AsyncExitStack() as stack:
-        backend, health = open_backends(chosen)
+        backend, readiness, mover = open_backends(chosen)
         stack.push_async_callback(backend.close)
-        decoder = Decoder(chosen.decode_threads)
+        decoder = Decoder(chosen.decode_threads, chosen.decode_max_bytes, MAX_IMAGE_BYTES)
         stack.push_async_callback(decoder.close)
-        await health.start()
-        works = health.condition.healthy
-        log.info("backend", extra={"kind": backend.kind.value, "urls": urls.base_url, "works": works})
-        images = Images(backend, decoder, Admission(chosen.max_inflight_bytes), health, urls, chosen.upload_seconds)
-        servicer = ImageServicer(images, urls, health, chosen.s3_bucket if chosen.s3_chosen else "")
-        await stack.enter_async_context(health.watching())
-        if isinstance(backend, SpoolingBackend):
-            await stack.enter_async_context(backend.moving())
+        await readiness.start()
+        kind = images_pb2.ImageBackend.Name(backend.kind).removeprefix("IMAGE_BACKEND_").lower()
+        log.info("backend", extra={"kind": kind, "urls": urls.base_url, "works": readiness.status.healthy})
+        admission = Admission(chosen.max_inflight_bytes)
+        images = Images(backend, decoder, admission, readiness, urls, chosen.upload_seconds)
+        servicer = ImageServicer(images, urls, readiness, chosen.s3_bucket if chosen.s3_chosen else "")
+        await stack.enter_async_context(readiness.watching())
+        if mover:
+            await stack.enter_async_context(mover.running())
         add = partial(images_pb2_grpc.add_ImageServiceServicer_to_server, servicer)
-        yield server.Service(SERVICE_NAME, add), health
+        yield server.Service(SERVICE_NAME, add), readiness
 
 
 async def main() -> None:
-    """Load, check, serve."""
+    """Load the settings, check the backend, serve."""
     chosen = settings.load(StorageSettings)
     logs.configure("storage", chosen.log_level, chosen.log_format)
     settings.announce(chosen)
     for name in chosen.ignored():
         log.warning("%s is set but S3 is not used (USE_S3=%s): it has no effect", name, chosen.use_s3)
-    async with assembled(chosen) as (service, health):
-        await server.serve([service], chosen, is_ready=health.is_ready)
+    async with assembled(chosen) as (service, readiness):
+        await server.serve([service], chosen, is_ready=readiness.is_ready)
 
 
 def run() -> int:
-    """Run the process and tell its exit code."""
+    """Run the process. Returns its exit code."""
     try:
         server.run(main())
     except (BackendRefused, OSError) as error:
@@ -110,5 +112,5 @@ def run() -> int:
 if __name__ == "__main__":
     code = run()
     logging.shutdown()
-    # Not sys.exit: it waits for threads, and one that waits for a silent S3 takes up to 30 s to give up.
+    # sys.exit would wait for threads, and a thread that calls an S3 without response takes up to 30 s to end.
     os._exit(code)

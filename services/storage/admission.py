@@ -1,4 +1,4 @@
-"""A bound on the bytes of uploads held in memory at once."""
+"""A limit on the bytes of uploads that are in memory at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +9,20 @@ _RETRY_SECONDS = 1.0
 
 
 class Admission:
-    """Lets uploads in while there is room. Used from one event loop, so it needs no lock."""
+    """Admits uploads while their sum is below the limit. For one event loop only: it has no lock."""
 
     def __init__(self, limit_bytes: int) -> None:
-        """`limit_bytes`: the most that is held at once."""
+        """`limit_bytes` is the most that uploads may hold at once."""
         self._limit = limit_bytes
         self._held = 0
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
-        """Hold room for one upload. Raises Unavailable when there is none: the caller retries, perhaps elsewhere."""
+        """Count one upload for the length of the block. Raises Unavailable if the limit is reached."""
         if self._held + size_bytes > self._limit:
-            raise Unavailable("too many uploads at once", reason="UPLOADS_BUSY", retry_after_seconds=_RETRY_SECONDS)
+            raise Unavailable(
+                "too many uploads are in progress", reason="UPLOADS_BUSY", retry_after_seconds=_RETRY_SECONDS
+            )
         self._held += size_bytes
         try:
             yield

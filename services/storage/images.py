@@ -1,35 +1,27 @@
-"""The life of an image: checked while it arrives, kept for good, found again."""
+"""Storing, finding, reading and marking images."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from frontispiece.storage.v1.images_pb2 import ImageOrigin, ImageState, StoreImageHeader
 
 from rpc.errors import AlreadyExists, DeadlineExceeded, NotFound, OutOfRange, RpcError
 from services.storage.admission import Admission
 from services.storage.backends.base import Backend
-from services.storage.decoding import Decoder
-from services.storage.health import Health
-from services.storage.keys import IMAGE_PREFIX, check_key, folder_of, image_key
+from services.storage.imaging.decoder import Decoder
+from services.storage.imaging.incoming import IncomingImage, ReceivedImage
+from services.storage.keys import IMAGE_PREFIX, folder_of, image_key
 from services.storage.metadata import object_metadata
-from services.storage.models import ByteRange, ImageInfo, ImageState, Redirect, StoredImage, UploadHeader
+from services.storage.models import ByteRange, ImageHandle, Redirect, StoredImage
+from services.storage.readiness import Readiness
 from services.storage.urls import Urls
-from services.storage.validation import Inspection
 
 log = logging.getLogger(__name__)
 
 REDIRECT_SECONDS = 900.0
-"""How long a presigned URL works: long enough for a slow download to begin, too short to be worth keeping."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a reader gets: the image, and either a better place to fetch it or the range that was asked for."""
-
-    image: StoredImage
-    range: ByteRange
-    redirect: Redirect | None = None
+"""How long a presigned URL works: long enough for a slow client to begin, too short to be stored."""
 
 
 class Images:
@@ -40,92 +32,90 @@ class Images:
         backend: Backend,
         decoder: Decoder,
         admission: Admission,
-        health: Health,
+        readiness: Readiness,
         urls: Urls,
         upload_seconds: float,
     ) -> None:
-        """`upload_seconds`: how long the bytes of one upload may take to arrive."""
+        """`upload_seconds` is the time that the bytes of one upload may take to arrive."""
         self.backend = backend
         self._decoder = decoder
         self._admission = admission
-        self._health = health
+        self._readiness = readiness
         self._urls = urls
         self._upload_seconds = upload_seconds
 
-    async def store(self, header: UploadHeader, chunks: AsyncIterator[bytes]) -> StoredImage:
-        """Take the bytes of an image and keep them; the answer means that they are durable.
+    async def store(self, header: StoreImageHeader, chunks: AsyncIterator[bytes]) -> StoredImage:
+        """Store an image. When this returns, the image is on durable storage.
 
-        Raises InvalidArgument, Unavailable, ResourceExhausted, DeadlineExceeded; then nothing is kept. Raises
-        AlreadyExists when a request without a time comes with other bytes than before.
+        Raises InvalidArgument, Unavailable, ResourceExhausted and DeadlineExceeded; nothing is stored then. Raises
+        AlreadyExists if a request without a request_time comes with other bytes than before.
         """
+        metadata = object_metadata(header)
         with self._admission.hold(header.size_bytes):
-            data, sha256, info = await self._receive(header, chunks)
-            key = image_key(header.request_id, header.request_time, sha256, info.content_type)
-            if header.request_time is None:
-                await self._check_alone(key)
-            looks = await self._decoder.look(data, info)
+            received = await self._receive(header, chunks)
+            key = image_key(header, received.sha256, received.format.extension)
+            if not header.HasField("request_time"):
+                await self._check_other_bytes(key)
+            data, file, thumbhash = await self._decoder.process(
+                received, reencode=header.origin == ImageOrigin.IMAGE_ORIGIN_UPLOAD
+            )
             image = StoredImage(
                 key=key,
                 backend=self.backend.kind,
-                content_type=info.content_type,
-                width=looks.width,
-                height=looks.height,
-                size_bytes=len(data),
-                sha256=sha256,
+                file=file,
+                source_sha256=received.sha256,
                 create_time=datetime.now(UTC),
-                thumbhash=looks.thumbhash,
-                metadata=object_metadata(header),
+                thumbhash=thumbhash,
+                metadata=metadata,
             )
-            try:
-                stored = await self.backend.put(image, data)
-            except RpcError as error:
-                if error.retry_after_seconds is not None:  # the backend's fault, not the caller's
-                    self._health.suspect()
-                raise
-            if header.request_time is None:  # two may have come at once: whoever looks last sees both
-                await self._check_alone(key)
-        log.info("image stored", extra={"key": stored.key, "bytes": stored.size_bytes, "backend": stored.backend.value})
+            stored = await self._put(image, data)
+            if not header.HasField("request_time"):  # of two calls at once, the later check sees both images
+                await self._check_other_bytes(key)
+        log.info("image stored", extra={"key": stored.key, "bytes": stored.file.size_bytes})
         return stored
 
-    async def find(self, key: str, offset: int, limit: int, *, accept_redirect: bool) -> Reading:
-        """Find an image and the wanted part of it: see `byte_range`. Raises NotFound, OutOfRange, InvalidArgument."""
+    async def find(self, key: str, offset: int, limit: int, *, accept_redirect: bool) -> ImageHandle:
+        """Find an image and resolve the range as in `byte_range`. Raises NotFound and OutOfRange."""
         image = await self.backend.stat(_image_key(key))
-        wanted = byte_range(offset, limit, image.size_bytes)
-        elsewhere = image.backend is self.backend.kind
-        redirect = await self._redirect(image) if accept_redirect and elsewhere else None
-        return Reading(image, wanted, redirect)
+        wanted = byte_range(offset, limit, image.file.size_bytes)
+        can_redirect = accept_redirect and image.backend == self.backend.kind
+        return ImageHandle(image, wanted, await self._redirect(image) if can_redirect else None)
 
-    def read(self, reading: Reading) -> AsyncIterator[bytes]:
-        """The bytes of what was found."""
-        return self.backend.read(reading.image.key, reading.range)
+    def read(self, handle: ImageHandle) -> AsyncIterator[bytes]:
+        """The bytes of an image that was found."""
+        return self.backend.read(handle.image.key, handle.range)
 
     async def set_state(self, key: str, state: ImageState) -> StoredImage:
-        """Mark an image. Raises NotFound, InvalidArgument."""
+        """Mark an image as draft or published. Raises NotFound."""
         return await self.backend.set_state(_image_key(key), state)
 
-    async def url(self, key: str) -> str:
-        """The lasting URL of a key, whether it exists or not. Raises InvalidArgument for a bad one."""
-        if await self.backend.holds_locally(check_key(key)):
-            return self._urls.media(key)
-        return self._urls.lasting(key)
-
     def url_of(self, image: StoredImage) -> str:
-        """The lasting URL of an image. One that is not in the backend yet has the gateway's, which will redirect."""
-        return self._urls.lasting(image.key) if image.backend is self.backend.kind else self._urls.media(image.key)
+        """The permanent URL of an image. An image that is not in the primary backend is served by the gateway."""
+        if image.backend == self.backend.kind:
+            return self._urls.permanent(image.key)
+        return self._urls.media(image.key)
 
-    async def _receive(self, header: UploadHeader, chunks: AsyncIterator[bytes]) -> tuple[bytes, str, ImageInfo]:
-        inspection = Inspection(header.size_bytes, header.sha256)
+    async def _receive(self, header: StoreImageHeader, chunks: AsyncIterator[bytes]) -> ReceivedImage:
+        incoming = IncomingImage(header.size_bytes, header.sha256)
         try:
             async with asyncio.timeout(self._upload_seconds):
                 async for chunk in chunks:
-                    inspection.feed(chunk)
+                    incoming.feed(chunk)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"the bytes did not arrive within {self._upload_seconds:g} s", reason="UPLOAD_TOO_SLOW"
             ) from error
-        return inspection.finish()
+        return incoming.finish()
 
-    async def _check_alone(self, key: str) -> None:
+    async def _put(self, image: StoredImage, data: bytes) -> StoredImage:
+        try:
+            return await self.backend.put(image, data)
+        except RpcError as error:
+            if error.retry_after_seconds is not None:  # the backend failed
+                self._readiness.trigger_check()
+            raise
+
+    async def _check_other_bytes(self, key: str) -> None:
         if any(found != key for found in await self.backend.keys_in(folder_of(key))):
             raise AlreadyExists(
                 "this request_id was used before with other bytes",
@@ -144,18 +134,18 @@ class Images:
 def byte_range(offset: int, limit: int, size: int) -> ByteRange:
     """The range that a request means in an image of `size` bytes.
 
-    A negative offset counts from the end, and from the start when it reaches before that; limit 0 means up to the end;
-    a limit that reaches past the end is cut. Raises OutOfRange for an offset at or past the end.
+    A negative offset counts from the end; one before the start means the start. Limit 0 means up to the end, and a
+    limit beyond the end is reduced. Raises OutOfRange for an offset at or beyond the end.
     """
     start = offset if offset >= 0 else max(0, size + offset)
     if start >= size:
-        raise OutOfRange(f"the image has {size} bytes; offset {offset} is past its end", reason="RANGE_PAST_END")
+        raise OutOfRange(f"the image has {size} bytes; offset {offset} is beyond its end", reason="RANGE_PAST_END")
     left = size - start
     return ByteRange(start, min(limit, left) if limit else left)
 
 
 def _image_key(key: str) -> str:
-    """A key that may be an image's. What else may live in the bucket is not found, whoever asks."""
-    if not check_key(key).startswith(IMAGE_PREFIX):
+    """`key`, if it is one of an image. Other objects in the bucket are never found."""
+    if not key.startswith(IMAGE_PREFIX):
         raise NotFound(f"there is no image {key}", reason="IMAGE_NOT_FOUND")
     return key

@@ -1,69 +1,43 @@
-"""What storage speaks about: images, uploads, ranges and its own condition; no protobuf, no boto."""
+"""Values of the storage service that no contract message covers."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
 
-
-class BackendKind(Enum):
-    """Where the bytes of an image are."""
-
-    LOCAL = "local"
-    S3 = "s3"
-    SPOOL = "spool"
-
-
-class ImageState(Enum):
-    """Whether an image is shown to the public; the values are those of the S3 object tag `state`."""
-
-    DRAFT = "draft"
-    PUBLISHED = "published"
-
-
-@dataclass(frozen=True)
-class UploadHeader:
-    """What a caller says of an image before it sends the bytes; `request_time` None: nobody knows it at a retry."""
-
-    request_id: str
-    request_time: datetime | None
-    size_bytes: int
-    task_id: str = ""
-    sha256: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """What the bytes of an image say themselves: content type, width and height in pixels."""
-
-    content_type: str
-    width: int
-    height: int
+from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageState
+from frontispiece.types.v1.image_pb2 import ImageFile
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One image in a backend. `sha256` is lower-case hex, `thumbhash` base64, `create_time` is in UTC.
+    """One image in a backend.
 
-    `metadata` is what the object carries besides the fields here: `task-id`, `generated-date` and the caller's own.
+    `file` describes the stored bytes. `source_sha256` is the SHA-256 of the bytes that the caller sent, which differ if
+    the image was encoded again. `thumbhash` is base64. `metadata` is the further object metadata: `task-id`,
+    `generated-date` and what the caller added.
     """
 
     key: str
-    backend: BackendKind
-    content_type: str
-    width: int
-    height: int
-    size_bytes: int
-    sha256: str
+    backend: ImageBackend
+    file: ImageFile
+    source_sha256: str
     create_time: datetime
     thumbhash: str = ""
-    state: ImageState = ImageState.DRAFT
+    state: ImageState = ImageState.IMAGE_STATE_DRAFT
     metadata: dict[str, str] = field(default_factory=dict)
+
+    def is_same_upload(self, other: "StoredImage") -> bool:
+        """Whether both images came from the same bytes.
+
+        The stored bytes may differ: another release of Pillow may encode an upload differently.
+        """
+        if self.file.sha256 == other.file.sha256 and self.file.size_bytes != other.file.size_bytes:
+            return False  # one of them is cut short
+        return self.source_sha256 == other.source_sha256
 
 
 @dataclass(frozen=True)
 class ByteRange:
-    """The bytes from `start` on, `size` of them; both within the image."""
+    """`size` bytes from `start` on, within the image."""
 
     start: int
     size: int
@@ -71,23 +45,32 @@ class ByteRange:
 
 @dataclass(frozen=True)
 class Redirect:
-    """A better place to fetch an image from; `ttl_seconds` None: it works for ever."""
+    """Another address of an image. It works for `ttl_seconds`; None means permanently."""
 
     url: str
     ttl_seconds: float | None = None
 
 
 @dataclass(frozen=True)
-class Condition:
-    """Whether writes to a backend work, as last seen; `reason` says why not."""
+class ImageHandle:
+    """An image that was found: the range to read, or the address to fetch it from."""
+
+    image: StoredImage
+    range: ByteRange
+    redirect: Redirect | None = None
+
+
+@dataclass(frozen=True)
+class HealthStatus:
+    """Whether writes to a backend worked at the last check, and why not."""
 
     healthy: bool
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class SpoolUse:
-    """How many images wait for S3, and their size in bytes."""
+class SpoolUsage:
+    """The number of images in the spool and their size in bytes."""
 
     count: int = 0
     size_bytes: int = 0

@@ -1,50 +1,56 @@
-"""Settings of the storage process; the one place here that reads the environment."""
+"""Settings of the storage process. No other module here reads the environment."""
 
 import re
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
+from frontispiece.storage.v1.images_pb2 import StoreImageHeader
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
+from rpc.limits import limits
 from rpc.settings import ServerSettings
+from services.storage.imaging.formats import MAX_DECODED_BYTES
 
 _HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MIB = 1024 * 1024
 
+MAX_IMAGE_BYTES = int(limits(StoreImageHeader, "size_bytes").max)
+"""The size of the largest image, as it comes and as it is stored."""
+
 
 class StorageSettings(ServerSettings):
-    """What the storage process can be told."""
+    """The settings of the storage process."""
 
     model_config = SettingsConfigDict(env_prefix="STORAGE_")
 
-    listen: str = Field("127.0.0.1:50052", description="Address and port to serve on; port 0 picks a free one.")
-    local_root: Path = Field(Path("var/media"), description="Folder of the images when S3 is not used.")
+    listen: str = Field("127.0.0.1:50052", description="Address and port to serve on. Port 0 chooses a free port.")
+    local_root: Path = Field(Path("var/media"), description="Folder for images when S3 is not used.")
     spool_root: Path | None = Field(
-        None, description="Folder where images wait while S3 does not work; empty: `spool` beside STORAGE_LOCAL_ROOT."
+        None, description="Folder for images that S3 could not store yet. Default: `spool` beside STORAGE_LOCAL_ROOT."
     )
     spool_max_bytes: int = Field(
-        10 * 1024 * _MIB, ge=0, description="Most bytes that wait there; then uploads fail until S3 works."
+        10 * 1024 * _MIB, ge=0, description="Largest size of the spool in bytes. Above it, uploads fail until S3 works."
     )
-    spool_min_free_bytes: int = Field(
-        256 * _MIB, ge=0, description="Free bytes on its disk below which nothing more is spooled."
-    )
+    spool_min_free_bytes: int = Field(256 * _MIB, ge=0, description="Free bytes to keep on the disk of the spool.")
     public_base_url: str = Field(
         "http://127.0.0.1:8080",
         validation_alias="PUBLIC_BASE_URL",
-        description="Public address of the gateway; image URLs begin with it when there is no CDN.",
+        description="Public address of the gateway. Image URLs begin with it if there is no CDN.",
     )
 
     use_s3: Literal["auto", "true", "false"] = Field(
-        "auto", validation_alias="USE_S3", description="`auto`: S3 when a bucket is named; `true`, `false`: as said."
+        "auto",
+        validation_alias="USE_S3",
+        description="Whether to store images in S3. `auto`: if a bucket is set.",
     )
     s3_bucket: str = Field(
         "",
         validation_alias=AliasChoices("AWS_S3_BUCKET", "S3_BUCKET_NAME"),
-        description="Bucket of the images.",
+        description="S3 bucket for the images.",
     )
     s3_region: str = Field(
         "us-east-1",
@@ -54,56 +60,64 @@ class StorageSettings(ServerSettings):
     access_key_id: SecretStr = Field(
         SecretStr(""),
         validation_alias="AWS_ACCESS_KEY_ID",
-        description="Access key; without one, the role of the machine or container is used.",
+        description="AWS access key. Default: the role of the machine or container.",
     )
     secret_access_key: SecretStr = Field(
-        SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY", description="Secret of the access key."
+        SecretStr(""), validation_alias="AWS_SECRET_ACCESS_KEY", description="Secret key of the access key."
     )
     session_token: SecretStr = Field(
-        SecretStr(""), validation_alias="AWS_SESSION_TOKEN", description="Token that goes with temporary keys."
+        SecretStr(""), validation_alias="AWS_SESSION_TOKEN", description="Session token of temporary keys."
     )
     s3_endpoint_url: str = Field(
         "",
         validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-        description="Address of an S3-compatible server; empty: AWS itself.",
+        description="Address of an S3-compatible server. Default: AWS.",
     )
     cloudfront_domain: str = Field(
         "",
         validation_alias="AWS_CLOUDFRONT_DOMAIN",
-        description="Host of the CloudFront distribution in front of the bucket, such as d111.cloudfront.net.",
+        description="Host of the CloudFront distribution of the bucket, such as d111.cloudfront.net.",
     )
     cdn_base_url: str = Field(
         "",
-        description="Address of a CDN that is not at https://AWS_CLOUDFRONT_DOMAIN, such as http://localhost:8081; "
-        "image URLs begin with it.",
+        description="Address of another CDN, such as http://localhost:8081. Image URLs begin with it. "
+        "Default: https://AWS_CLOUDFRONT_DOMAIN.",
     )
     s3_encryption: Literal["auto", "AES256", "aws:kms", "none"] = Field(
-        "auto", description="Server-side encryption asked for; `auto`: AES256 on AWS, none on compatible servers."
+        "auto", description="Server-side encryption to request. `auto`: AES256 on AWS, none on compatible servers."
     )
-    s3_threads: int = Field(16, ge=1, le=256, description="Calls to S3 at once.")
+    s3_threads: int = Field(16, ge=1, le=256, description="Concurrent calls to S3.")
 
-    decode_threads: int = Field(2, ge=1, le=64, description="Images decoded at once, to check them and for thumbhash.")
+    decode_threads: int = Field(2, ge=1, le=64, description="Images to decode at once.")
+    decode_max_bytes: int = Field(
+        1024 * _MIB,
+        ge=MAX_DECODED_BYTES,
+        description="Bytes of memory for decoding images. An image waits until its share is free; the largest needs "
+        "818 MiB as WebP, 441 MiB as JPEG and 378 MiB as PNG.",
+    )
     max_inflight_bytes: int = Field(
-        256 * _MIB, ge=32 * _MIB, description="Bytes of uploads held in memory at once; more is UNAVAILABLE."
+        256 * _MIB,
+        ge=MAX_IMAGE_BYTES,
+        description="Bytes of uploads in memory at once. Further uploads are refused with UNAVAILABLE.",
     )
     upload_seconds: float = Field(
-        60.0, gt=0, le=3600, description="How long the bytes of one upload may take to arrive."
+        60.0, gt=0, le=3600, description="Seconds that the bytes of one upload may take to arrive."
     )
-    health_seconds: float = Field(10.0, gt=0, le=3600, description="How often the backend is checked.")
+    health_seconds: float = Field(10.0, gt=0, le=3600, description="Seconds between two health checks of the backend.")
 
     @property
     def s3_chosen(self) -> bool:
-        """Whether images go to S3; decided by the settings alone, once."""
+        """Whether images are stored in S3."""
         return self.use_s3 == "true" or (self.use_s3 == "auto" and bool(self.s3_bucket))
 
     @property
     def spool_folder(self) -> Path:
-        """Where images wait."""
+        """The folder of the spool."""
         return self.spool_root or self.local_root.parent / "spool"
 
     @property
     def cdn(self) -> str:
-        """What URLs at the CDN begin with, without a slash at its end; empty when there is none."""
+        """The beginning of URLs at the CDN, without a slash at the end; empty without a CDN."""
         if not self.s3_chosen:
             return ""
         return self.cdn_base_url or (f"https://{self.cloudfront_domain}" if self.cloudfront_domain else "")
@@ -147,18 +161,18 @@ class StorageSettings(ServerSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        """Half a configuration is refused, unless USE_S3=false says that it does not matter."""
+        """Refuse an incomplete configuration of S3, unless S3 is not used."""
         if self.use_s3 == "true" and not self.s3_bucket:
-            raise _missing("s3_bucket", "is needed when USE_S3=true")
+            raise _missing("s3_bucket", "must be set when USE_S3=true")
         if self.s3_chosen:
             key, secret = bool(self.access_key_id.get_secret_value()), bool(self.secret_access_key.get_secret_value())
             if key != secret:
                 field = "secret_access_key" if key else "access_key_id"
-                raise _missing(field, "is missing: keys come in pairs (leave both out to use a role)")
+                raise _missing(field, "must be set together with the other key (set neither to use a role)")
         return self
 
     def ignored(self) -> list[str]:
-        """Variables that are set and have no effect, for a warning at start."""
+        """The variables that are set and have no effect, for a warning at start."""
         if self.s3_chosen:
             return []
         given = {
@@ -172,7 +186,7 @@ class StorageSettings(ServerSettings):
 
 
 def _missing(field: str, problem: str) -> ValidationError:
-    """An error about one field, found when looking at several."""
+    """An error about one field that was found by comparing several."""
     details = InitErrorDetails(type=PydanticCustomError("missing_setting", problem), loc=(field,), input="")
     return ValidationError.from_exception_data("StorageSettings", [details])
 

@@ -1,4 +1,4 @@
-"""URLs of images: the lasting one that is handed out, computed from the key and never stored."""
+"""Permanent URLs of images, computed from their keys."""
 
 from urllib.parse import quote
 
@@ -6,24 +6,24 @@ _SAFE_IN_PATH = "/!*'()"
 
 
 class Urls:
-    """Makes lasting URLs: of the CDN where there is one, else of the gateway."""
+    """Makes URLs at the CDN if there is one, otherwise at the gateway."""
 
     def __init__(self, public_base_url: str, cdn_base_url: str = "") -> None:
-        """`public_base_url`: of the gateway; `cdn_base_url`: of the CDN, or empty; no slash at the end of either."""
+        """The addresses of the gateway and of the CDN, without a slash at the end; `cdn_base_url` may be empty."""
         self._media = f"{public_base_url}/media"
         self._cdn = cdn_base_url
 
     @property
     def base_url(self) -> str:
-        """What every URL begins with."""
+        """The beginning of every permanent URL."""
         return self._cdn or self._media
 
-    def lasting(self, key: str) -> str:
-        """The URL of `key` that goes on working wherever its bytes move."""
+    def permanent(self, key: str) -> str:
+        """The URL of `key` that keeps working when the image moves."""
         return self._join(self.base_url, key)
 
     def media(self, key: str) -> str:
-        """The URL of `key` at the gateway, which knows where the bytes are even when the CDN does not."""
+        """The URL of `key` at the gateway, which also serves images that the CDN cannot reach yet."""
         return self._join(self._media, key)
 
     def cdn(self, key: str) -> str | None:

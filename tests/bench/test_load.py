@@ -1,4 +1,4 @@
-"""The load tests themselves: configs, verdicts, reports, and a no-op that answers what was recorded."""
+"""The load tests themselves: configs, verdicts, reports, and a no-op that returns recorded responses."""
 
 import base64
 import hashlib
@@ -12,6 +12,7 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import posts_pb2, posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
+from frontispiece.types.v1.image_pb2 import StoredImage
 from PIL import Image
 
 from bench.load import configs, preparation, report, stack
@@ -33,7 +34,7 @@ def measurement(**changes: Any) -> Measurement:
         "count": 100,
         "seconds": 1.0,
         "rps": 100.0,
-        "wanted_rps": 100.0,
+        "requested_rps": 100.0,
         "p50": 2.0,
         "p95": 3.0,
         "p99": 4.0,
@@ -52,9 +53,9 @@ class TestConfigs:
             assert configs.service(call) in ("posts", "storage", "generator")
             assert "%" not in str({key: value for key, value in phase.config.items() if key != "data"})
 
-    def test_every_call_of_the_card_is_there(self) -> None:
-        wanted = {"CreateTask", "GetTask", "ListTasks", "WatchTask", "ListPosts", "GetPost", "StoreImage", "GetImage"}
-        assert {*wanted, "Generate", "Check"} == set(configs.calls())
+    def test_the_expected_calls_are_measured(self) -> None:
+        expected = {"CreateTask", "GetTask", "ListTasks", "WatchTask", "ListPosts", "GetPost", "StoreImage", "GetImage"}
+        assert {*expected, "Generate", "Check"} == set(configs.calls())
 
     def test_a_share_is_one_of_the_knee(self) -> None:
         (phase,) = configs.phases("GetPost", "latency", VALUES, knee=1000)
@@ -76,14 +77,14 @@ class TestConfigs:
         assert header.header.size_bytes == 300_000
         assert [len(chunk.chunk) for chunk in chunks] == [262_144, 37_856]
 
-    def test_the_picture_is_one(self) -> None:
+    def test_noise_is_a_readable_png(self) -> None:
         with Image.open(io.BytesIO(preparation.noise(64, 32))) as picture:
             picture.load()
             assert (picture.format, picture.size) == ("PNG", (64, 32))
 
 
 class TestReports:
-    def test_failures_do_not_count_as_answers(self) -> None:
+    def test_failures_do_not_count_in_the_rate(self) -> None:
         found, _ = read(
             {
                 "total": 2_000_000_000,
@@ -102,14 +103,14 @@ class TestReports:
         assert found.codes == {"OK": 290, "Internal": 10}
         assert found.non_ok_percent == pytest.approx(100 * 10 / 300, abs=0.01)
 
-    def test_steps_are_told_apart(self) -> None:
+    def test_steps_are_separated_by_time(self) -> None:
         (phase,) = configs.phases("GetPost", "step", VALUES, knee=100)
         calls = [
             {"timestamp": f"2026-11-21T06:00:{second:02}.5+00:00", "latency": (1 + second // 5) * 1e6, "status": "OK"}
             for second in range(10)
         ]
         steps = by_step(phase, calls)
-        assert [(step["wanted_rps"], step["p50"]) for step in steps] == [(20, 1.0), (40, 2.0)]
+        assert [(step["requested_rps"], step["p50"]) for step in steps] == [(20, 1.0), (40, 2.0)]
 
 
 class TestVerdicts:
@@ -122,10 +123,10 @@ class TestVerdicts:
             ({"non_ok_percent": 5.0, "codes": {"OK": 95, "Internal": 5}}, {}, "5.0 % failed: {'Internal': 5}"),
             ({"rps": 80.0}, {}, "80 of 100 rps"),
             ({"p99": 900.0}, {}, "p99 900 ms > 500"),
-            ({"count": 0}, {}, "no call was answered"),
+            ({"count": 0}, {}, "no call succeeded"),
         ],
     )
-    def test_what_breaks_a_limit(self, ours: dict[str, Any], noop: dict[str, Any], expected: str) -> None:
+    def test_a_verdict_names_the_broken_limits(self, ours: dict[str, Any], noop: dict[str, Any], expected: str) -> None:
         limits = report.Limits(min_rate_share=0.9, max_p50_ratio=2.0, max_p99_ms=500, p50_floor_ms=1.0)
         row = Row("GetPost", "latency", measurement(**ours), measurement(**noop))
         assert ("; ".join(limits.broken_by(row)) or "ok") == expected
@@ -154,10 +155,10 @@ class TestVerdicts:
         assert len({line.count("|") for line in lines}) == 1
 
 
-async def test_the_noop_answers_what_was_recorded(tmp_path: Path) -> None:
+async def test_the_noop_returns_the_recorded_responses(tmp_path: Path) -> None:
     post = posts_pb2.GetPostResponse(post=posts_pb2.Post(id="1", title="recorded"))
     events = [tasks_pb2.WatchTaskResponse(event=tasks_pb2.TaskEvent(sequence=number)) for number in (1, 2)]
-    stored = images_pb2.StoreImageResponse(image=images_pb2.Image(key="k"))
+    stored = images_pb2.StoreImageResponse(image=images_pb2.Image(image=StoredImage(key="k")))
     recorded = {
         "frontispiece.posts.v1.PostService/GetPost": [post],
         "frontispiece.posts.v1.TaskService/WatchTask": events,
@@ -186,12 +187,12 @@ async def test_the_noop_answers_what_was_recorded(tmp_path: Path) -> None:
         assert (targets.cpu_seconds("posts") or 0) > 0
 
 
-async def test_the_floor_keeps_what_is_uploaded(tmp_path: Path) -> None:
-    stored = images_pb2.StoreImageResponse(image=images_pb2.Image(key="k"))
+async def test_the_floor_server_stores_uploads(tmp_path: Path) -> None:
+    stored = images_pb2.StoreImageResponse(image=images_pb2.Image(image=StoredImage(key="k")))
     recording, folder = tmp_path / "recording.json", tmp_path / "kept"
     folder.mkdir()
-    answer = base64.b64encode(stored.SerializeToString()).decode()
-    recording.write_text(json.dumps({"frontispiece.storage.v1.ImageService/StoreImage": [answer]}))
+    response = base64.b64encode(stored.SerializeToString()).decode()
+    recording.write_text(json.dumps({"frontispiece.storage.v1.ImageService/StoreImage": [response]}))
     async with stack.noop(recording, folder) as targets, grpc.aio.insecure_channel(targets.hosts["storage"]) as channel:
         images: Any = images_pb2_grpc.ImageServiceStub(channel)
         parts = iter([images_pb2.StoreImageRequest(chunk=b"x" * 1000)] * 3)

@@ -8,7 +8,7 @@ import pytest
 from tests.deploy.compose import missing_engine
 
 SKIPPED = 77
-"""Not a success, so that nobody takes it for one; the number by which test harnesses know a test that could not run."""
+"""Not 0, so that it does not look like a success. Test harnesses use 77 for a test that could not run."""
 
 if __name__ == "__main__":
     if reason := missing_engine():

@@ -1,10 +1,11 @@
-"""The compose deployment for real: built, started, used, killed, stopped and started again.
+"""The compose deployment: built, started, used, killed, stopped and started again.
 
 Not collected by `make test`, which needs no container engine; `make compose-test` runs it.
 """
 
 import asyncio
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,15 @@ from tests.resilience.test_kills import Editor
 
 pytestmark = pytest.mark.timeout(1800)
 
-OURS = ("generator", "storage", "posts", "gateway")
+OURS = {
+    "generator": ("services.generator", "torch"),
+    "storage": ("services.storage", "boto3"),
+    "posts": ("services.posts", "asyncpg"),
+    "worker": ("services.posts", "asyncpg"),
+    "gateway": ("gateway", "fastapi"),
+}
+"""Our services, each with its package and a library that no other package uses."""
+
 TASKS = 8
 
 
@@ -62,7 +71,7 @@ class TestConfinement:
         assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"])
         assert not host["Privileged"]
         assert 0 < host["Memory"] <= 4 * 2**30
-        if service == "setup":  # it chowns a volume; nobody talks to it
+        if service == "setup":  # it changes the owner of a volume, and has no network
             assert host["NetworkMode"] == "none"
         else:
             assert found["Config"]["User"] not in ("", "0", "root")
@@ -82,30 +91,34 @@ class TestConfinement:
 
     def test_the_database_is_out_of_the_gateways_reach(self, deployment: Deployment) -> None:
         assert _resolves(deployment, "posts", "postgres")
+        assert _resolves(deployment, "worker", "postgres")
         assert _resolves(deployment, "storage", "s3")
         for service, stranger in (
             ("gateway", "postgres"),
             ("gateway", "s3"),
             ("generator", "s3"),
+            ("posts", "s3"),
+            ("worker", "s3"),
             ("storage", "postgres"),
         ):
             assert not _resolves(deployment, service, stranger), (service, stranger)
 
     def test_an_image_holds_only_its_own(self, deployment: Deployment) -> None:
-        own = {"generator": "torch", "storage": "boto3", "posts": "asyncpg", "gateway": "fastapi"}
-        for service in OURS:
+        packages, libraries = ({entry[place] for entry in OURS.values()} for place in (0, 1))
+        foreign = [*sorted(packages), "tests", "local", "bench", *sorted(libraries), "pip", "pytest"]
+        for service, own in OURS.items():
             size = int(deployment.docker("inspect", "--format={{.Size}}", f"frontispiece-{service}"))
             print(f"frontispiece-{service}: {size / 1e6:.0f} MB")
-            here = _python(
-                deployment,
-                service,
-                "import importlib.util as u, os;"
-                f"print([m for m in {sorted(own.values())!r} + ['pip', 'pytest'] if u.find_spec(m)]);"
-                "print(sorted(os.listdir('/app') + [n for _, d, f in os.walk('/app/services') for n in d]))",
-            ).splitlines()
-            assert here[0] == repr([own[service]])
-            others = {*OURS, "tests", "embedded", "bench", "var", ".git"} - {service}
-            assert not others & set(here[1].strip("[]").replace("'", "").split(", "))
+            program = (
+                "import importlib.util as u, json, os\n"
+                "def found(name):\n"
+                "  try: return u.find_spec(name)\n"
+                "  except ModuleNotFoundError: return None\n"
+                f"print(json.dumps([[m for m in {foreign!r} if found(m)], os.listdir('/app')]))"
+            )
+            modules, files = json.loads(_python(deployment, service, program))
+            assert modules == [name for name in foreign if name in own]
+            assert not {"var", ".git"} & set(files)
 
 
 class TestEdge:
@@ -113,7 +126,7 @@ class TestEdge:
         self, deployment: Deployment
     ) -> None:
         async with Editor(deployment) as editor:
-            task = await editor.rest(await editor.create(1))
+            task = await editor.finished(await editor.create(1))
         image = task["images"][0]
         assert image["image_source"] == "sdxl-s3"
         assert image["url"] == f"{deployment.cdn_url}/{image['key']}"
@@ -147,7 +160,7 @@ async def test_pictures_are_made_and_served_while_the_bucket_is_away(deployment:
     deployment.compose("stop", "s3")
     try:
         async with Editor(deployment) as editor:
-            task = await editor.rest(await editor.create(2))
+            task = await editor.finished(await editor.create(2))
         image = task["images"][0]
         assert image["image_source"] == "sdxl-local"
         await _same_pictures([task])
@@ -178,7 +191,7 @@ async def test_nothing_is_lost_when_containers_are_killed(deployment: Deployment
 
         await asyncio.gather(create(), kill())
         await asyncio.to_thread(deployment.wait_ready)
-        tasks = await asyncio.gather(*(editor.rest(task_id) for task_id in acknowledged))
+        tasks = await asyncio.gather(*(editor.finished(task_id) for task_id in acknowledged))
         assert [task["state"] for task in tasks] == ["awaiting_approval"] * TASKS
         print(
             f"{TASKS} tasks acknowledged, {len(tasks)} finished, attempts:", [task["attempt_count"] for task in tasks]
@@ -195,7 +208,7 @@ async def test_nothing_is_lost_when_containers_are_killed(deployment: Deployment
 
 async def test_down_and_up_keeps_everything(deployment: Deployment) -> None:
     async with Editor(deployment) as editor:
-        finished = await editor.rest(await editor.create(7))
+        finished = await editor.finished(await editor.create(7))
         waiting = [await editor.create(70 + number) for number in range(3)]
         posts, token = await _posts(editor), deployment.token
     deployment.compose("down")
@@ -204,7 +217,7 @@ async def test_down_and_up_keeps_everything(deployment: Deployment) -> None:
     assert deployment.token == token
     async with Editor(deployment) as editor:
         assert await _posts(editor) == posts
-        tasks = await asyncio.gather(*(editor.rest(task_id) for task_id in waiting))
+        tasks = await asyncio.gather(*(editor.finished(task_id) for task_id in waiting))
         assert {task["state"] for task in tasks} == {"awaiting_approval"}
         await _same_pictures([finished, *tasks])
 

@@ -1,4 +1,4 @@
-"""A compose deployment of its own for tests: other project name, other ports, other volumes."""
+"""A compose deployment for tests, with its own project name, ports and volumes."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedded.environment import free_port
+from local.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = "frontispiece-test"
-SERVERS = ("postgres", "s3", "cdn", "generator", "storage", "posts", "gateway")
+SERVERS = ("postgres", "s3", "cdn", "generator", "storage", "posts", "worker", "gateway")
 ONE_SHOTS = ("setup", "migrate")
 
 
@@ -26,7 +26,7 @@ def missing_engine() -> str:
         return "there is no docker on PATH"
     done = subprocess.run(["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True)
     if done.returncode != 0:
-        return f"no Docker engine answers: {done.stderr.strip()}"
+        return f"no Docker engine responds: {done.stderr.strip()}"
     if _compose() is None:
         return "there is neither `docker compose` nor docker-compose"
     return ""
@@ -74,7 +74,7 @@ class Deployment:
 
     @property
     def token(self) -> str:
-        """The editors' token, which `setup` made."""
+        """The administrator's token, which `setup` made."""
         return self.compose("exec", "-T", "gateway", "cat", "/run/secrets/gateway_token").strip()
 
     @property
@@ -83,11 +83,11 @@ class Deployment:
         return {"Authorization": f"Bearer {self.token}"}
 
     def compose(self, *arguments: str, timeout: float = 1800) -> str:
-        """Run compose; what it prints. Raises AssertionError when it fails."""
+        """Run compose; returns its output. Raises AssertionError when it fails."""
         return self._run([*(_compose() or []), *arguments], timeout)
 
     def docker(self, *arguments: str) -> str:
-        """Run docker; what it prints. Raises AssertionError when it fails."""
+        """Run docker; returns its output. Raises AssertionError when it fails."""
         return self._run(["docker", *arguments], 300)
 
     def _run(self, command: Sequence[str], timeout: float) -> str:
@@ -101,14 +101,14 @@ class Deployment:
         self.wait_ready()
 
     def wait_ready(self, seconds: float = 180) -> None:
-        """Wait until the gateway says that it and all behind it are ready."""
+        """Wait until the gateway reports that all services are ready."""
         deadline = time.monotonic() + seconds
         while self.status("/readyz") != 200:
             assert time.monotonic() < deadline, self.compose("ps") + self.compose("logs", "--no-color", "--tail=20")
             time.sleep(0.5)
 
     def status(self, path: str) -> int:
-        """The HTTP status of a page of the gateway; 0 when it does not answer."""
+        """The HTTP status of a page of the gateway; 0 without a response."""
         try:
             with urllib.request.urlopen(self.base_url + path, timeout=5) as response:
                 return int(response.status)
@@ -118,7 +118,7 @@ class Deployment:
             return 0
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine says of a service's container."""
+        """The engine's description of a service's container."""
         container = (
             self.compose("ps", "--all", "-q", service) if service in ONE_SHOTS else self.compose("ps", "-q", service)
         )
@@ -128,7 +128,7 @@ class Deployment:
     def kill(self, service: str) -> None:
         """kill -9 of a container's first process, as the kernel does it when memory is short.
 
-        Not `docker kill`: the engine takes that as a wish to stop, and does not start the container again.
+        Not `docker kill`: the engine does not restart a container after that.
         """
         process = str(self.inspect(service)["State"]["Pid"])
         self.docker(

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from services.generator.engines.sdxl import SdxlEngine
-from services.generator.engines.tiny import build_refiner, make_checkpoint
+from services.generator.sdxl.engine import SdxlEngine
+from services.generator.sdxl.loading.tiny import build_refiner, make_checkpoint
 from tests.generator.harness import Client, sdxl, serve
 
 

@@ -4,11 +4,12 @@ import io
 from typing import Any
 
 import numpy as np
+from frontispiece.types.v1 import generation_pb2 as types
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.generator.feathering import soften
-from services.generator.models import InitialPixels, UsedInitialImage
+from services.generator.images.mask import soften
+from services.generator.models import InitialPixels
 
 
 def blobs(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -31,7 +32,7 @@ def initial(
 ) -> InitialPixels:
     """What the engine is given to begin from; its border is hard, as the stock pipelines', unless told otherwise."""
     opacity = soften(disc(width, height), feather) if masked else None
-    return InitialPixels(blobs(width, height, seed), opacity, UsedInitialImage("", strength, ""))
+    return InitialPixels(blobs(width, height, seed), opacity, types.InitialImage(strength=strength))
 
 
 def encode(pixels: NDArray[Any] | Image.Image, kind: str = "PNG", **options: Any) -> bytes:

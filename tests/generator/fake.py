@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.generator.engines.base import InvalidImage, Sample
+from services.generator.engine import InvalidImage, Sample
 from services.generator.models import FloatRange, ImageRequest, IntegerRange, ModelInfo
 
 _SIZE = IntegerRange(64, 256, 8, 64)
@@ -23,7 +23,7 @@ MODEL = ModelInfo(
     width=_SIZE,
     height=_SIZE,
     max_pixels=256 * 256,
-    num_inference_steps=IntegerRange(1, 1000, 1, 4),
+    num_inference_steps=IntegerRange(1, 80, 1, 4),
     guidance_scale=FloatRange(0, 30, 0.5, 5),
     initial_images=True,
 )
@@ -35,7 +35,7 @@ class FakeSample:
     steps_done: int = 0
 
     @property
-    def lane(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         return (self.request.height, self.request.width)
 
     @property
@@ -44,13 +44,13 @@ class FakeSample:
 
 
 class FakeEngine:
-    """`on_step(samples)` may sleep, block or raise; what was done is noted.
+    """Records what it does; `on_step(samples)` may sleep, block or raise.
 
-    While `gate` is shut, the step in hand does not end; `stepping` tells that there is one; `may_open` and `opening` do
-    the same for opening. A test that must see something before it is over shuts the gate: how long a number of steps
-    takes is nobody's promise on a busy machine.
+    While `gate` is shut, the current step does not end; `stepping` is set when there is one. `may_prepare` and
+    `preparing` do the same for the preparation. A test that must see a state before it ends shuts the gate: no number
+    of steps takes a certain time on a busy machine.
 
-    With `launches` it is as with a GPU: `step` returns at once, and the step ends while `wait` waits at the gate.
+    With `launches` it behaves as with a GPU: `step` returns at once, and the step ends while `wait` waits at the gate.
     """
 
     def __init__(
@@ -68,33 +68,36 @@ class FakeEngine:
         self._in_hand = False
         self.stepped: list[list[int]] = []
         self.decoded: list[int] = []
-        self.opened: list[int] = []
+        self.prepared: list[int] = []
         self.recovered = 0
         self.gate = threading.Event()
         self.gate.set()
         self.stepping = threading.Event()
-        self.may_open = threading.Event()
-        self.may_open.set()
-        self.opening = threading.Event()
+        self.may_prepare = threading.Event()
+        self.may_prepare.set()
+        self.preparing = threading.Event()
 
     def warm_up(self) -> int:
         return self.slots
 
+    def inspect(self, request: ImageRequest) -> Sequence[tuple[str, str]]:
+        return []
+
     def in_memory(self) -> frozenset[str]:
         return frozenset({"tiny"})
 
-    def lane(self, request: ImageRequest) -> Hashable:
+    def batch_key(self, request: ImageRequest) -> Hashable:
         return (request.height, request.width)
 
-    def prepare(
-        self, waiting: Sequence[ImageRequest], painting: Sequence[ImageRequest], when_ready: Callable[[], None]
+    def ensure_loaded(
+        self, waiting: Sequence[ImageRequest], admitted: Sequence[ImageRequest], when_ready: Callable[[], None]
     ) -> Sequence[bool]:
         return [True] * len(waiting)
 
-    def open(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
-        self.opening.set()
-        self.may_open.wait(30)
-        self.opened += [request.seed for request in requests]
+    def prepare(self, requests: Sequence[ImageRequest]) -> Sequence[Sample]:
+        self.preparing.set()
+        self.may_prepare.wait(30)
+        self.prepared += [request.seed for request in requests]
         return [FakeSample(request) for request in requests]
 
     def remaining_seconds(self) -> float:

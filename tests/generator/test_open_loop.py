@@ -106,7 +106,7 @@ class TestQueue:
             assert await made.paint(wanted("b")) == b"b"
 
 
-class Painter(Server):
+class EngineThread(Server):
     """Paints at once, but one prompt never and one not at all."""
 
     def __init__(self, name: str, *, never: int = -1, refused: int = -1) -> None:
@@ -127,7 +127,7 @@ class Painter(Server):
 
 class TestOpenLoop:
     async def test_what_is_not_answered_is_counted_and_the_rest_goes_on(self) -> None:
-        party = Painter("theirs", never=2, refused=3)
+        party = EngineThread("theirs", never=2, refused=3)
         requests = [wanted(name) for name in "abcde"]
         outcome = await open_loop(party, [0.001] * 5, requests, patience_seconds=0.05)
         assert [one.prompt for one in party.asked] == list("abcde")
@@ -138,7 +138,7 @@ class TestOpenLoop:
 
     async def test_all_get_the_same_requests_and_no_prompt_comes_twice(self) -> None:
         report = Report(None, {"device": "cpu"}, limit_seconds=60)
-        parties = [Painter("ours"), Painter("theirs", refused=20)]
+        parties = [EngineThread("ours"), EngineThread("theirs", refused=20)]
         measured = OpenLoop(report, "C11b", parties, MIXED, count=12)
         capacities = await measured.capacities()
         first = [one.prompt for party in parties for one in party.asked]
@@ -158,6 +158,6 @@ class TestOpenLoop:
 
     async def test_rounds_for_which_there_is_no_time_are_left_out(self) -> None:
         report = Report(None, {"device": "cpu"}, limit_seconds=0.0)
-        party = Painter("ours")
+        party = EngineThread("ours")
         await OpenLoop(report, "C11a", [party], EQUAL, count=4).measure(1000.0, rounds=5)
         assert len(party.asked) == 2 * 4

@@ -19,9 +19,9 @@ from models.house.train_unet import UnetTraining, draw_steps
 from models.house.train_vae import DecoderTraining
 from models.house.training import Training
 from models.house.vocabulary import COLOURS, SUBJECTS
-from services.generator.engines.chunks import widen
-from services.generator.engines.prompts import PromptEncoder
-from services.generator.engines.vae import Decoder
+from services.generator.sdxl.prompt_chunks import repeat_tokens
+from services.generator.sdxl.prompts import Prompt, PromptEncoder
+from services.generator.sdxl.vae_decode import VaeDecoder
 
 CPU = torch.device("cpu")
 
@@ -200,8 +200,8 @@ class TestProse:
         pipeline = untrained(preset, source)
         texts = ["a fox", "a fox " + "with yodel and abacus " * 12, ""]
         states, pooled = Readers(pipeline)(texts)
-        for i, embedding in enumerate(PromptEncoder(pipeline, "cpu", 4).encode(texts)):
-            torch.testing.assert_close(states[i], widen(embedding.tokens, states.shape[1]))
+        for i, embedding in enumerate(PromptEncoder(pipeline, "cpu", 4).encode([Prompt(text) for text in texts])):
+            torch.testing.assert_close(states[i], repeat_tokens(embedding.tokens, states.shape[1]))
             torch.testing.assert_close(pooled[i], embedding.pooled)
 
     def test_the_model_gets_the_averaged_readers(self, source: Source, preset: Preset, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ class TestExport:
         assert first.shape == (1, 3, 256, 256)
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
-        assert Decoder(pipeline.vae).preview(torch.zeros(latents.CHANNELS, 16, 16)).shape == (16, 16, 3)
+        assert VaeDecoder(pipeline.vae).preview(torch.zeros(latents.CHANNELS, 16, 16)).shape == (16, 16, 3)
         assert floor(pipeline)([]).shape[1:] == (3, 256, 256)
 
     def test_the_shipped_size_stays_under_thirty_megabytes(self, source: Source) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from embedded.postgres import Postgres
+from local.postgres import Postgres
 
 
 class CrashingPostgres:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from frontispiece.generator.v1 import generator_pb2, generator_pb2_grpc
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
+from frontispiece.types.v1 import generation_pb2, image_pb2
 
 from rpc import errors
 from rpc.server import Service, running
@@ -48,6 +49,17 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
     preview: bytes = b""
     capabilities_error: errors.RpcError | None = None
     capability_calls: int = 0
+    validation: Any = None
+    validated: list[generation_pb2.GenerationParameters] = field(default_factory=list)
+
+    async def ValidateParameters(self, request: Any, context: Any) -> generator_pb2.ValidateParametersResponse:
+        """`validation`: None for OK, an error, or an asyncio.Event to wait for."""
+        self.validated.append(request.parameters)
+        if isinstance(self.validation, asyncio.Event):
+            await self.validation.wait()
+        elif self.validation:
+            raise self.validation
+        return generator_pb2.ValidateParametersResponse()
 
     async def GetCapabilities(self, request: Any, context: Any) -> generator_pb2.GetCapabilitiesResponse:
         self.capability_calls += 1
@@ -114,29 +126,33 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             await self.gate.wait()
 
     def image(self, request: Any) -> tuple[generator_pb2.ImageMetadata, bytes]:
-        is_stock = request.source == generator_pb2.IMAGE_SOURCE_STOCK
-        data = png(request.seed)
-        metadata = generator_pb2.ImageMetadata(
+        parameters = request.parameters
+        data = png(parameters.seed)
+        file = image_pb2.ImageFile(
             content_type="image/png",
             size_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             width=64,
             height=64,
-            source=request.source,
         )
-        if is_stock:
-            metadata.attribution.provider = "pexels"
-            metadata.attribution.author = "A. Name"
-            metadata.attribution.source_url = "https://www.pexels.com/photo/1/"
-        else:
-            metadata.seed, metadata.model, metadata.scheduler = request.seed, "scripted", "euler"
-            metadata.num_inference_steps, metadata.guidance_scale, metadata.batch_size = self.steps, 5.0, 1
-        if request.HasField("initial_image"):
-            metadata.initial_image.sha256 = hashlib.sha256(request.initial_image.data).hexdigest()
-            mask = request.initial_image.mask
-            metadata.initial_image.mask_sha256 = hashlib.sha256(mask).hexdigest() if mask else ""
-            metadata.initial_image.mask_feather = request.initial_image.mask_feather
-        return metadata, data
+        used = generation_pb2.GenerationParameters(prompt=parameters.prompt, source=parameters.source)
+        generation = generation_pb2.Generation(parameters=used)
+        if parameters.source == generation_pb2.IMAGE_SOURCE_STOCK:
+            generation.attribution.provider = "pexels"
+            generation.attribution.author = "A. Name"
+            generation.attribution.source_url = "https://www.pexels.com/photo/1/"
+            return generator_pb2.ImageMetadata(file=file, generation=generation), data
+        used = generation.parameters
+        used.CopyFrom(parameters)
+        used.model, used.scheduler = "scripted", "euler"
+        used.num_inference_steps, used.guidance_scale, generation.batch_size = self.steps, 5.0, 1
+        if parameters.HasField("initial_image"):
+            mask = parameters.initial_image.mask
+            generation.initial_image_sha256 = hashlib.sha256(request.initial_image).hexdigest()
+            generation.mask_sha256 = hashlib.sha256(mask).hexdigest() if mask else ""
+            used.initial_image.ClearField("mask")
+            used.initial_image.mask_feather = parameters.initial_image.mask_feather
+        return generator_pb2.ImageMetadata(file=file, generation=generation), data
 
 
 @dataclass
@@ -172,18 +188,8 @@ class ScriptedStorage(images_pb2_grpc.ImageServiceServicer):
         sha256 = hashlib.sha256(data).hexdigest()
         assert (sha256, len(data)) == (header.sha256, header.size_bytes)
         key = f"generated/{header.request_time.seconds}-{header.request_id}-{sha256[:8]}.png"
-        image = images_pb2.Image(
-            key=key,
-            url=f"http://media.test/{key}",
-            backend=self.backend,
-            width=64,
-            height=64,
-            content_type="image/png",
-            size_bytes=len(data),
-            sha256=sha256,
-            thumbhash="AAAA",
-            state=images_pb2.IMAGE_STATE_DRAFT,
-        )
+        image = self.make(key, width=64, height=64, size_bytes=len(data), sha256=sha256)
+        image.state = images_pb2.IMAGE_STATE_DRAFT
         if self.before_answer:
             self.before_answer(image)
         self.images[key] = image
@@ -211,16 +217,19 @@ class ScriptedStorage(images_pb2_grpc.ImageServiceServicer):
     def put(self, key: str, data: bytes, width: int, height: int, **changes: Any) -> str:
         """Have an image that nobody stored; its key."""
         self.bytes_of[key] = data
-        self.images[key] = images_pb2.Image(
+        about = {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **changes}
+        self.images[key] = self.make(key, width=width, height=height, **about)
+        return key
+
+    def make(self, key: str, **file: Any) -> images_pb2.Image:
+        """The description of an image."""
+        stored = image_pb2.StoredImage(
             key=key,
             url=f"http://media.test/{key}",
-            backend=self.backend,
-            width=width,
-            height=height,
-            content_type="image/png",
-            **{"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **changes},
+            file=image_pb2.ImageFile(content_type="image/png", **file),
+            thumbhash="AAAA",
         )
-        return key
+        return images_pb2.Image(image=stored, backend=self.backend)
 
     async def SetImageState(self, request: Any, context: Any) -> images_pb2.SetImageStateResponse:
         if self.keep_error:

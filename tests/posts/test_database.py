@@ -9,10 +9,10 @@ import grpc
 import pytest
 
 from rpc import errors
-from services.posts import pool
-from services.posts.database import Database, connected
-from services.posts.pool import Connection
+from services.posts.database.database import Connection, Database, connected
 from tests.posts.conftest import Client, StartPosts, reason
+
+pytestmark = pytest.mark.usefixtures("own_database")
 
 
 @pytest.fixture
@@ -21,20 +21,7 @@ async def database(record_url: str) -> AsyncIterator[Database]:
         yield opened
 
 
-async def test_a_pool_without_a_free_connection_is_unavailable(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "WAIT_SECONDS", 0.1)
-    holders = [asyncio.create_task(database.fetchval("SELECT pg_sleep(1)")) for _ in range(4)]
-    await asyncio.sleep(0.3)
-    with pytest.raises(errors.Unavailable) as raised:
-        await database.fetchval("SELECT 1")
-    assert raised.value.retry_after_seconds
-    await asyncio.gather(*holders)
-    assert await database.fetchval("SELECT 1") == 1
-
-
-async def test_a_caller_that_goes_away_costs_no_connection(record_url: str) -> None:
+async def test_cancelled_caller_costs_no_connection(record_url: str) -> None:
     async with connected(record_url, "test", size=1, wait_seconds=5) as database:
         before = await database.fetchval("SELECT pg_backend_pid()")
         for _ in range(3):
@@ -46,7 +33,7 @@ async def test_a_caller_that_goes_away_costs_no_connection(record_url: str) -> N
             assert await database.fetchval("SELECT pg_backend_pid()") == before
 
 
-async def test_a_transaction_is_done_to_its_end(database: Database, sql: Any) -> None:
+async def test_transaction_of_cancelled_caller_is_completed(database: Database, sql: Any) -> None:
     await sql.execute("CREATE TABLE done (n int)")
     begun = asyncio.Event()
 
@@ -66,7 +53,7 @@ async def test_a_transaction_is_done_to_its_end(database: Database, sql: Any) ->
             await asyncio.sleep(0.01)
 
 
-async def test_limits_are_the_servers(database: Database) -> None:
+async def test_server_enforces_time_limits(database: Database) -> None:
     row = await database.fetchrow(
         "SELECT current_setting('statement_timeout') s, current_setting('lock_timeout') l,"
         " current_setting('idle_in_transaction_session_timeout') i"
@@ -75,7 +62,7 @@ async def test_limits_are_the_servers(database: Database) -> None:
     assert tuple(row) == ("5s", "2s", "10s")
 
 
-async def test_a_lock_that_is_held_is_not_waited_for_long(idle: Client, sql: Any) -> None:
+async def test_wait_for_a_lock_is_short(idle: Client, sql: Any) -> None:
     task = await idle.create()
     async with sql.transaction():
         await sql.execute("SELECT * FROM content_tasks FOR UPDATE")
@@ -87,7 +74,7 @@ async def test_a_lock_that_is_held_is_not_waited_for_long(idle: Client, sql: Any
     assert reason(raised.value) == "DATABASE_TIMEOUT"
 
 
-async def test_a_conflict_is_tried_again(database: Database, sql: Any) -> None:
+async def test_conflict_is_retried(database: Database, sql: Any) -> None:
     await sql.execute("CREATE TABLE pair (id int PRIMARY KEY, n int NOT NULL); INSERT INTO pair VALUES (1, 0), (2, 0)")
 
     async def add(order: tuple[int, int]) -> None:
@@ -102,7 +89,7 @@ async def test_a_conflict_is_tried_again(database: Database, sql: Any) -> None:
     assert [row["n"] for row in await sql.fetch("SELECT n FROM pair ORDER BY id")] == [2, 2]
 
 
-async def test_a_conflict_that_does_not_end_is_aborted(database: Database) -> None:
+async def test_repeated_conflict_is_aborted(database: Database) -> None:
     tries = 0
 
     async def work(connection: Connection) -> None:
@@ -115,7 +102,7 @@ async def test_a_conflict_that_does_not_end_is_aborted(database: Database) -> No
     assert tries == 4
 
 
-async def test_a_demoted_server_is_left_and_found_again(idle: Client, sql: Any) -> None:
+async def test_demoted_server_is_left_and_found_again(idle: Client, sql: Any) -> None:
     """As at a failover: the server under the pool's open connections stops taking writes, later it takes them again."""
     await idle.create()
     await sql.execute("SET default_transaction_read_only = off")
@@ -146,14 +133,14 @@ async def refusals(idle: Client) -> list[str]:
     return []
 
 
-async def test_errors_of_ours_are_not_hidden(database: Database) -> None:
+async def test_programming_errors_are_not_translated(database: Database) -> None:
     with pytest.raises(asyncpg.UndefinedTableError):
         await database.fetchval("SELECT * FROM nothing")
     with pytest.raises(asyncpg.exceptions.DataError):
         await database.fetchval("SELECT $1::int", "text")
 
 
-async def test_callers_hear_nothing_of_the_database(start_posts: StartPosts, sql: Any) -> None:
+async def test_callers_see_no_detail_of_the_database(start_posts: StartPosts, sql: Any) -> None:
     async with start_posts(generator_targets=()) as posts:
         await sql.execute("ALTER TABLE task_events RENAME TO elsewhere")
         with pytest.raises(grpc.aio.AioRpcError) as raised:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 from frontispiece.storage.v1 import images_pb2
+from frontispiece.types.v1.generation_pb2 import IMAGE_SOURCE_STOCK
 
 from rpc import errors
 from tests.posts.conftest import Client, StartPosts
@@ -30,17 +31,23 @@ async def within(awaitable: Any) -> Any:
         ((RuntimeError("secret: hunter2"),), "GENERATOR_INTERNAL"),
     ],
 )
-async def test_a_passing_fault_is_one_attempt(
+async def test_transient_fault_costs_one_attempt(
     posts: Client, generator: ScriptedGenerator, fault: Any, reason: str
 ) -> None:
     generator.script = [fault]
     events = await posts.events((await posts.create(seed=5)).id)
     changes = [event.state_change for event in events if event.WhichOneof("kind") == "state_change"]
-    assert [change.state for change in changes] == [1, 2, 1, 2, 3]
+    assert [change.state for change in changes] == [
+        t.TASK_STATE_QUEUED,
+        t.TASK_STATE_GENERATING,
+        t.TASK_STATE_QUEUED,
+        t.TASK_STATE_GENERATING,
+        t.TASK_STATE_AWAITING_APPROVAL,
+    ]
     assert changes[2].error.reason == reason
     assert changes[2].error.will_retry
     assert "hunter2" not in changes[2].error.message
-    assert {request.seed for request in generator.requests} == {5}
+    assert {request.parameters.seed for request in generator.requests} == {5}
     task = await posts.get(events[0].task_id)
     assert task.attempt_count == 2
     assert not task.HasField("error")
@@ -54,7 +61,7 @@ async def test_a_passing_fault_is_one_attempt(
         (errors.NotFound("no photo"), "NOT_FOUND"),
     ],
 )
-async def test_a_lasting_fault_fails_at_once(
+async def test_permanent_fault_fails_the_task_at_once(
     posts: Client, generator: ScriptedGenerator, fault: Any, reason: str
 ) -> None:
     generator.script = [fault]
@@ -66,23 +73,21 @@ async def test_a_lasting_fault_fails_at_once(
     assert (await posts.finished(task.id)).state == t.TASK_STATE_AWAITING_APPROVAL
 
 
-async def test_attempts_run_out(posts: Client, generator: ScriptedGenerator) -> None:
+async def test_task_fails_when_attempts_run_out(posts: Client, generator: ScriptedGenerator) -> None:
     generator.script = [errors.Unavailable("away")] * 3
     task = await posts.finished((await posts.create()).id)
     assert (task.state, task.attempt_count, task.error.will_retry) == (t.TASK_STATE_FAILED, 3, False)
     assert len(generator.requests) == 3
 
 
-async def test_a_full_generator_burns_no_attempt(start_posts: StartPosts, generator: ScriptedGenerator) -> None:
+async def test_full_generator_costs_no_attempt(start_posts: StartPosts, generator: ScriptedGenerator) -> None:
     generator.script = [errors.ResourceExhausted("full", retry_after_seconds=0.05)] * 2
     async with start_posts(max_attempts=1) as posts:
         task = await posts.finished((await posts.create()).id)
     assert (task.state, task.attempt_count) == (t.TASK_STATE_AWAITING_APPROVAL, 1)
 
 
-async def test_a_request_that_a_generator_never_takes_is_not_sent_for_ever(
-    posts: Client, generator: ScriptedGenerator
-) -> None:
+async def test_request_that_is_too_large_is_not_sent_for_ever(posts: Client, generator: ScriptedGenerator) -> None:
     """gRPC answers so to a message that is too large; the generator's full queue says when to come back."""
     generator.script = [errors.ResourceExhausted("Received message larger than max")] * 3
     task = await posts.finished((await posts.create()).id)
@@ -90,7 +95,7 @@ async def test_a_request_that_a_generator_never_takes_is_not_sent_for_ever(
     assert task.error.reason == "GENERATOR_RESOURCE_EXHAUSTED"
 
 
-async def test_a_generator_that_is_gone_burns_no_attempt(posts: Client, generator: ScriptedGenerator) -> None:
+async def test_unavailable_generator_costs_no_attempt(posts: Client, generator: ScriptedGenerator) -> None:
     generator.capabilities_error = errors.Unavailable("gone")
     task = await posts.create()
     while generator.capability_calls < 3:
@@ -100,7 +105,7 @@ async def test_a_generator_that_is_gone_burns_no_attempt(posts: Client, generato
     assert (await posts.finished(task.id)).attempt_count == 1
 
 
-async def test_a_storage_that_is_gone_burns_no_attempt(
+async def test_unavailable_storage_costs_no_attempt(
     posts: Client, generator: ScriptedGenerator, storage: ScriptedStorage
 ) -> None:
     storage.status_error = errors.Unavailable("gone")
@@ -112,9 +117,7 @@ async def test_a_storage_that_is_gone_burns_no_attempt(
     assert (await posts.finished(task.id)).attempt_count == 1
 
 
-async def test_a_silent_generator_is_given_up_though_the_lease_lives(
-    start_posts: StartPosts, generator: ScriptedGenerator
-) -> None:
+async def test_silent_generator_fails_the_attempt(start_posts: StartPosts, generator: ScriptedGenerator) -> None:
     generator.script = ["hang"]
     async with start_posts(step_timeout_seconds=0.3) as posts:
         events = await within(posts.events((await posts.create()).id))
@@ -124,12 +127,15 @@ async def test_a_silent_generator_is_given_up_though_the_lease_lives(
     assert events[-1].state_change.state == t.TASK_STATE_AWAITING_APPROVAL
 
 
-def with_(**changes: Any) -> Callable[[Any, bytes], tuple[Any, bytes]]:
-    """An answer whose description was changed."""
+def with_(path: str, value: Any) -> Callable[[Any, bytes], tuple[Any, bytes]]:
+    """A response whose description has another value at `path`."""
 
     def fault(metadata: Any, data: bytes) -> tuple[Any, bytes]:
-        for name, value in changes.items():
-            setattr(metadata, name, value)
+        *parents, name = path.split(".")
+        message = metadata
+        for parent in parents:
+            message = getattr(message, parent)
+        setattr(message, name, value)
         return metadata, data
 
     return fault
@@ -137,33 +143,31 @@ def with_(**changes: Any) -> Callable[[Any, bytes], tuple[Any, bytes]]:
 
 def html(metadata: Any, data: bytes) -> tuple[Any, bytes]:
     page = b"<script>alert(1)</script>"
-    metadata.size_bytes, metadata.sha256 = len(page), hashlib.sha256(page).hexdigest()
+    metadata.file.size_bytes, metadata.file.sha256 = len(page), hashlib.sha256(page).hexdigest()
     return metadata, page
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        with_(sha256="0" * 64),
-        with_(sha256="nonsense"),
-        with_(size_bytes=100 * 1024 * 1024),
-        with_(size_bytes=10),
-        with_(size_bytes=0),
-        with_(content_type="text/html"),
-        with_(width=0),
-        with_(width=2**31, height=2**31),
-        with_(seed=1),
-        with_(source=2),
-        with_(guidance_scale=float("nan")),
-        with_(batch_size=2**32 - 1),
-        html,
-        lambda metadata, data: (None, data),
-        lambda metadata, data: (None, b""),
-        lambda metadata, data: (metadata, data[:-1]),
-        lambda metadata, data: (metadata, data + b"x"),
-    ],
-)
-async def test_answers_are_not_believed(
+FAULTS: dict[str, Callable[[Any, bytes], tuple[Any, bytes]]] = {
+    "other-sha256": with_("file.sha256", "0" * 64),
+    "no-sha256": with_("file.sha256", "nonsense"),
+    "too-large": with_("file.size_bytes", 100 * 1024 * 1024),
+    "smaller": with_("file.size_bytes", 10),
+    "empty": with_("file.size_bytes", 0),
+    "other-type": with_("file.content_type", "text/html"),
+    "no-width": with_("file.width", 0),
+    "other-seed": with_("generation.parameters.seed", 1),
+    "stock": with_("generation.parameters.source", IMAGE_SOURCE_STOCK),
+    "guidance-nan": with_("generation.parameters.guidance_scale", float("nan")),
+    "html": html,
+    "no-description": lambda metadata, data: (None, data),
+    "nothing": lambda metadata, data: (None, b""),
+    "cut": lambda metadata, data: (metadata, data[:-1]),
+    "longer": lambda metadata, data: (metadata, data + b"x"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_image_unlike_its_description_is_not_stored(
     posts: Client, generator: ScriptedGenerator, storage: ScriptedStorage, fault: Any
 ) -> None:
     generator.script = [fault] * 3
@@ -172,16 +176,16 @@ async def test_answers_are_not_believed(
     assert storage.images == {}
 
 
-async def test_what_storage_found_must_be_what_the_generator_said(
+async def test_storage_must_find_what_the_generator_described(
     posts: Client, generator: ScriptedGenerator, storage: ScriptedStorage
 ) -> None:
-    storage.before_answer = lambda image: setattr(image, "width", 65)
+    storage.before_answer = lambda image: setattr(image.image.file, "width", 65)
     task = await posts.finished((await posts.create()).id)
     assert (task.state, task.error.reason) == (t.TASK_STATE_FAILED, "GENERATOR_ANSWER_INVALID")
     assert not task.images
 
 
-async def test_an_image_is_stored_again_but_not_painted_again(
+async def test_storing_is_repeated_without_generating_again(
     posts: Client, generator: ScriptedGenerator, storage: ScriptedStorage
 ) -> None:
     storage.store_errors = [errors.Unavailable("S3 is away")] * 2
@@ -197,7 +201,7 @@ async def test_an_image_is_stored_again_but_not_painted_again(
     )
 
 
-async def test_storage_that_stays_away_fails_the_attempt(
+async def test_storage_that_stays_unavailable_fails_the_attempt(
     start_posts: StartPosts, generator: ScriptedGenerator, storage: ScriptedStorage
 ) -> None:
     storage.store_errors = [errors.Unavailable("S3 is away")] * 10_000
@@ -207,19 +211,19 @@ async def test_storage_that_stays_away_fails_the_attempt(
     assert len(generator.requests) == 2
 
 
-async def test_a_stored_candidate_is_not_painted_again(posts: Client, generator: ScriptedGenerator) -> None:
+async def test_stored_candidate_is_not_generated_again(posts: Client, generator: ScriptedGenerator) -> None:
     def fails_once(metadata: Any, data: bytes) -> tuple[Any, bytes]:
         return metadata, b"broken"
 
     generator.script = [None, fails_once, None]
     task = await posts.done(candidate_count=3, seed=100)
-    assert sorted(request.seed for request in generator.requests)[:2] == [100, 101]
+    assert sorted(request.parameters.seed for request in generator.requests)[:2] == [100, 101]
     assert len(generator.requests) == 4
     assert [image.index for image in task.images] == [0, 1, 2]
-    assert [image.seed for image in task.images] == [100, 101, 102]
+    assert [image.generation.parameters.seed for image in task.images] == [100, 101, 102]
 
 
-async def test_candidates_are_painted_at_once(posts: Client, generator: ScriptedGenerator) -> None:
+async def test_candidates_are_generated_in_parallel(posts: Client, generator: ScriptedGenerator) -> None:
     generator.gate = asyncio.Event()
     generator.slot_count = 4
     task = await posts.create(candidate_count=4)
@@ -231,7 +235,7 @@ async def test_candidates_are_painted_at_once(posts: Client, generator: Scripted
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
-async def test_no_more_is_claimed_than_there_are_slots_and_places_to_wait(
+async def test_claims_are_limited_to_slots_and_dispatch_ahead(
     start_posts: StartPosts, generator: ScriptedGenerator, ahead: int
 ) -> None:
     generator.slot_count = 2
@@ -245,7 +249,7 @@ async def test_no_more_is_claimed_than_there_are_slots_and_places_to_wait(
     assert generator.most_in_progress == 2 + ahead
 
 
-async def test_nobody_waits_at_one_generator_while_another_is_idle(
+async def test_no_request_waits_while_another_generator_is_idle(
     start_posts: StartPosts, generator: ScriptedGenerator, storage: ScriptedStorage
 ) -> None:
     """Whichever of them is asked first: one slot each, and two tasks."""
@@ -281,7 +285,7 @@ async def test_two_generators_share_the_work(
     assert min(len(generator.requests), len(second.requests)) > 0
 
 
-async def test_cancel_stops_the_painting_at_once(start_posts: StartPosts, generator: ScriptedGenerator) -> None:
+async def test_cancel_stops_the_generator_at_once(start_posts: StartPosts, generator: ScriptedGenerator) -> None:
     """By notification: the next heartbeat is minutes away."""
     generator.gate = asyncio.Event()
     async with start_posts(lease_seconds=600.0) as posts:
@@ -298,19 +302,22 @@ async def test_cancel_stops_the_painting_at_once(start_posts: StartPosts, genera
         assert (await posts.finished(task.id)).state == t.TASK_STATE_AWAITING_APPROVAL
 
 
-async def test_cancel_by_another_process_stops_it_too(start_posts: StartPosts, generator: ScriptedGenerator) -> None:
+async def test_cancel_through_another_process_stops_the_generator(
+    start_posts: StartPosts, generator: ScriptedGenerator
+) -> None:
     generator.gate = asyncio.Event()
-    async with start_posts(lease_seconds=600.0), start_posts(generator_targets=()) as other:
+    async with start_posts(lease_seconds=600.0), start_posts(worker=False) as other:
         task = await other.create()
         await within(generator.at_gate.wait())
         await other.tasks.CancelTask(t.CancelTaskRequest(task_id=task.id))
         await within(generator.cancelled.wait())
 
 
-async def test_without_any_notification_the_heartbeat_finds_the_cancel(
+@pytest.mark.usefixtures("own_database")
+async def test_heartbeat_finds_the_cancel_without_notification(
     start_posts: StartPosts, generator: ScriptedGenerator, sql: Any
 ) -> None:
-    await sql.execute("ALTER TABLE task_events DISABLE TRIGGER task_events_announce")
+    await sql.execute("ALTER TABLE task_events DISABLE TRIGGER task_events_notify")
     generator.gate = asyncio.Event()
     async with start_posts(lease_seconds=3.0) as posts:
         task = await posts.create()
@@ -319,14 +326,14 @@ async def test_without_any_notification_the_heartbeat_finds_the_cancel(
         await within(generator.cancelled.wait())
 
 
-async def test_stopping_gives_tasks_back_so_that_the_next_start_goes_on_at_once(
+async def test_stopping_worker_releases_its_tasks(
     start_posts: StartPosts, generator: ScriptedGenerator, sql: Any
 ) -> None:
     generator.gate = asyncio.Event()
     async with start_posts(lease_seconds=600.0) as posts:
         task = await posts.create()
         await within(generator.at_gate.wait())
-        await posts.app.stop()
+        await posts.worker.dispatcher.stop()
         row = await sql.fetchrow("SELECT * FROM content_tasks")
         assert (row["state"], row["attempt_count"], row["lease_token"]) == ("queued", 0, None)
     generator.gate.set()
@@ -336,19 +343,20 @@ async def test_stopping_gives_tasks_back_so_that_the_next_start_goes_on_at_once(
 
 
 async def test_a_stock_photo_carries_its_credit(posts: Client) -> None:
-    (image,) = (await posts.done(use_generation=False)).images
+    (image,) = (await posts.done(source=IMAGE_SOURCE_STOCK)).images
     assert image.image_source == "pexels"
-    assert image.credit == "Photo by A. Name on Pexels"
-    assert image.credit_url == "https://www.pexels.com/photo/1/"
-    assert image.model == ""
+    attribution = image.generation.attribution
+    assert (attribution.provider, attribution.author) == ("pexels", "A. Name")
+    assert attribution.source_url == "https://www.pexels.com/photo/1/"
+    assert image.generation.parameters.model == ""
 
 
-async def test_in_s3_it_says_so(posts: Client, storage: ScriptedStorage) -> None:
+async def test_image_source_names_s3(posts: Client, storage: ScriptedStorage) -> None:
     storage.backend = images_pb2.IMAGE_BACKEND_S3
     assert (await posts.done()).images[0].image_source == "sdxl-s3"
 
 
-async def test_an_image_is_kept_for_good_even_if_storage_was_away(
+async def test_image_of_post_is_retained_after_storage_was_unavailable(
     posts: Client, storage: ScriptedStorage, sql: Any
 ) -> None:
     storage.keep_error = errors.Unavailable("away")
@@ -359,6 +367,6 @@ async def test_an_image_is_kept_for_good_even_if_storage_was_away(
     assert await sql.fetchval("SELECT image_keep_at IS NOT NULL FROM posts")
     await sql.execute("UPDATE posts SET image_keep_at = now()")  # half a minute later
     await within(storage.kept.wait())
-    assert storage.images[post.featured_image.key].state == images_pb2.IMAGE_STATE_PUBLISHED
+    assert storage.images[post.featured_image.image.key].state == images_pb2.IMAGE_STATE_PUBLISHED
     while await sql.fetchval("SELECT image_keep_at FROM posts") is not None:
         await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Migrations: twice, at once, and never changed afterwards."""
+"""Migrations: applied once, by several processes at the same time, and never changed afterwards."""
 
 import asyncio
 import os
@@ -7,12 +7,16 @@ import sys
 
 import asyncpg
 import pytest
+from frontispiece.posts.v1.posts_pb2 import CreatePostRequest, FeaturedImage
+from frontispiece.types.v1.image_pb2 import StoredImage
 
-from embedded.postgres import Postgres
+from local.postgres import Postgres
 from rpc import errors
-from services.posts import migrate as module
-from services.posts.database import connected
-from services.posts.migrate import Migration, migrate, migrations, require_current
+from services.posts.content.repository import Posts
+from services.posts.database import migrate as module
+from services.posts.database.database import connected
+from services.posts.database.migrate import Migration, migrate, migrations, require_current
+from services.posts.models import NewPost, PostFilter
 
 
 def run(name: str, url: str, **environment: str) -> "subprocess.Popen[str]":
@@ -24,12 +28,12 @@ def run(name: str, url: str, **environment: str) -> "subprocess.Popen[str]":
     )
 
 
-async def test_twice_is_once(database_url: str) -> None:
+async def test_migrations_are_applied_once(database_url: str) -> None:
     assert await migrate(database_url) == len(migrations())
     assert await migrate(database_url) == 0
 
 
-async def test_a_fresh_database_holds_one_author_and_one_category(database_url: str) -> None:
+async def test_new_database_has_one_author_and_one_category(database_url: str) -> None:
     await migrate(database_url)
     connection = await asyncpg.connect(database_url)
     assert await connection.fetchval("SELECT count(*) FROM authors") == 1
@@ -37,14 +41,49 @@ async def test_a_fresh_database_holds_one_author_and_one_category(database_url: 
     await connection.close()
 
 
-async def test_four_processes_at_once(database_url: str) -> None:
-    processes = [run("services.posts.migrate", database_url) for _ in range(4)]
+async def test_concurrent_processes_apply_each_migration_once(database_url: str) -> None:
+    processes = [run("services.posts.database.migrate", database_url) for _ in range(3)]
     outputs = await asyncio.gather(*(asyncio.to_thread(process.communicate) for process in processes))
-    assert [process.returncode for process in processes] == [0] * 4, outputs
-    assert sum("applied 0001_record.sql" in output for _, output in outputs) == 1
+    assert [process.returncode for process in processes] == [0] * 3, outputs
+    assert sum("applied 0001_tables.sql" in output for _, output in outputs) == 1
 
 
-async def test_one_that_was_changed_afterwards_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+LATER = Migration(2, "0002_later.sql", "ALTER TABLE posts ADD COLUMN later integer NOT NULL DEFAULT 7;")
+
+
+async def test_second_migration_is_applied_while_the_database_is_in_use(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate(database_url)
+    first = migrations()
+    monkeypatch.setattr(module, "migrations", lambda: [*first, LATER])
+    async with connected(database_url, "test", size=2, wait_seconds=5) as database:
+        posts = Posts(database)
+        with pytest.raises(errors.FailedPrecondition, match="at 1, 2 is needed"):
+            await require_current(database)
+        new = NewPost("Before")
+        image = FeaturedImage(image=StoredImage(key="k", url="http://media.test/k"), image_source="upload")
+        before = await posts.create("ada", CreatePostRequest(), new, image)
+        is_migrated = asyncio.Event()
+
+        async def read() -> int:
+            count = 0
+            while not is_migrated.is_set() or count < 5:
+                assert list((await posts.list(PostFilter(), 10, "")).posts) == [before]
+                count += 1
+            return count
+
+        readers = [asyncio.create_task(read()) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert await migrate(database_url) == 1
+        is_migrated.set()
+        assert all(await asyncio.gather(*readers))
+        await require_current(database)
+        assert await database.fetchval("SELECT later FROM posts") == 7
+    assert await migrate(database_url) == 0
+
+
+async def test_migration_that_was_changed_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await migrate(database_url)
     first = migrations()[0]
     monkeypatch.setattr(module, "migrations", lambda: [Migration(first.version, first.name, first.sql + "-- edited")])
@@ -52,7 +91,7 @@ async def test_one_that_was_changed_afterwards_is_refused(database_url: str, mon
         await migrate(database_url)
 
 
-async def test_one_that_fails_leaves_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_migration_that_fails_leaves_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Migration(1, "0001_broken.sql", "CREATE TABLE half (id int); SELECT 1/0;")
     monkeypatch.setattr(module, "migrations", lambda: [broken])
     with pytest.raises(asyncpg.DivisionByZeroError):
@@ -63,9 +102,9 @@ async def test_one_that_fails_leaves_nothing(database_url: str, monkeypatch: pyt
     await connection.close()
 
 
-async def test_an_old_schema_is_refused_and_a_newer_one_is_not(database_url: str) -> None:
+async def test_old_schema_is_refused_and_newer_one_accepted(database_url: str) -> None:
     async with connected(database_url, "test", size=2, wait_seconds=5) as database:
-        with pytest.raises(errors.FailedPrecondition, match=r"services\.posts\.migrate"):
+        with pytest.raises(errors.FailedPrecondition, match=r"services\.posts\.database\.migrate"):
             await require_current(database)
         await migrate(database_url)
         await require_current(database)
@@ -73,36 +112,45 @@ async def test_an_old_schema_is_refused_and_a_newer_one_is_not(database_url: str
         await require_current(database)
 
 
-async def test_a_wrong_setting_stops_the_process_and_is_named() -> None:
-    process = run("services.posts", "mysql://localhost/x")
+PROCESSES = {"posts": "services.posts", "worker": "services.posts.worker"}
+each_process = pytest.mark.parametrize("name", PROCESSES)
+
+
+@each_process
+async def test_wrong_setting_stops_the_process_and_is_named(name: str) -> None:
+    process = run(PROCESSES[name], "mysql://localhost/x")
     _, output = await asyncio.to_thread(process.communicate)
     assert process.returncode == 2
     assert "POSTS_DATABASE_URL" in output
 
 
-async def test_a_missing_database_stops_the_process_without_its_password(postgres: Postgres) -> None:
-    process = run("services.posts", "postgresql://somebody:hunter2@127.0.0.1:1/nowhere")
+@each_process
+async def test_missing_database_stops_the_process_without_showing_the_password(name: str) -> None:
+    process = run(
+        PROCESSES[name], "postgresql://somebody:hunter2@127.0.0.1:1/nowhere", POSTS_DATABASE_WAIT_SECONDS="0.2"
+    )
     _, output = await asyncio.to_thread(process.communicate)
     assert process.returncode == 1
     assert "database does not answer" in output
     assert "hunter2" not in output
 
 
-async def test_a_wrong_password_is_said_in_plain_words(postgres: Postgres) -> None:
+async def test_wrong_password_is_reported_without_detail(postgres: Postgres) -> None:
     url = postgres.url("postgres")
     user, _, rest = url.partition("://")[2].partition("@")
     name = user.partition(":")[0]
-    process = run("services.posts", f"postgresql://{name}:hunter2@{rest}")
+    process = run("services.posts", f"postgresql://{name}:hunter2@{rest}", POSTS_DATABASE_WAIT_SECONDS="0")
     _, output = await asyncio.to_thread(process.communicate)
     assert process.returncode == 1
     assert output.splitlines()[-1] == "posts: the database refuses our user or password"
 
 
-async def test_the_service_refuses_a_database_that_was_not_migrated(database_url: str) -> None:
-    process = run("services.posts", database_url)
+@each_process
+async def test_process_refuses_a_database_that_was_not_migrated(database_url: str, name: str) -> None:
+    process = run(PROCESSES[name], database_url)
     _, output = await asyncio.to_thread(process.communicate)
     assert process.returncode == 1
-    assert "services.posts.migrate" in output
+    assert "services.posts.database.migrate" in output
 
 
 def test_migrations_are_numbered_without_gaps_or_twins() -> None:

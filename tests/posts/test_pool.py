@@ -1,139 +1,141 @@
-"""Connections are lent to one user at a time, never more than allowed, and never again after something went wrong."""
+"""Connections: never more than allowed, shared fairly, and not used again after something went wrong."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
-import asyncpg
 import pytest
 
-from services.posts import pool as module
-from services.posts.pool import Connection, Pool
+from rpc import errors
+from services.posts.database import database as module
+from services.posts.database.database import Connection, Database, connected
 
 SIZE = 2
-
-
-class Opened(Pool):
-    """A pool that remembers what it has opened."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(self._open_one, SIZE)
-        self.url = url
-        self.opened: list[Connection] = []
-
-    async def _open_one(self) -> Connection:
-        self.opened.append(await asyncpg.connect(self.url))
-        return self.opened[-1]
-
-    @property
-    def alive(self) -> int:
-        return sum(not connection.is_closed() for connection in self.opened)
+NAME = "test-pool"
+OPEN = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{NAME}'"
+END = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{NAME}'"
+PID = "SELECT pg_backend_pid()"
 
 
 @pytest.fixture
-async def pool(record_url: str) -> AsyncIterator[Opened]:
-    opened = Opened(record_url)
-    yield opened
-    await opened.close()
-    assert opened.alive == 0
+async def database(record_url: str) -> AsyncIterator[Database]:
+    async with connected(record_url, NAME, size=SIZE, wait_seconds=5) as opened:
+        yield opened
 
 
-async def test_what_came_back_last_is_lent_first(pool: Opened) -> None:
-    first, second = await pool.take(), await pool.take()
-    pool.give_back(second)
-    pool.give_back(first)
-    assert await pool.take() is first
-    assert await pool.take() is second
-    pool.give_back(first)
-    pool.give_back(second)
+async def occupy(database: Database, count: int = SIZE) -> tuple[asyncio.Event, list[asyncio.Task[Any]]]:
+    """Hold connections in transactions until the event is set."""
+    done = asyncio.Event()
+    begun = asyncio.Semaphore(0)
+
+    async def hold(connection: Connection) -> int:
+        begun.release()
+        await done.wait()
+        return int(await connection.fetchval("SELECT 1"))
+
+    holders = [asyncio.create_task(database.transaction(hold)) for _ in range(count)]
+    for _ in range(count):
+        await begun.acquire()
+    return done, holders
 
 
-async def test_never_more_than_allowed_and_everybody_gets_a_turn(pool: Opened) -> None:
-    at_once = most = 0
-
-    async def use(number: int) -> int:
-        nonlocal at_once, most
-        connection = await pool.take()
-        at_once += 1
-        most = max(most, at_once)
-        try:
-            return int(await connection.fetchval("SELECT $1::int", number))
-        finally:
-            at_once -= 1
-            pool.give_back(connection, is_good=number % 7 != 0)  # now and then one must be replaced
-
-    assert await asyncio.gather(*(use(number) for number in range(60))) == list(range(60))
-    assert most == SIZE
+async def test_many_callers_share_few_connections(database: Database, sql: Any) -> None:
+    statement = "SELECT $1::int FROM pg_sleep(0.002)"
+    numbers = await asyncio.gather(*(database.fetchval(statement, number) for number in range(60)))
+    assert numbers == list(range(60))
+    assert await sql.fetchval(OPEN) <= SIZE
 
 
-async def test_who_stops_waiting_takes_nothing_along(pool: Opened) -> None:
-    held = [await pool.take() for _ in range(SIZE)]
-    gone, patient = asyncio.create_task(pool.take()), asyncio.create_task(pool.take())
+async def test_quiet_pool_uses_one_connection(database: Database) -> None:
+    assert len({await database.fetchval(PID) for _ in range(20)}) == 1
+
+
+async def test_caller_that_stops_waiting_takes_no_connection(database: Database) -> None:
+    done, holders = await occupy(database)
+    gone, patient = (
+        asyncio.create_task(database.fetchval("SELECT 1")),
+        asyncio.create_task(database.fetchval("SELECT 2")),
+    )
     await asyncio.sleep(0)
-    pool.give_back(held[0])  # it is on its way to the first when that one is cancelled
+    done.set()
     gone.cancel()
-    assert await patient is held[0]
-    assert gone.cancelled()
-    pool.give_back(held[0])
-    pool.give_back(held[1])
+    assert await patient == 2
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert await asyncio.gather(*holders) == [1] * SIZE
+    done, holders = await occupy(database)  # all connections are there
+    done.set()
+    await asyncio.gather(*holders)
 
 
-async def test_who_waits_too_long_is_told_and_leaves_the_line(pool: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
-    held = [await pool.take() for _ in range(SIZE)]
-    with pytest.raises(TimeoutError):
-        await pool.take()
-    for connection in held:
-        pool.give_back(connection)
-    assert await pool.take() is held[-1]
-    pool.give_back(held[-1])
+async def test_caller_that_waits_too_long_gets_unavailable(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ACQUIRE_TIMEOUT_SECONDS", 0.05)
+    done, holders = await occupy(database)
+    with pytest.raises(errors.Unavailable) as raised:
+        await database.fetchval("SELECT 1")
+    assert raised.value.retry_after_seconds
+    done.set()
+    await asyncio.gather(*holders)
+    assert await database.fetchval("SELECT 1") == 1
 
 
-async def test_a_failure_to_open_frees_its_place(pool: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    url, pool.url = pool.url, "postgresql://nobody@127.0.0.1:1/none"
-    for _ in range(SIZE + 1):
-        with pytest.raises(OSError):
-            await pool.take()
-    pool.url = url
-    connections = [await pool.take() for _ in range(SIZE)]
-    for connection in connections:
-        pool.give_back(connection)
+async def test_failure_to_connect_frees_its_place(record_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected(record_url, NAME, size=SIZE, wait_seconds=5) as database:
+        pool = database._pool
+        good = pool._connect_args
+        await pool.expire_connections()
+        pool._connect_args = ["postgresql://nobody@127.0.0.1:1/none"]
+        for _ in range(SIZE + 1):
+            with pytest.raises(errors.Unavailable):
+                await database.fetchval("SELECT 1")
+        pool._connect_args = good
+        done, holders = await occupy(database)
+        done.set()
+        assert await asyncio.gather(*holders) == [1] * SIZE
 
 
-@pytest.mark.parametrize("harm", ["closed", "transaction", "bad", "expired"])
-async def test_what_is_spoilt_is_not_lent_again(pool: Opened, harm: str) -> None:
-    connection = await pool.take()
-    if harm == "closed":
-        await connection.close()
-    elif harm == "transaction":
-        await connection.execute("BEGIN")
-    elif harm == "expired":
-        pool.expire()
-    pool.give_back(connection, is_good=harm != "bad")
-    others = [await pool.take() for _ in range(SIZE)]
-    assert connection not in others
-    assert all([await other.fetchval("SELECT 1") for other in others])
-    for other in others:
-        pool.give_back(other)
+@pytest.mark.parametrize("harm", ["closed-by-us", "closed-by-server", "open-transaction", "expired"])
+async def test_damaged_connection_is_not_used_again(database: Database, sql: Any, harm: str) -> None:
+    async def damage(connection: Connection) -> int:
+        pid = int(await connection.fetchval(PID))
+        if harm == "closed-by-us":
+            await connection.close()
+        elif harm == "closed-by-server":
+            await sql.fetch(END)
+        elif harm == "open-transaction":
+            await connection.execute("CREATE TEMP TABLE harm ON COMMIT DROP AS SELECT 1")
+        else:
+            await database._pool.expire_connections()
+        return pid
+
+    if harm == "open-transaction":
+        with pytest.raises(ZeroDivisionError):
+            await database.transaction(lambda connection: _fail(damage(connection)))
+    else:
+        await database._use(damage)
+        await recovered(database)
+    assert await database.fetchval("SELECT to_regclass('harm') IS NULL")
+    done, holders = await occupy(database)
+    done.set()
+    assert await asyncio.gather(*holders) == [1] * SIZE
 
 
-async def test_one_that_dies_while_idle_is_replaced(pool: Opened) -> None:
-    connection = await pool.take()
-    pool.give_back(connection)
-    connection.terminate()
-    other = await pool.take()
-    assert other is not connection
-    assert await other.fetchval("SELECT 1") == 1
-    pool.give_back(other)
-
-
-async def test_what_nobody_needs_for_long_is_closed(pool: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = await pool.take(), await pool.take()
-    pool.give_back(first)
-    monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
-    await asyncio.sleep(0.01)
-    pool.give_back(second)
+async def recovered(database: Database) -> int:
+    """A query, repeated while the pool still finds connections that the server has just ended."""
     async with asyncio.timeout(10):
-        while not first.is_closed():
-            await asyncio.sleep(0.01)
-    assert await pool.take() is second
-    pool.give_back(second)
+        while True:
+            try:
+                return int(await database.fetchval(PID))
+            except errors.Unavailable:
+                await asyncio.sleep(0.01)
+
+
+async def _fail(work: Any) -> None:
+    await work
+    raise ZeroDivisionError
+
+
+async def test_connection_that_dies_while_idle_is_replaced(database: Database, sql: Any) -> None:
+    before = await database.fetchval(PID)
+    await sql.fetch(END)
+    assert await recovered(database) != before

@@ -3,22 +3,21 @@
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
+from frontispiece.posts.v1.posts_pb2 import CreatePostRequest, FeaturedImage
+from frontispiece.types.v1.image_pb2 import StoredImage
 
 from rpc import errors
-from services.posts import drafts
-from services.posts import migrate as module
-from services.posts import posts as posts_module
-from services.posts.database import Database, connected
-from services.posts.migrate import migrate, migrations
-from services.posts.models import Draft, FeaturedImage, Post
-from services.posts.posts import Change, Filter, Posts
+from services.posts.content.repository import Posts
+from services.posts.database.database import Database, connected
+from services.posts.models import NewPost, PostChange, PostFilter
 
-IMAGE = FeaturedImage("generated/1-x.png", "http://media.test/1-x.png", "alt", 64, 32, "AA", "upload")
+IMAGE = FeaturedImage(
+    image=StoredImage(key="generated/1-x.png", url="http://media.test/1-x.png"), alt_text="alt", image_source="upload"
+)
 NAMES = [f"tag {number}" for number in range(12)]
 EDITS = 80
 
@@ -30,7 +29,8 @@ WHERE p.tags <> j.names
 """
 
 
-async def test_edits_at_once_never_drift(record_url: str) -> None:
+@pytest.mark.usefixtures("own_database")
+async def test_concurrent_edits_keep_tags_equal(record_url: str) -> None:
     """Editors through the service and people with SQL, all at the same few posts; every snapshot is right."""
     seed = random.randrange(2**32)
     print("seed", seed)
@@ -39,7 +39,7 @@ async def test_edits_at_once_never_drift(record_url: str) -> None:
     async with connected(record_url, "test", size=10, wait_seconds=5) as database:
         posts = Posts(database)
         for number in range(4):
-            await posts.create("ada", "", draft(f"Post {number}", random.Random(seed + number)), IMAGE)
+            await posts.create("ada", CreatePostRequest(), draft(f"Post {number}", random.Random(seed + number)), IMAGE)
         checking = asyncio.create_task(check_until_cancelled(database))
         workers = (edit, edit, edit, edit, write_sql, write_sql, rename, rename)
         await asyncio.gather(
@@ -83,11 +83,11 @@ async def edit(database: Database, chance: random.Random) -> None:
     post_id = await any_post(database, chance)
     what = chance.random()
     if what < 0.1:
-        await posts.create("ada", "", draft("New", chance), IMAGE)
+        await posts.create("ada", CreatePostRequest(), draft("New", chance), IMAGE)
     elif what < 0.2 and await database.fetchval("SELECT count(*) FROM posts") > 3:
         await posts.delete(post_id)
     else:
-        changed = await posts.update("bo", post_id, "", Change(tags=chosen(chance)))
+        changed = await posts.update("bo", post_id, "", PostChange(tags=chosen(chance)))
         assert all(name.startswith("tag ") for name in changed.tags)
 
 
@@ -137,24 +137,24 @@ async def any_post(database: Database, chance: random.Random) -> uuid.UUID:
     return chance.choice(ids)
 
 
-def draft(title: str, chance: random.Random) -> Draft:
-    return Draft(title, tags=chosen(chance))
+def draft(title: str, chance: random.Random) -> NewPost:
+    return NewPost(title, tags=chosen(chance))
 
 
 def chosen(chance: random.Random) -> tuple[str, ...]:
     return tuple(chance.sample(NAMES, chance.randint(0, 5)))
 
 
-async def test_a_tag_that_waits_for_another_is_not_lost(record_url: str, sql: Any) -> None:
+async def test_tag_that_waits_for_another_transaction_is_not_lost(record_url: str, sql: Any) -> None:
     """Two statements give a post one tag each; the second begins before the first is committed."""
     async with connected(record_url, "test", size=4, wait_seconds=5) as database:
-        post = await Posts(database).create("ada", "", Draft("One"), IMAGE)
+        post = await Posts(database).create("ada", CreatePostRequest(), NewPost("One"), IMAGE)
         await database.execute("INSERT INTO tags (name) VALUES ('first'), ('second')")
         add = "INSERT INTO post_tags SELECT $1, id, $2 FROM tags WHERE name = $3"
         transaction = sql.transaction()
         await transaction.start()
-        await sql.execute(add, post.id, 0, "first")
-        second = asyncio.create_task(database.execute(add, post.id, 1, "second"))
+        await sql.execute(add, uuid.UUID(post.id), 0, "first")
+        second = asyncio.create_task(database.execute(add, uuid.UUID(post.id), 1, "second"))
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'test'"
         while not await database.fetchval(waiting):
             await asyncio.sleep(0.01)
@@ -163,69 +163,17 @@ async def test_a_tag_that_waits_for_another_is_not_lost(record_url: str, sql: An
         assert await database.fetchval("SELECT tags FROM posts") == ["first", "second"]
 
 
-async def test_a_repaired_position_changes_the_order(record_url: str) -> None:
+async def test_changed_position_or_name_changes_the_tags(record_url: str) -> None:
     async with connected(record_url, "test", size=2, wait_seconds=5) as database:
         posts = Posts(database)
-        post = await posts.create("ada", "", Draft("One", tags=("b", "a")), IMAGE)
+        post = await posts.create("ada", CreatePostRequest(), NewPost("One", tags=("b", "a")), IMAGE)
         await database.execute(
             "UPDATE post_tags SET position = 5 WHERE tag_id = (SELECT id FROM tags WHERE name = 'b')"
         )
-        assert (await posts.get(post.id, include_drafts=True)).tags == ("a", "b")
+        assert (await posts.get(uuid.UUID(post.id), include_drafts=True)).tags == ["a", "b"]
         await database.execute("UPDATE tags SET name = upper(name)")
-        assert (await posts.get(post.id, include_drafts=True)).tags == ("A", "B")
-        assert (await posts.list(Filter(tag="A"), 10, "")).items[0].id == post.id
-        other = await posts.create("ada", "", Draft("Two"), IMAGE)
-        await database.execute("UPDATE post_tags SET post_id = $1 WHERE position = 5", other.id)
-        assert [post.tags for post in (await posts.list(Filter(), 10, "")).items] == [("B",), ("A",)]
-
-
-async def test_services_go_on_while_the_column_is_made(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Posts made before have their tags in the column; processes read and write during the migration and after it."""
-    every = migrations()
-    monkeypatch.setattr(module, "migrations", lambda: every[:6])
-    # All that the version before did otherwise.
-    for place, name in (
-        (drafts, "GET"),
-        (posts_module, "GET_BY_SLUG"),
-        (posts_module, "LIST"),
-        (posts_module, "KEEP_REVISION"),
-    ):
-        monkeypatch.setattr(place, name, getattr(place, name).replace("full_posts", "post_records"))
-    monkeypatch.setattr(posts_module, "GET", drafts.GET)
-    await migrate(database_url)
-    async with connected(database_url, "test", size=6, wait_seconds=5) as database:
-        posts = Posts(database)
-        chance = random.Random(1)
-        made = [await posts.create("ada", "", draft(f"Post {number}", chance), IMAGE) for number in range(60)]
-        before = {post.id: post.tags for post in made}
-        is_migrated = asyncio.Event()
-
-        async def repeatedly(call: Callable[[], Awaitable[Any]]) -> int:
-            count = 0
-            while not is_migrated.is_set():
-                await call()
-                count += 1
-            for _ in range(5):
-                await call()
-            return count
-
-        async def read() -> None:
-            page = await posts.list(Filter(), 100, "")
-            assert {post.id: post.tags for post in page.items if post.id in before} == before
-            await posts.get(made[0].id, include_drafts=True)
-
-        async def write() -> None:
-            wanted = chosen(chance)
-            post: Post = await posts.create("ada", "", Draft("New", tags=wanted), IMAGE)
-            assert post.tags == wanted
-            assert (await posts.update("ada", post.id, "", Change(tags=wanted[:1]))).tags == wanted[:1]
-            await posts.delete(post.id)
-
-        calls = [asyncio.create_task(repeatedly(call)) for call in (read, read, read, write, write)]
-        await asyncio.sleep(0.1)
-        monkeypatch.setattr(module, "migrations", lambda: every)
-        assert await migrate(database_url) == len(every) - 6
-        is_migrated.set()
-        assert all(await asyncio.gather(*calls))
-        assert await database.fetch(DRIFTED) == []
-        assert {row["id"]: tuple(row["tags"]) for row in await database.fetch("SELECT id, tags FROM posts")} == before
+        assert (await posts.get(uuid.UUID(post.id), include_drafts=True)).tags == ["A", "B"]
+        assert (await posts.list(PostFilter(tag="A"), 10, "")).posts[0].id == post.id
+        other = await posts.create("ada", CreatePostRequest(), NewPost("Two"), IMAGE)
+        await database.execute("UPDATE post_tags SET post_id = $1 WHERE position = 5", uuid.UUID(other.id))
+        assert [list(post.tags) for post in (await posts.list(PostFilter(), 10, "")).posts] == [["B"], ["A"]]

@@ -1,4 +1,4 @@
-"""WatchTask: every stored event once and in order, however often the watcher comes and goes."""
+"""WatchTask: every stored event once and in order, however often the watcher disconnects."""
 
 import asyncio
 import random
@@ -8,16 +8,13 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 
-from services.posts.announcements import Passing
-from services.posts.models import Progress
-from services.posts.watch import _Attempt
+from services.posts.tasks.events import _Attempt
+from services.posts.tasks.notify import EphemeralEvent
 from tests.posts.conftest import Client, StartPosts
 from tests.posts.leaves import ScriptedGenerator
 
 
-async def test_a_watcher_that_comes_and_goes_misses_and_repeats_nothing(
-    posts: Client, generator: ScriptedGenerator
-) -> None:
+async def test_watcher_that_reconnects_misses_and_repeats_nothing(posts: Client, generator: ScriptedGenerator) -> None:
     """Whatever the moments of disconnection: what was seen is what is stored."""
     seed = random.randrange(2**32)
     print("seed", seed)
@@ -46,7 +43,7 @@ async def test_a_watcher_that_comes_and_goes_misses_and_repeats_nothing(
         assert terminal == 1
 
 
-async def test_two_watchers_of_two_processes_see_the_same(
+async def test_watchers_of_two_processes_see_the_same_events_and_previews(
     start_posts: StartPosts, posts: Client, generator: ScriptedGenerator
 ) -> None:
     generator.gate = gate = asyncio.Event()
@@ -61,7 +58,7 @@ async def test_two_watchers_of_two_processes_see_the_same(
             kinds.add(response.event.WhichOneof("kind"))
         return events
 
-    async with start_posts(generator_targets=()) as other:
+    async with start_posts(worker=False) as other:
         task = await other.create(candidate_count=2)
         kinds_here, kinds_there = set[str](), set[str]()
         watches = asyncio.gather(see(posts, task.id, kinds_here), see(other, task.id, kinds_there))
@@ -87,11 +84,11 @@ async def test_progress_never_falls_and_counts_every_step(posts: Client, generat
     assert all(progress.total_steps == 16 for progress in told if progress.total_steps)
 
 
-def test_progress_of_another_attempt_is_not_told() -> None:
+def test_progress_of_another_attempt_is_not_sent() -> None:
     import uuid
 
-    def at(attempt: int, step: int, total: int = 10) -> Passing:
-        return Passing(uuid.uuid4(), attempt, Progress(step, total))
+    def at(attempt: int, step: int, total: int = 10) -> EphemeralEvent:
+        return EphemeralEvent(uuid.uuid4(), attempt, t.TaskProgress(step=step, total_steps=total))
 
     seen = _Attempt(2)
     assert seen.admits(at(2, 0, 0))
@@ -103,9 +100,9 @@ def test_progress_of_another_attempt_is_not_told() -> None:
     assert not _Attempt(None).admits(at(1, 1))
 
 
-async def test_lost_notifications_are_made_up_for(start_posts: StartPosts, sql: Any) -> None:
+async def test_listener_reconnects_and_misses_nothing(start_posts: StartPosts, sql: Any) -> None:
     """The listener's connection is ended by the server, again and again; events arrive within 3 s all the same."""
-    async with start_posts(generator_targets=(), poll_seconds=1.0) as posts:
+    async with start_posts(worker=False, generator_targets=(), poll_seconds=1.0) as posts:
         task = await posts.create()
         call = posts.tasks.WatchTask(t.WatchTaskRequest(task_id=task.id), timeout=30)
         assert (await call.read()).event.sequence == 1
@@ -122,15 +119,16 @@ async def test_lost_notifications_are_made_up_for(start_posts: StartPosts, sql: 
             await asyncio.sleep(0.05)
 
 
-async def test_without_any_notification_the_poll_delivers(start_posts: StartPosts, sql: Any) -> None:
-    await sql.execute("ALTER TABLE task_events DISABLE TRIGGER task_events_announce")
+@pytest.mark.usefixtures("own_database")
+async def test_poll_delivers_events_without_notification(start_posts: StartPosts, sql: Any) -> None:
+    await sql.execute("ALTER TABLE task_events DISABLE TRIGGER task_events_notify")
     async with start_posts() as posts:
         task = await posts.create()
         events = await asyncio.wait_for(posts.events(task.id), 10.0)
     assert [event.sequence for event in events if event.sequence] == [1, 2, 3, 4]
 
 
-async def test_a_slow_reader_loses_progress_but_no_event(posts: Client, generator: ScriptedGenerator) -> None:
+async def test_slow_reader_loses_progress_but_no_event(posts: Client, generator: ScriptedGenerator) -> None:
     generator.step_seconds = 0.02
     generator.preview = b"\xff\xd8\xff" + b"x" * 30_000
     task = await posts.create()
@@ -143,7 +141,7 @@ async def test_a_slow_reader_loses_progress_but_no_event(posts: Client, generato
     assert sequences == [1, 2, 3, 4]
 
 
-async def test_what_has_ended_is_replayed_and_ends(posts: Client) -> None:
+async def test_stream_of_finished_task_ends(posts: Client) -> None:
     task = await posts.done()
     events = await posts.events(task.id)
     assert [event.sequence for event in events] == [1, 2, 3, 4]
@@ -157,21 +155,21 @@ async def test_what_has_ended_is_replayed_and_ends(posts: Client) -> None:
     assert [event.sequence for event in await posts.events(task.id, after=4)] == [5]
 
 
-async def test_watching_ends_when_the_process_does(idle: Client) -> None:
+async def test_stream_ends_when_the_process_stops(idle: Client) -> None:
     task = await idle.create()
     call = idle.tasks.WatchTask(t.WatchTaskRequest(task_id=task.id), timeout=30)
     await call.read()
-    await idle.app.stop()
+    idle.app.events.close()
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call.read()
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_watcher_that_leaves_is_forgotten(idle: Client) -> None:
+async def test_watcher_that_disconnects_is_removed(idle: Client) -> None:
     task = await idle.create()
     for _ in range(20):
         call = idle.tasks.WatchTask(t.WatchTaskRequest(task_id=task.id), timeout=30)
         await call.read()
         call.cancel()
-    while idle.app.watchers._readers:
+    while idle.app.events.reader_count:
         await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The whole system with its images in S3: what the bucket holds, what URLs look like, and what an outage costs."""
+"""The whole system with images in S3: objects, URLs and an outage."""
 
 import asyncio
 import hashlib
@@ -12,6 +12,8 @@ import pytest
 from tests.e2e.test_publishing import paint
 from tests.s3_server import SeaweedFS
 from tests.stack import Stack, running
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ async def _fetch(url: str) -> httpx2.Response:
 
 
 @pytest.mark.timeout(900)
-async def test_objects_are_in_the_bucket_and_an_outage_loses_nothing(s3: SeaweedFS, tmp_path: Path) -> None:
+async def test_images_are_in_the_bucket_and_an_outage_loses_none(s3: SeaweedFS, tmp_path: Path) -> None:
     with running(tmp_path / "var", s3.environment) as stack:
         painted = await _paint(stack)
         assert painted["image_source"] == "sdxl-s3"
@@ -64,7 +66,7 @@ async def test_objects_are_in_the_bucket_and_an_outage_loses_nothing(s3: Seaweed
 
 
 @pytest.mark.timeout(600)
-async def test_with_a_cdn_urls_are_the_cdns(s3: SeaweedFS, tmp_path: Path) -> None:
+async def test_with_a_cdn_image_urls_begin_with_it(s3: SeaweedFS, tmp_path: Path) -> None:
     variables = {**s3.environment, "AWS_CLOUDFRONT_DOMAIN": "d111111abcdef8.cloudfront.net"}
     with running(tmp_path / "var", variables) as stack:
         painted = await _paint(stack)

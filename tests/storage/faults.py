@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, that can misbehave in the ways networks do."""
+"""A TCP proxy in front of a server that produces network faults."""
 
 import asyncio
 import socket
@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 
 
 class Fault(Enum):
-    NONE = "everything passes"
-    SILENT = "connections are taken, nothing is answered"
-    RESET = "connections are taken and reset"
-    BUSY = "every request is answered 503"
-    CUT = "the first answers break off in the middle"
+    NONE = "everything is forwarded"
+    SILENT = "connections are accepted, nothing is sent"
+    RESET = "connections are accepted and reset"
+    BUSY = "every request gets a 503 response"
+    CUT = "the first responses end in the middle"
 
 
 class FaultyProxy:
-    """Passes bytes on to `target` (an http address). `behave` changes what it does; connections end then."""
+    """Forwards bytes to `target` (an http address). `behave` selects a fault and ends all connections."""
 
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
@@ -30,7 +30,7 @@ class FaultyProxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def behave(self, fault: Fault, *, cuts: int = 0, cut_after_bytes: int = 0) -> None:
-        """Behave so from now on; CUT breaks off the first `cuts` answers after so many bytes."""
+        """Select a fault. CUT ends the first `cuts` responses after `cut_after_bytes` bytes."""
         self.fault, self.cuts_left, self.cut_after_bytes = fault, cuts, cut_after_bytes
         await self._end_connections()
 
@@ -56,7 +56,7 @@ class FaultyProxy:
         try:
             await self._serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # nobody awaits this task; streams would log its cancellation as an error
+            pass  # this task is not awaited, and asyncio would log its cancellation as an error
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -69,11 +69,11 @@ class FaultyProxy:
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         elif self.fault is Fault.BUSY:
-            await self._answer_busy(reader, writer)
+            await self._respond_busy(reader, writer)
         else:
-            await self._pass_on(reader, writer)
+            await self._forward(reader, writer)
 
-    async def _answer_busy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _respond_busy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
         await reader.readuntil(b"\r\n\r\n")
         writer.write(
@@ -82,7 +82,7 @@ class FaultyProxy:
         )
         await writer.drain()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         below_reader, below_writer = await asyncio.open_connection(*self._target)
         try:
             forward = asyncio.create_task(_copy(reader, below_writer))

@@ -1,4 +1,4 @@
-"""What is in a folder of storage, looked at while the service lives."""
+"""The files in a folder of a running storage service."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ _OURS = (".tmp/", ".probe/")
 
 
 def files_below(folder: Path) -> list[str]:
-    """Relative paths of all files but lock files; what a health check writes for a moment does not count."""
+    """Relative paths of all files except lock files and the temporary files of a health check."""
     found = _listing(folder)
     until = time.monotonic() + 2
     while any(name.startswith(_OURS) for name in found) and time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""Storage as a process of its own, to be killed."""
+"""The storage service as a process that tests can kill."""
 
 import asyncio
 import os
@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 from rpc.channel import open_channel
 from tests.s3_server import free_ports
-from tests.storage.conftest import Client
+from tests.storage.conftest import IMAGES, Client
 
 
 class StorageProcess:
-    """`python -m services.storage` on a port that it keeps when it is started again."""
+    """`python -m services.storage`, always on the same port."""
 
     def __init__(self, **environment: str) -> None:
         self.address = f"127.0.0.1:{free_ports(1)[0]}"
@@ -23,7 +23,7 @@ class StorageProcess:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Client]:
-        """Start, wait until it serves, and kill what is still there at the end."""
+        """Start the process, wait until it serves, and kill it at the end."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "services.storage", env=self._environment, stderr=asyncio.subprocess.PIPE
         )
@@ -31,7 +31,7 @@ class StorageProcess:
         try:
             await self._read_until("serving")
             drain = asyncio.create_task(self._read_until(""))
-            async with open_channel(self.address) as channel:
+            async with open_channel(self.address, services=[IMAGES]) as channel:
                 await channel.channel_ready()
                 yield Client(channel)
         finally:

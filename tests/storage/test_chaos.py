@@ -1,4 +1,4 @@
-"""S3 and storage killed with -9 under load, again and again: nothing acknowledged is lost, damaged or doubled."""
+"""S3 and storage killed with -9 under load: no acknowledged image is lost, damaged or stored twice."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ from frontispiece.storage.v1 import images_pb2
 
 from rpc.channel import open_channel
 from tests.s3_server import SeaweedFS
-from tests.storage.conftest import BUCKET, Client
+from tests.storage.conftest import BUCKET, IMAGES, Client
 from tests.storage.folders import files_below
 from tests.storage.processes import StorageProcess
 from tests.storage.samples import padded_to
@@ -20,11 +20,11 @@ IMAGES_EACH = 25
 ROUNDS = 2
 
 Acknowledged = dict[str, tuple[bytes, int]]
-"""By key: the bytes, and the backend that was named."""
+"""By key: the bytes, and the backend in the response."""
 
 
 async def work(client: Client, worker: int, acknowledged: Acknowledged, chance: random.Random) -> None:
-    """Store images; what fails is tried again with the same request, as the dispatcher does."""
+    """Store images. A failed call is repeated with the same request, as the worker does."""
     for number in range(IMAGES_EACH):
         data = padded_to(chance.randint(50_000, 600_000))
         while True:
@@ -37,7 +37,7 @@ async def work(client: Client, worker: int, acknowledged: Acknowledged, chance: 
 
 
 async def trouble(s3: SeaweedFS, process: StorageProcess, acknowledged: Acknowledged, chance: random.Random) -> None:
-    """S3 dies, then storage dies, storage comes back without S3, dies again, and both come back."""
+    """Kill S3, then storage; start storage without S3 and kill it; start both."""
     async with process.running():
         while len(acknowledged) < WORKERS * 4:
             await asyncio.sleep(0.01)
@@ -50,7 +50,7 @@ async def trouble(s3: SeaweedFS, process: StorageProcess, acknowledged: Acknowle
     async with process.running() as client:
         await asyncio.to_thread(s3.start)
         await asyncio.sleep(chance.uniform(0.1, 0.5))
-        process.kill()  # while it moves what has waited
+        process.kill()  # while it moves images from the spool
         del client
 
 
@@ -70,14 +70,14 @@ def stored_objects(s3: SeaweedFS) -> dict[str, bytes]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(ROUNDS))
-async def test_nothing_acknowledged_is_lost(tmp_path: Path, seed: int) -> None:
+async def test_no_acknowledged_image_is_lost_when_storage_and_s3_are_killed(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     acknowledged: Acknowledged = {}
     with SeaweedFS(tmp_path / "s3") as s3:
         process = StorageProcess(
             **s3.environment, STORAGE_LOCAL_ROOT=str(tmp_path / "media"), STORAGE_HEALTH_SECONDS="0.3"
         )
-        async with open_channel(process.address) as channel:
+        async with open_channel(process.address, services=[IMAGES]) as channel:
             workers = [
                 asyncio.create_task(work(Client(channel), number, acknowledged, random.Random(seed * 100 + number)))
                 for number in range(WORKERS)
@@ -90,9 +90,9 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path, seed: int) -> None:
         stored = await asyncio.to_thread(stored_objects, s3)
     assert len(acknowledged) == WORKERS * IMAGES_EACH
     assert back == {key: data for key, (data, _) in acknowledged.items()}
-    assert stored == back, "each image is in S3, whole, and none twice"
+    assert stored == back, "each image is in S3, complete and once"
     named = {backend for _, backend in acknowledged.values()}
     assert named == {images_pb2.IMAGE_BACKEND_S3, images_pb2.IMAGE_BACKEND_SPOOL}, "the outage was noticed"
-    # A health check that was killed leaves its probe, which the first start ten minutes later removes.
+    # A killed health check leaves its probe, which a start ten minutes later removes.
     left = [name for name in files_below(tmp_path / "spool") if not name.startswith(".probe/")]
     assert left == []

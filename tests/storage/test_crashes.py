@@ -1,8 +1,7 @@
-"""kill -9 and SIGTERM at bad moments: what was acknowledged is there, what was not leaves nothing behind."""
+"""kill -9 and SIGTERM: acknowledged images survive, other uploads leave no files."""
 
 import asyncio
 import random
-import time
 from pathlib import Path
 
 import grpc
@@ -18,7 +17,7 @@ from tests.storage.samples import padded_to, picture
 
 
 async def store_until_killed(client: Client, worker: int, acknowledged: dict[str, bytes]) -> None:
-    """Store images of a few megabytes one after the other, and note those that were acknowledged."""
+    """Store images of 3 MB in succession, and collect those that were acknowledged."""
     for number in range(1000):
         data = padded_to(3_000_000 + 1000 * worker + number)
         try:
@@ -28,7 +27,7 @@ async def store_until_killed(client: Client, worker: int, acknowledged: dict[str
         acknowledged[image.key] = data
 
 
-async def test_killed_while_it_writes(tmp_path: Path) -> None:
+async def test_acknowledged_images_survive_kill_while_writing(tmp_path: Path) -> None:
     root = tmp_path / "media"
     process = StorageProcess(STORAGE_LOCAL_ROOT=str(root))
     chance = random.Random(7)
@@ -52,7 +51,7 @@ async def test_killed_while_it_writes(tmp_path: Path) -> None:
         assert {name for name in files_below(root) if name.startswith(".tmp")} == set()
 
 
-async def test_killed_in_the_middle_of_an_upload(tmp_path: Path) -> None:
+async def test_an_upload_cut_by_kill_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
     root = tmp_path / "media"
     process = StorageProcess(STORAGE_LOCAL_ROOT=str(root))
     half_sent = asyncio.Event()
@@ -79,7 +78,7 @@ async def test_killed_in_the_middle_of_an_upload(tmp_path: Path) -> None:
         assert (await client.get(image.key))[1] == data
 
 
-async def test_told_to_stop_it_finishes_what_it_has_begun(tmp_path: Path) -> None:
+async def test_sigterm_lets_a_running_upload_finish(tmp_path: Path) -> None:
     process = StorageProcess(STORAGE_LOCAL_ROOT=str(tmp_path / "media"))
     begun, go_on = asyncio.Event(), asyncio.Event()
     data = padded_to(2_000_000)
@@ -97,11 +96,11 @@ async def test_told_to_stop_it_finishes_what_it_has_begun(tmp_path: Path) -> Non
         stopping = asyncio.create_task(process.terminate())
         await asyncio.sleep(0.6)  # longer than the lame duck: the server takes no new calls by now
         go_on.set()
-        assert (await call).image.size_bytes == len(data)
+        assert (await call).image.image.file.size_bytes == len(data)
         assert await stopping == 0
 
 
-async def test_a_silent_s3_does_not_hold_the_process(seaweed: SeaweedFS) -> None:
+async def test_an_unresponsive_s3_does_not_delay_the_exit(seaweed: SeaweedFS) -> None:
     async with FaultyProxy(seaweed.endpoint_url).running() as proxy:
         environment = {**seaweed.environment, "AWS_ENDPOINT_URL_S3": proxy.endpoint_url}
         process = StorageProcess(**environment, STORAGE_DRAIN_SECONDS="1")
@@ -109,12 +108,11 @@ async def test_a_silent_s3_does_not_hold_the_process(seaweed: SeaweedFS) -> None
             await proxy.behave(Fault.SILENT)
             images = await asyncio.gather(*(client.store(picture(seed=seed), timeout=5) for seed in range(20)))
             assert {image.backend for image in images} == {images_pb2.IMAGE_BACKEND_SPOOL}
-            begin = time.monotonic()
-            assert await process.terminate() == 0
-            assert time.monotonic() - begin < 10
+            async with asyncio.timeout(25):  # the threads that call S3 end after 30 s
+                assert await process.terminate() == 0
 
 
-async def test_the_status_names_the_bucket(seaweed: SeaweedFS) -> None:
+async def test_status_names_the_bucket(seaweed: SeaweedFS) -> None:
     async with StorageProcess(**seaweed.environment).running() as client:
         status = await client.status()
         assert (status.bucket, status.healthy) == (seaweed.bucket, True)

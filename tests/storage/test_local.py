@@ -1,4 +1,4 @@
-"""Images on a disk: what is on it, what a crash leaves, and what cannot lead out of it."""
+"""Images on a disk: the layout, what a crash leaves, and symbolic links."""
 
 import asyncio
 import errno
@@ -14,10 +14,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from frontispiece.storage.v1 import images_pb2
+from frontispiece.types.v1.image_pb2 import ImageFile
 
 from rpc import errors
-from services.storage.backends.local import LocalBackend
-from services.storage.models import BackendKind, ByteRange, ImageState, StoredImage
+from services.storage.backends.local.backend import LocalBackend
+from services.storage.models import ByteRange, StoredImage
 from tests.storage.conftest import Client, Start, local_settings
 from tests.storage.folders import files_below
 from tests.storage.samples import padded_to, picture
@@ -26,15 +28,10 @@ KEY = "generated/1790000000-sample.png"
 
 
 def image_of(data: bytes, key: str = KEY) -> StoredImage:
+    sha256 = hashlib.sha256(data).hexdigest()
+    file = ImageFile(content_type="image/png", width=64, height=48, size_bytes=len(data), sha256=sha256)
     return StoredImage(
-        key=key,
-        backend=BackendKind.LOCAL,
-        content_type="image/png",
-        width=64,
-        height=48,
-        size_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        create_time=datetime.now(UTC),
+        key=key, backend=images_pb2.IMAGE_BACKEND_LOCAL, file=file, source_sha256=sha256, create_time=datetime.now(UTC)
     )
 
 
@@ -46,30 +43,30 @@ async def backend(root: Path) -> AsyncIterator[LocalBackend]:
 
 
 class TestLayout:
-    async def test_the_bytes_are_at_their_key_and_the_record_beside_them(
+    async def test_the_bytes_are_at_their_key_and_the_sidecar_below_meta(
         self, local: Client, root: Path, image: bytes
     ) -> None:
         stored = await local.store(image, metadata={"model": "tiny"})
         assert (root / stored.key).read_bytes() == image
-        record = json.loads((root / ".meta" / stored.key).read_text())
-        assert record["content_type"] == "image/png"
-        assert record["cache_control"] == "max-age=31536000, immutable"
-        assert record["sha256"] == stored.sha256
-        assert record["state"] == "draft"
-        assert record["metadata"]["model"] == "tiny"
-        assert record["metadata"]["task-id"] == "0191f2a0-0000-7000-8000-000000000001"
+        sidecar = json.loads((root / ".meta" / stored.key).read_text())
+        assert sidecar["content_type"] == "image/png"
+        assert sidecar["cache_control"] == "max-age=31536000, immutable"
+        assert sidecar["sha256"] == stored.sha256
+        assert sidecar["state"] == "draft"
+        assert sidecar["metadata"]["model"] == "tiny"
+        assert sidecar["metadata"]["task-id"] == "0191f2a0-0000-7000-8000-000000000001"
         assert files_below(root) == sorted([f".meta/{stored.key}", stored.key])
 
-    async def test_nothing_is_executable(self, local: Client, root: Path, image: bytes) -> None:
+    async def test_files_are_not_executable(self, local: Client, root: Path, image: bytes) -> None:
         stored = await local.store(image)
         assert not stat.S_IMODE((root / stored.key).stat().st_mode) & 0o133
 
     async def test_images_survive_a_restart(self, root: Path, start: Start, image: bytes) -> None:
         first = await start(local_settings(root))
         stored = await first.store(image)
-        await first.set_state(stored.key, 2)  # type: ignore[arg-type]
+        await first.set_state(stored.key, images_pb2.IMAGE_STATE_PUBLISHED)
         header, back = await (await start(local_settings(root))).get(stored.key)
-        assert (back, header.image.state) == (image, 2)
+        assert (back, header.image.state) == (image, images_pb2.IMAGE_STATE_PUBLISHED)
 
 
 class TestCreate:
@@ -79,9 +76,11 @@ class TestCreate:
         with pytest.raises(errors.AlreadyExists):
             await backend.put(image_of(other), other)
         assert (await backend.put(image_of(one), one)).key == KEY
-        assert (await backend.stat(KEY)).sha256 == image_of(one).sha256
+        assert (await backend.stat(KEY)).file == image_of(one).file
 
-    async def test_of_twelve_different_ones_at_once_one_wins(self, backend: LocalBackend, root: Path) -> None:
+    async def test_of_twelve_concurrent_puts_of_other_bytes_one_succeeds(
+        self, backend: LocalBackend, root: Path
+    ) -> None:
         pictures = [picture(seed=seed) for seed in range(12)]
         outcomes = await asyncio.gather(
             *(backend.put(image_of(data), data) for data in pictures), return_exceptions=True
@@ -90,21 +89,23 @@ class TestCreate:
         losers = [outcome for outcome in outcomes if isinstance(outcome, errors.AlreadyExists)]
         assert (len(winners), len(losers)) == (1, 11)
         stored = (root / KEY).read_bytes()
-        assert hashlib.sha256(stored).hexdigest() == winners[0].sha256 == (await backend.stat(KEY)).sha256
+        assert hashlib.sha256(stored).hexdigest() == winners[0].file.sha256 == (await backend.stat(KEY)).file.sha256
         assert files_below(root) == [f".meta/{KEY}", KEY]
 
-    async def test_two_processes_on_one_folder_agree(self, backend: LocalBackend, root: Path) -> None:
+    async def test_two_backends_on_one_folder_see_the_same_images(self, backend: LocalBackend, root: Path) -> None:
         second = LocalBackend(root)
         data = picture()
         both = await asyncio.gather(backend.put(image_of(data), data), second.put(image_of(data), data))
-        assert both[0].sha256 == both[1].sha256
-        await second.set_state(KEY, ImageState.PUBLISHED)
-        assert (await backend.stat(KEY)).state is ImageState.PUBLISHED
+        assert both[0].file == both[1].file
+        await second.set_state(KEY, images_pb2.IMAGE_STATE_PUBLISHED)
+        assert (await backend.stat(KEY)).state == images_pb2.IMAGE_STATE_PUBLISHED
         await second.close()
 
 
 class TestAfterACrash:
-    async def test_data_without_a_record_is_completed_by_the_next_try(self, backend: LocalBackend, root: Path) -> None:
+    async def test_data_without_a_sidecar_are_completed_by_a_repeated_put(
+        self, backend: LocalBackend, root: Path
+    ) -> None:
         data = picture()
         await backend.put(image_of(data), data)
         (root / ".meta" / KEY).unlink()
@@ -112,10 +113,12 @@ class TestAfterACrash:
             await backend.stat(KEY)
         with pytest.raises(errors.AlreadyExists):
             await backend.put(image_of(picture(seed=2)), picture(seed=2))
-        assert (await backend.put(image_of(data), data)).sha256 == image_of(data).sha256
-        assert (await backend.stat(KEY)).size_bytes == len(data)
+        assert (await backend.put(image_of(data), data)).file == image_of(data).file
+        assert (await backend.stat(KEY)).file.size_bytes == len(data)
 
-    async def test_the_sweep_removes_what_nobody_was_told_of(self, backend: LocalBackend, root: Path) -> None:
+    async def test_the_sweep_removes_old_data_that_were_not_acknowledged(
+        self, backend: LocalBackend, root: Path
+    ) -> None:
         data = picture()
         await backend.put(image_of(data), data)
         for name, age in (("generated/1-old.png", 3600), ("generated/2-new.png", 1)):
@@ -125,13 +128,13 @@ class TestAfterACrash:
         await LocalBackend(root).close()
         assert files_below(root) == [f".meta/{KEY}", KEY, "generated/2-new.png"]
 
-    async def test_the_sweep_spares_a_writer_that_lives(self, backend: LocalBackend, root: Path) -> None:
+    async def test_the_sweep_keeps_files_that_are_being_written(self, backend: LocalBackend, root: Path) -> None:
         files = backend._files
         with files._temporary(b"being written") as (_, name):
             assert files.sweep_temporary() == 0
             assert (root / ".tmp" / name).exists()
 
-    async def test_a_damaged_record_is_an_error_and_not_a_missing_image(
+    async def test_a_damaged_sidecar_is_data_loss_and_not_a_missing_image(
         self, backend: LocalBackend, root: Path
     ) -> None:
         data = picture()
@@ -141,7 +144,7 @@ class TestAfterACrash:
             with pytest.raises(errors.DataLoss):
                 await backend.stat(KEY)
 
-    async def test_data_cut_short_is_an_error(self, backend: LocalBackend, root: Path) -> None:
+    async def test_truncated_data_are_data_loss(self, backend: LocalBackend, root: Path) -> None:
         data = picture()
         await backend.put(image_of(data), data)
         os.truncate(root / KEY, 100)
@@ -149,8 +152,10 @@ class TestAfterACrash:
             [piece async for piece in backend.read(KEY, ByteRange(0, len(data)))]
 
 
-class TestNoWayOut:
-    async def test_links_are_not_followed(self, local: Client, root: Path, tmp_path: Path, image: bytes) -> None:
+class TestSymbolicLinks:
+    async def test_a_link_to_a_file_is_not_followed(
+        self, local: Client, root: Path, tmp_path: Path, image: bytes
+    ) -> None:
         secret = tmp_path / "secret"
         secret.write_bytes(b"secret")
         stored = await local.store(image)
@@ -160,7 +165,7 @@ class TestNoWayOut:
             await local.get(stored.key)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
-    async def test_a_linked_folder_is_not_entered(self, backend: LocalBackend, root: Path, tmp_path: Path) -> None:
+    async def test_a_link_to_a_folder_is_not_followed(self, backend: LocalBackend, root: Path, tmp_path: Path) -> None:
         outside = tmp_path / "outside"
         outside.mkdir()
         (root / "generated").symlink_to(outside)
@@ -169,7 +174,7 @@ class TestNoWayOut:
             await backend.put(image_of(data), data)
         assert list(outside.iterdir()) == []
 
-    async def test_a_fifo_does_not_hang_a_reader(self, local: Client, root: Path, image: bytes) -> None:
+    async def test_a_fifo_is_not_found(self, local: Client, root: Path, image: bytes) -> None:
         stored = await local.store(image)
         (root / stored.key).unlink()
         os.mkfifo(root / stored.key)
@@ -192,7 +197,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class TestFullDisk:
-    async def test_is_told_and_leaves_nothing(self, small_disk: Path, start: Start, image: bytes) -> None:
+    async def test_a_full_disk_is_reported_and_leaves_no_files(
+        self, small_disk: Path, start: Start, image: bytes
+    ) -> None:
         client = await start(local_settings(small_disk / "media", health_seconds=0.2))
         small = await client.store(image)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -208,7 +215,7 @@ class TestFullDisk:
 
 
 class TestFailingDisk:
-    async def test_an_error_in_the_middle_leaves_nothing(
+    async def test_a_failed_fsync_leaves_no_files(
         self, local: Client, root: Path, image: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(descriptor: int) -> None:
@@ -223,7 +230,7 @@ class TestFailingDisk:
         assert files_below(root) == []
         assert (await local.store(image)).key
 
-    async def test_the_answer_comes_after_data_record_and_folders_are_synced(
+    async def test_the_response_comes_after_data_sidecar_and_folders_are_synced(
         self, local: Client, root: Path, image: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         synced: list[str] = []
@@ -241,7 +248,7 @@ class TestFailingDisk:
         order = [name if not name.startswith(".tmp/") else ".tmp/" for name in synced if not name.startswith(".probe")]
         assert order == [".tmp/", "generated", ".tmp/", ".meta/generated"]
 
-    async def test_a_folder_that_cannot_be_made_stops_the_start(self, tmp_path: Path, start: Start) -> None:
+    async def test_a_folder_that_cannot_be_created_prevents_the_start(self, tmp_path: Path, start: Start) -> None:
         (tmp_path / "file").write_text("in the way")
         with pytest.raises(OSError, match="file"):
             await start(local_settings(tmp_path / "file" / "media"))

@@ -25,7 +25,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 
 
 class TestChoice:
-    def test_nothing_set_means_local(self, loaded, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def test_without_settings_images_are_local(self, loaded, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
         monkeypatch.delenv("STORAGE_LOCAL_ROOT")
         settings = loaded()
         assert not settings.s3_chosen
@@ -33,7 +33,7 @@ class TestChoice:
         assert settings.public_base_url == "http://127.0.0.1:8080"
         assert settings.ignored() == []
 
-    def test_the_names_of_the_brief(self, loaded) -> None:  # type: ignore[no-untyped-def]
+    def test_the_documented_names_are_read(self, loaded) -> None:  # type: ignore[no-untyped-def]
         settings = loaded(
             **KEYS,
             AWS_SESSION_TOKEN="token",
@@ -48,23 +48,23 @@ class TestChoice:
         assert settings.cloudfront_domain == "d1.cloudfront.net"
         assert settings.s3_endpoint_url == "http://127.0.0.1:8333"
 
-    def test_the_aliases(self, loaded) -> None:  # type: ignore[no-untyped-def]
+    def test_aliases_are_read(self, loaded) -> None:  # type: ignore[no-untyped-def]
         settings = loaded(**KEYS, S3_BUCKET_NAME="pictures", AWS_REGION="eu-west-1", USE_S3="1")
         assert (settings.s3_bucket, settings.s3_region, settings.use_s3) == ("pictures", "eu-west-1", "true")
 
-    def test_the_brief_wins_over_an_alias(self, loaded) -> None:  # type: ignore[no-untyped-def]
+    def test_a_documented_name_has_precedence_over_its_alias(self, loaded) -> None:  # type: ignore[no-untyped-def]
         settings = loaded(AWS_S3_BUCKET="one", S3_BUCKET_NAME="other", AWS_S3_REGION="eu-west-1", AWS_REGION="x")
         assert (settings.s3_bucket, settings.s3_region) == ("one", "eu-west-1")
 
     def test_a_bucket_without_keys_uses_a_role(self, loaded) -> None:  # type: ignore[no-untyped-def]
         assert loaded(AWS_S3_BUCKET="pictures").s3_chosen
 
-    def test_use_s3_false_wins(self, loaded) -> None:  # type: ignore[no-untyped-def]
+    def test_use_s3_false_has_precedence(self, loaded) -> None:  # type: ignore[no-untyped-def]
         settings = loaded(**KEYS, AWS_S3_BUCKET="pictures", USE_S3="False")
         assert not settings.s3_chosen
         assert settings.ignored() == ["AWS_S3_BUCKET", "AWS_ACCESS_KEY_ID"]
 
-    def test_keys_without_a_bucket_are_ignored_aloud(self, loaded) -> None:  # type: ignore[no-untyped-def]
+    def test_keys_without_a_bucket_are_listed_as_ignored(self, loaded) -> None:  # type: ignore[no-untyped-def]
         settings = loaded(**KEYS, AWS_CLOUDFRONT_DOMAIN="d1.cloudfront.net")
         assert not settings.s3_chosen
         assert settings.ignored() == ["AWS_ACCESS_KEY_ID", "AWS_CLOUDFRONT_DOMAIN"]
@@ -76,11 +76,11 @@ class TestChoice:
         assert "also-secret" not in str(described)
 
     @pytest.mark.parametrize("domain", ["https://d1.cloudfront.net", "d1.cloudfront.net/", "D1.CloudFront.net"])
-    def test_a_domain_in_other_dress(self, loaded, domain: str) -> None:  # type: ignore[no-untyped-def]
+    def test_a_cdn_domain_is_normalised(self, loaded, domain: str) -> None:  # type: ignore[no-untyped-def]
         assert loaded(AWS_CLOUDFRONT_DOMAIN=domain).cloudfront_domain == "d1.cloudfront.net"
 
 
-class TestWrongOnes:
+class TestWrongSettings:
     @pytest.mark.parametrize(
         ("variables", "named"),
         [
@@ -104,7 +104,7 @@ class TestWrongOnes:
             ({"STORAGE_S3_ENCRYPTION": "rot13"}, "STORAGE_S3_ENCRYPTION"),
         ],
     )
-    def test_the_process_stops_and_names_it(
+    def test_a_wrong_setting_is_named_and_ends_the_process(
         self,
         loaded,  # type: ignore[no-untyped-def]
         capsys: pytest.CaptureFixture[str],
@@ -117,7 +117,7 @@ class TestWrongOnes:
         assert f"setting {named}:" in capsys.readouterr().err
 
 
-def test_the_process_stops_when_told_to(tmp_path: Path) -> None:
+def test_sigterm_ends_the_process(tmp_path: Path) -> None:
     environment = {**os.environ, "STORAGE_LISTEN": "127.0.0.1:0", "STORAGE_LOCAL_ROOT": str(tmp_path / "media")}
     process = subprocess.Popen(
         [sys.executable, "-m", "services.storage"], env=environment, stderr=subprocess.PIPE, text=True

@@ -29,6 +29,6 @@ if __name__ == "__main__":
             infer_func=paint,
             inputs=[Tensor(name="request", dtype=bytes, shape=(1,))],
             outputs=[Tensor(name="png", dtype=bytes, shape=(1,))],
-            config=ModelConfig(max_batch_size=size, batcher=DynamicBatcher(max_queue_delay_microseconds=10_000)),
+            config=ModelConfig(max_batch_size=size, runner=DynamicBatcher(max_queue_delay_microseconds=10_000)),
         )
         triton.serve()

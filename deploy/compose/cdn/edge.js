@@ -1,4 +1,4 @@
-// What nginx cannot say in its own language: AWS Signature Version 4 for its GET requests to the bucket, as CloudFront's
+// What nginx has no directive for: AWS Signature Version 4 for its GET requests to the bucket, as CloudFront's
 // origin access control does it, and a response without the object's metadata, as the distribution's headers policy does.
 import crypto from 'crypto';
 import fs from 'fs';
@@ -46,7 +46,7 @@ function authorization(r) {
         + ', SignedHeaders=' + SIGNED_HEADERS + ', Signature=' + signature;
 }
 
-// Metadata and tags tell more about a picture than its readers need to know.
+// Metadata and tags tell more about an image than its readers need to know.
 function keep_metadata_private(r) {
     for (const name in r.headersOut) {
         if (/^(x-amz-|seaweed-|access-control-)/i.test(name)) {

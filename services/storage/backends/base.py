@@ -1,63 +1,62 @@
-"""What a backend promises, whatever it keeps images in."""
+"""The interface of a backend."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from services.storage.models import BackendKind, ByteRange, ImageState, SpoolUse, StoredImage
+from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageState
+
+from services.storage.models import ByteRange, SpoolUsage, StoredImage
 
 CACHE_CONTROL = "max-age=31536000, immutable"
-"""Keys name their content, so a copy never goes stale. Without `public`: shared caches may keep answers to requests
-without credentials anyway, and answers to requests with credentials are not theirs to keep."""
+"""A key identifies its content, so a cached copy never expires. `public` is unnecessary for anonymous requests and
+wrong for authenticated ones."""
 
 READ_SIZE = 1024 * 1024
-"""Bytes read at once from a backend."""
+"""Bytes to read at once from a backend."""
 
 
 class Backend(Protocol):
-    """A place that keeps images for good.
+    """Durable storage of images.
 
-    Errors are rpc.errors: NotFound only when the backend said that there is no such image; Unavailable (with a time to
-    retry) for everything that another try may cure; ResourceExhausted for a full disk; DataLoss for bytes that changed.
+    Errors are rpc.errors: NotFound only if the backend said that there is no such image; Unavailable, with a time to
+    retry, for everything that a repetition may cure; ResourceExhausted for a full disk; DataLoss for changed bytes.
     """
 
-    kind: BackendKind
+    kind: ImageBackend
 
     async def check(self) -> None:
-        """Write a probe and read it back. Raises Unavailable, ResourceExhausted or BackendRefused when it cannot."""
+        """Write a probe and read it back. Raises Unavailable, ResourceExhausted or BackendRefused on failure."""
 
     async def ping(self) -> None:
-        """A cheaper check, made often. Raises as `check` does."""
+        """A cheaper check that is made often. Raises as `check` does."""
 
     async def put(self, image: StoredImage, data: bytes) -> StoredImage:
-        """Keep `data` under `image.key` if nothing is there; the answer means that it is durable.
+        """Store `data` under `image.key` unless the key exists. When this returns, the image is durable.
 
-        Answers what is there when that has the same bytes; raises AlreadyExists when it has others.
+        Returns the existing image if it came from the same upload; raises AlreadyExists otherwise.
         """
 
     async def stat(self, key: str) -> StoredImage:
-        """What is known of an image."""
+        """The description of an image."""
 
     async def keys_in(self, folder: str) -> list[str]:
-        """Some keys of images in a folder below IMAGE_PREFIX, written with its last slash: all if there are few."""
+        """Keys in a folder below IMAGE_PREFIX, written with the slash at its end; all keys if there are only a few."""
 
     def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
-        """The bytes of a range that lies within the image, in pieces of at most READ_SIZE."""
+        """The bytes of a range within the image, in pieces of at most READ_SIZE."""
 
     async def set_state(self, key: str, state: ImageState) -> StoredImage:
-        """Mark an image; it is durable when this returns."""
+        """Mark an image. When this returns, the mark is durable."""
 
     async def direct_url(self, key: str, ttl_seconds: float) -> str | None:
-        """A URL that reads the bytes from the backend itself for `ttl_seconds`; None where there is no such thing."""
+        """A URL that reads the bytes from the backend for `ttl_seconds`; None if the backend has no URLs."""
 
-    async def holds_locally(self, key: str) -> bool:
-        """Whether the bytes of `key` are on a disk of ours, where a CDN in front of the backend cannot see them."""
-
-    def waiting(self) -> SpoolUse:
-        """What waits to be moved to where it belongs."""
+    def spooled(self) -> SpoolUsage:
+        """The images that are still to be moved to this backend."""
 
     async def close(self) -> None:
-        """Release what is held; no call may follow."""
+        """Release all resources. No call may follow."""
 
 
 class BackendRefused(Exception):
-    """The backend answered, and says no: wrong keys, no permission, no such bucket. Waiting does not cure it."""
+    """The backend refuses: wrong keys, no permission or no such bucket. An operator must change the settings."""

@@ -67,10 +67,10 @@ class ImageServiceServicer:
         request_time identifies one image: other bytes are refused for as long as that image is stored. Of two such calls at
         once both may be refused. While S3 fails, only the images in the spool are compared.
 
-        Errors: INVALID_ARGUMENT (not an image that is supported, truncated, too large, wrong sha256; BadRequest names the
-        field) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id, without a request_time, was used with other
-        bytes) · UNAVAILABLE (not stored; retry) · RESOURCE_EXHAUSTED (the disk is full, or too many uploads are in progress) ·
-        DEADLINE_EXCEEDED (the bytes came too slowly).
+        Errors: INVALID_ARGUMENT (not an image that is supported, animated, truncated, too large, wrong sha256; BadRequest names
+        the field and the reason) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id, without a request_time, was
+        used with other bytes) · UNAVAILABLE (not stored; retry; with reason UPLOADS_BUSY too many uploads are in progress) ·
+        RESOURCE_EXHAUSTED (the disk or the spool is full) · DEADLINE_EXCEEDED (the bytes came too slowly).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

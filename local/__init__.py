@@ -1,0 +1,1 @@
+"""The whole system on one machine: its PostgreSQL, and a supervisor for the processes of the Procfile."""

@@ -1,0 +1,253 @@
+"""Finding, checking and loading checkpoints: safetensors only, no code from outside, hub models at a fixed commit."""
+
+import hashlib
+import json
+import logging
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+from diffusers.loaders.single_file_utils import SingleFileComponentError
+from safetensors import SafetensorError
+
+from services.generator.engine import CheckpointError
+
+log = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_LIBRARIES = frozenset({"diffusers", "transformers"})
+_FORBIDDEN_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".py", ".msgpack"})
+_HUB_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
+_HUB_TOP_FILES = ("model_index.json", "frontispiece.json", "config.json", "diffusion_pytorch_model.safetensors")
+_EDGE_BYTES = 1024 * 1024
+# While accelerate builds a model without memory for it, it changes torch.nn.Module itself, and puts back what it found:
+# two loads that overlap would leave it changed for good.
+_ONE_LOAD = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a checkpoint comes from: a folder, a single .safetensors file, or a hub id with its commit."""
+
+    name: str
+    location: str
+    commit: str = ""
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> "ModelSource":
+        """`text` is a path or a hub id, the latter optionally with `@commit`; an empty `name` is taken from it."""
+        location, _, commit = text.partition("@") if _HUB_ID.fullmatch(text.partition("@")[0]) else (text, "", "")
+        if commit and not _COMMIT.fullmatch(commit):
+            raise CheckpointError(f"{text}: a revision is a commit of 40 hexadecimal digits, not {commit!r}")
+        return cls(name or _usual_name(location), location, commit)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on this machine, checked."""
+
+    name: str
+    path: Path
+    revision: str
+    about: dict[str, Any]
+    is_refiner: bool = False
+
+    @property
+    def configuration(self) -> Path | None:
+        """The folder of its JSON files: its own, or, of a single file, the one beside it that is named like it."""
+        folder = self.path if self.path.is_dir() else self.path.with_suffix("")
+        return folder if folder.is_dir() else None
+
+
+def find(source: ModelSource, models_dir: Path, *, is_refiner: bool = False) -> Checkpoint:
+    """Bring a checkpoint to this machine and check it. Raises CheckpointError."""
+    path = Path(source.location)
+    if path.is_dir():
+        check_folder(path, is_refiner=is_refiner)
+        return Checkpoint(source.name, path, fingerprint(path), _read_about(path), is_refiner)
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise CheckpointError(f"{path}: single files must be .safetensors")
+        beside = path.with_suffix("")
+        if beside.is_dir():
+            _check_index(beside, is_refiner)
+        return Checkpoint(source.name, path, fingerprint(path), _read_about(beside), is_refiner)
+    if not _is_hub_id(source.location):
+        raise CheckpointError(f"{source.location}: no such folder or file")
+    folder, commit = _download(source, models_dir)
+    check_folder(folder, is_refiner=is_refiner)
+    return Checkpoint(source.name, folder, commit, _read_about(folder), is_refiner)
+
+
+def check_folder(folder: Path, *, is_refiner: bool = False) -> None:
+    """Refuse anything but a plain SDXL pipeline, or refiner, in safetensors. Raises CheckpointError."""
+    _check_index(folder, is_refiner)
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in _FORBIDDEN_SUFFIXES:
+            raise CheckpointError(f"{folder}: holds {file.relative_to(folder)}; only safetensors are loaded")
+    for component in ("unet", "vae"):
+        if not list((folder / component).glob("*.safetensors")):
+            raise CheckpointError(f"{folder}: {component} has no safetensors")
+
+
+def _check_index(folder: Path, is_refiner: bool) -> None:
+    """Which classes it names, and from which libraries: those are imported by name."""
+    index = read_json(folder / "model_index.json")
+    kind, wanted = index.get("_class_name"), _pipeline_class(is_refiner).__name__
+    if kind == "StableDiffusionXLInpaintPipeline":
+        raise CheckpointError(f"{folder}: a {kind} can only inpaint; any {wanted} inpaints too, and is needed here")
+    if kind != wanted:
+        raise CheckpointError(f"{folder}: a {wanted} is needed, not {kind!r}")
+    for component, declared in index.items():
+        if component.startswith("_") or not isinstance(declared, list):
+            continue
+        if declared[0] is not None and declared[0] not in _LIBRARIES:
+            raise CheckpointError(f"{folder}: {component} comes from {declared[0]!r}, which is not loaded")
+
+
+def fingerprint(path: Path) -> str:
+    """A name for the weights at `path`: 40 hex digits over names, sizes and the first and last MiB of each file.
+
+    Reading all of 7 GB would cost seconds at each start; the edges hold the safetensors header and part of the weights.
+    """
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files:
+        size = file.stat().st_size
+        name = file.name if file == path else file.relative_to(path).as_posix()
+        digest.update(f"{name}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_EDGE_BYTES))
+            if size > _EDGE_BYTES:
+                stream.seek(max(_EDGE_BYTES, size - _EDGE_BYTES))
+                digest.update(stream.read())
+    return digest.hexdigest()[:40]
+
+
+def find_vae(text: str, models_dir: Path) -> Path | None:
+    """A VAE's folder or file, from a path or a hub id; None for "". Raises CheckpointError."""
+    if not text:
+        return None
+    source = ModelSource.parse("vae", text)
+    path = Path(source.location)
+    if path.exists():
+        return path
+    if not _is_hub_id(source.location):
+        raise CheckpointError(f"{text}: no such folder or file")
+    return _download(source, models_dir)[0]
+
+
+def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *, in_background: bool = False) -> Any:
+    """The pipeline of a checkpoint, on the CPU. Raises CheckpointError.
+
+    `in_background` says that other threads compute meanwhile. The libraries set PyTorch's default type, which all
+    threads share, to the type that they load: noise drawn at that moment would come out as bfloat16. So there the
+    weights are read as float32, the default anyway, and converted afterwards.
+    """
+    read_as = torch.float32 if in_background else dtype
+    options: dict[str, Any] = {"dtype": read_as, "use_safetensors": True, "local_files_only": True}
+    try:
+        with _ONE_LOAD:
+            pipeline = _read(checkpoint, vae, options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError) as error:
+        raise CheckpointError(f"{checkpoint.path}: {error}") from error
+    _check_complete(checkpoint, pipeline)
+    pipeline.to(dtype)
+    if dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        # This VAE overflows in float16. Converting it back and forth for each image would cost more than it saves.
+        pipeline.vae.to(torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
+        if module is not None:
+            module.requires_grad_(False).eval()
+    return pipeline
+
+
+def _check_complete(checkpoint: Checkpoint, pipeline: Any) -> None:
+    """Weights that the files lack are left without memory by the libraries, and would fail somewhere later."""
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        module = getattr(pipeline, part)
+        for name, weight in module.named_parameters() if module is not None else ():
+            if weight.is_meta:
+                raise CheckpointError(f"{checkpoint.path}: {part} lacks the weights of {name}")
+
+
+def _pipeline_class(is_refiner: bool) -> Any:
+    return StableDiffusionXLImg2ImgPipeline if is_refiner else StableDiffusionXLPipeline
+
+
+def _read(checkpoint: Checkpoint, vae: Path | None, options: dict[str, Any]) -> Any:
+    path, pipeline_class = checkpoint.path, _pipeline_class(checkpoint.is_refiner)
+    if vae is not None:
+        loader = AutoencoderKL.from_single_file if vae.is_file() else AutoencoderKL.from_pretrained
+        options["vae"] = loader(str(vae), dtype=options["dtype"])
+    if path.is_file():
+        return _load_file(path, checkpoint.configuration, pipeline_class, options)
+    return pipeline_class.from_pretrained(path, add_watermarker=False, trust_remote_code=False, **options)
+
+
+def _load_file(path: Path, configuration: Path | None, pipeline_class: Any, options: dict[str, Any]) -> Any:
+    """Weights alone say nothing of the tokenizers: a folder beside the file, named like it, does; else the hub."""
+    if configuration is not None:
+        options["config"] = str(configuration)
+    options["local_files_only"] = configuration is not None
+    return pipeline_class.from_single_file(str(path), add_watermarker=False, **options)
+
+
+def _usual_name(location: str) -> str:
+    path = Path(location)
+    if path.is_file():
+        return path.stem
+    return path.name if path.is_dir() or not _is_hub_id(location) else location
+
+
+def _is_hub_id(text: str) -> bool:
+    return _HUB_ID.fullmatch(text) is not None and not text.startswith((".", "/"))
+
+
+def _download(source: ModelSource, models_dir: Path) -> tuple[Path, str]:
+    """The snapshot of a hub model. The first download without a commit notes the one it got, and keeps to it."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    pins_file = models_dir / "pins.json"
+    pins = read_json(pins_file) if pins_file.is_file() else {}
+    commit = source.commit or str(pins.get(source.location, ""))
+    try:
+        if not commit:
+            commit = str(HfApi().model_info(source.location).sha)
+            pins[source.location] = commit
+            models_dir.mkdir(parents=True, exist_ok=True)
+            pins_file.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n")
+            log.warning("%s is pinned to the commit of today", source.location, extra={"commit": commit})
+        folder = snapshot_download(
+            source.location,
+            revision=commit,
+            cache_dir=models_dir / "hub",
+            allow_patterns=[*(f"*/{pattern}" for pattern in _HUB_FILES), *_HUB_TOP_FILES],
+            ignore_patterns=["*.fp16.*", "*_openvino*", "*.onnx*", "*/flax_*"],
+        )
+    except Exception as error:
+        raise CheckpointError(f"{source.location}@{commit or 'main'}: {error}") from error
+    return Path(folder), commit
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    """The optional frontispiece.json beside model_index.json: description, example prompts, defaults, limits."""
+    file = folder / "frontispiece.json"
+    return read_json(file) if file.is_file() else {}
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises CheckpointError."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: not a JSON object")
+    return content

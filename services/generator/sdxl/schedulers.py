@@ -1,0 +1,117 @@
+"""Schedulers by name: the names people know, each a diffusers class and what it changes in the checkpoint's config."""
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import torch
+
+from services.generator.sdxl import samplers
+
+_SHARED_SCHEDULERS = 64
+
+# What one name sets, another must unset: a checkpoint's own config may come with any of them.
+_PLAIN: dict[str, Any] = {
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+}
+_KARRAS = {**_PLAIN, "use_karras_sigmas": True}
+_SOLVER = {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False}
+_SDE = {**_SOLVER, "algorithm_type": "sde-dpmsolver++"}
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    class_name: str
+    overrides: dict[str, Any]
+
+
+_RECIPES: dict[str, _Recipe] = {
+    "euler": _Recipe("EulerDiscreteScheduler", _PLAIN),
+    "euler_karras": _Recipe("EulerDiscreteScheduler", _KARRAS),
+    "euler_ancestral": _Recipe("EulerAncestralDiscreteScheduler", {}),
+    "dpmpp_2m": _Recipe("DPMSolverMultistepScheduler", {**_PLAIN, **_SOLVER}),
+    "dpmpp_2m_karras": _Recipe("DPMSolverMultistepScheduler", {**_KARRAS, **_SOLVER}),
+    "dpmpp_2m_sde": _Recipe("DPMSolverMultistepScheduler", {**_PLAIN, **_SDE}),
+    "dpmpp_2m_sde_karras": _Recipe("DPMSolverMultistepScheduler", {**_KARRAS, **_SDE}),
+    # Clipping belongs to models of pixels; latents reach far beyond ±1.
+    "ddim": _Recipe("DDIMScheduler", {"clip_sample": False, "thresholding": False}),
+    "lcm": _Recipe("LCMScheduler", {"clip_sample": False, "thresholding": False}),
+    "unipc": _Recipe("UniPCMultistepScheduler", _PLAIN),
+    "deis": _Recipe("DEISMultistepScheduler", _PLAIN),
+    "heun": _Recipe("HeunDiscreteScheduler", {**_PLAIN, "clip_sample": False}),
+    "pndm": _Recipe("PNDMScheduler", {"skip_prk_steps": True}),
+}
+
+NAMES = tuple(_RECIPES)
+
+
+def make_scheduler(name: str, config: Any) -> Any:
+    """A fresh diffusers scheduler of that name for a checkpoint with that scheduler config."""
+    recipe = _RECIPES[name]
+    cls = getattr(diffusers, recipe.class_name)
+    known = inspect.signature(cls.__init__).parameters
+    overrides = {key: value for key, value in recipe.overrides.items() if key in known}
+    return cls.from_config(config, **overrides)
+
+
+class SchedulerCache:
+    """The schedulers of one checkpoint with their steps laid out; what can be shared is made once. Not thread-safe."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """For a checkpoint with that scheduler config."""
+        self._config = config
+        self._shared: OrderedDict[tuple[str, int], Any] = OrderedDict()
+
+    def get(self, name: str, steps: int) -> Any:
+        """A diffusers scheduler of that name with its timesteps set.
+
+        One that becomes a table is only read, so all who ask for the same share it, its begin index included; one that
+        steps by itself, and remembers what it has seen, is made anew for each image.
+        """
+        key = name, steps
+        if key in self._shared:
+            self._shared.move_to_end(key)
+            return self._shared[key]
+        scheduler = make_scheduler(name, self._config)
+        scheduler.set_timesteps(steps)
+        if samplers.tabulate(scheduler) is not None:
+            self._shared[key] = scheduler
+            if len(self._shared) > _SHARED_SCHEDULERS:
+                self._shared.popitem(last=False)
+        return scheduler
+
+
+def noise_level(scheduler: Any, step: int) -> tuple[float, float]:
+    """How much of the image and how much of the noise is in the latents before that step.
+
+    Asked of diffusers itself, so that every spacing and rescaling means here what it means there. Leaves the
+    scheduler's begin at that step.
+    """
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(step)
+    timestep, one, zero = scheduler.timesteps[step : step + 1], torch.ones(1), torch.zeros(1)
+    return float(scheduler.add_noise(one, zero, timestep)), float(scheduler.add_noise(zero, one, timestep))
+
+
+def canonical_name(name: str) -> str | None:
+    """Our name for a scheduler given by ours or by its diffusers class; None if there is none."""
+    if name in _RECIPES:
+        return name
+    return next((ours for ours, recipe in _RECIPES.items() if recipe.class_name == name), None)
+
+
+def name_of(config: Mapping[str, Any]) -> str:
+    """Our name for the scheduler that a scheduler_config.json describes; "euler" for a kind we do not offer."""
+    told_apart_by = {"use_karras_sigmas": False, "algorithm_type": "dpmsolver++"}
+    for name, recipe in _RECIPES.items():
+        if recipe.class_name == config.get("_class_name") and all(
+            config.get(key, usual) == recipe.overrides.get(key, usual) for key, usual in told_apart_by.items()
+        ):
+            return name
+    return "euler"

@@ -1,0 +1,137 @@
+"""Requests as the arguments of the domain, and the rules that are not options of a field.
+
+The server has normalised the request and checked the limits of its fields (rpc.validation) before.
+"""
+
+import re
+import uuid
+from typing import Any
+
+from frontispiece.posts.v1 import posts_pb2 as p
+from frontispiece.posts.v1 import tasks_pb2 as t
+from frontispiece.types.v1 import generation_pb2
+
+from rpc import errors
+from rpc.limits import limits
+from services.posts.api import masks
+from services.posts.content.create import not_found
+from services.posts.models import POST_STATES, NewPost, PostChange, PostFilter
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+CHANGEABLE = {field.name for field in p.UpdatePostRequest.DESCRIPTOR.fields} - {"id", "etag", "update_mask"}
+"""The fields that an update mask may name."""
+
+_REQUIRED = {name for name in CHANGEABLE if name == "slug" or limits(p.CreatePostRequest, name).required}
+"""Those of them that must not become empty."""
+
+_POST_STATE_NAMES = {number: name for name, number in POST_STATES.items()}
+
+
+def task_id(value: str) -> uuid.UUID:
+    """The id of a task. A text that is not a UUID is the id of no task: raises NotFound."""
+    if not _UUID.fullmatch(value):
+        raise errors.NotFound("the task does not exist", reason="TASK_NOT_FOUND")
+    return uuid.UUID(value)
+
+
+def post_id(value: str) -> uuid.UUID:
+    """The id of a post. A text that is not a UUID is the id of no post: raises NotFound."""
+    if not _UUID.fullmatch(value):
+        raise not_found()
+    return uuid.UUID(value)
+
+
+def page_size(request: Any) -> int:
+    """The number of items to return: as requested, or the default of the contract."""
+    return int(request.page_size or limits(type(request), "page_size").default)
+
+
+def new_task(request: t.CreateTaskRequest) -> t.CreateTaskRequest:
+    """The request with its defaults filled in and without output-only fields. Raises InvalidArgument (mask)."""
+    parameters = request.parameters
+    if request.task_id:
+        request.task_id = request.task_id.lower()
+    request.candidate_count = request.candidate_count or 1
+    parameters.source = parameters.source or generation_pb2.IMAGE_SOURCE_GENERATED
+    if parameters.HasField("initial_image"):
+        parameters.initial_image.ClearField("has_mask")
+        parameters.initial_image.ClearField("url")
+        mask = parameters.initial_image.mask
+        if mask and (problem := masks.problem(mask)):
+            raise errors.InvalidArgument.field("parameters.initial_image.mask", problem)
+    return request
+
+
+def approval(request: t.ApproveTaskRequest) -> NewPost:
+    """The post to create from a task."""
+    return _new_post(request, publish=request.publish if request.HasField("publish") else True)
+
+
+def new_post(request: p.CreatePostRequest) -> NewPost:
+    """The post to create."""
+    return _new_post(request, publish=request.publish)
+
+
+def _new_post(request: t.ApproveTaskRequest | p.CreatePostRequest, *, publish: bool) -> NewPost:
+    return NewPost(
+        title=request.title,
+        content=request.content,
+        slug=request.slug,
+        author_id=uuid.UUID(request.author_id) if request.author_id else None,
+        category_id=uuid.UUID(request.category_id) if request.category_id else None,
+        tags=_tags(request),
+        alt_text=request.alt_text,
+        publish=publish,
+    )
+
+
+def post_filter(request: p.ListPostsRequest) -> PostFilter:
+    """The posts to list."""
+    return PostFilter(
+        state=_POST_STATE_NAMES.get(request.state),
+        tag=request.tag,
+        category=request.category,
+        author=request.author,
+        query=request.query,
+    )
+
+
+def post_change(request: p.UpdatePostRequest) -> PostChange:
+    """The fields of a post to change. Raises InvalidArgument (update_mask, or a required field that is empty)."""
+    mask = set(request.update_mask.paths)
+    problems = [
+        errors.FieldViolation("update_mask", f"{path!r} is not a field that can be changed")
+        for path in sorted(mask - CHANGEABLE)
+    ]
+    problems += [
+        errors.FieldViolation(name, "must not be empty")
+        for name in sorted(mask & _REQUIRED)
+        if not getattr(request, name).strip()
+    ]
+    if not mask:
+        problems.append(errors.FieldViolation("update_mask", "must name at least one field"))
+    if problems:
+        raise errors.InvalidArgument.fields(problems)
+
+    def text(name: str) -> str | None:
+        return getattr(request, name) if name in mask else None
+
+    def reference(name: str) -> uuid.UUID | None:
+        return uuid.UUID(getattr(request, name)) if name in mask else None
+
+    return PostChange(
+        title=text("title"),
+        content=text("content"),
+        slug=text("slug"),
+        author_id=reference("author_id"),
+        category_id=reference("category_id"),
+        tags=_tags(request) if "tags" in mask else None,
+        alt_text=text("alt_text"),
+        image_key=text("featured_image_key"),
+    )
+
+
+def _tags(request: t.ApproveTaskRequest | p.CreatePostRequest | p.UpdatePostRequest) -> tuple[str, ...]:
+    """The tags, each once, in the order given."""
+    return tuple(dict.fromkeys(request.tags))

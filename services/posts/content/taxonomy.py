@@ -1,0 +1,88 @@
+"""Authors, categories and tags."""
+
+from frontispiece.posts.v1 import posts_pb2 as p
+
+from rpc import errors
+from services.posts.content.slugs import numbered, slugify
+from services.posts.database import paging
+from services.posts.database.database import Database, Record
+
+CREATE_AUTHOR = """
+INSERT INTO authors (slug, name, created_by) VALUES ($1, $2, $3) ON CONFLICT (slug) DO NOTHING RETURNING id, slug, name
+"""
+
+CREATE_CATEGORY = """
+INSERT INTO categories (slug, name, created_by) VALUES ($1, $2, $3) ON CONFLICT (slug) DO NOTHING
+RETURNING id, slug, name
+"""
+
+LIST_AUTHORS = """
+SELECT id, slug, name FROM authors WHERE $1::text IS NULL OR (name, id) > ($1, $2::uuid) ORDER BY name, id LIMIT $3
+"""
+
+LIST_CATEGORIES = """
+SELECT id, slug, name FROM categories WHERE $1::text IS NULL OR (name, id) > ($1, $2::uuid) ORDER BY name, id LIMIT $3
+"""
+
+LIST_TAGS = """
+SELECT g.name, count(*) AS post_count
+FROM tags g JOIN post_tags pt ON pt.tag_id = g.id JOIN posts p ON p.id = pt.post_id
+WHERE p.state = 'published'
+GROUP BY g.name
+HAVING $1::bigint IS NULL OR count(*) < $1 OR (count(*) = $1 AND g.name > $2)
+ORDER BY count(*) DESC, g.name LIMIT $3
+"""
+
+
+class Taxonomy:
+    """Authors, categories and tags. Every method raises Unavailable if the database cannot serve."""
+
+    def __init__(self, database: Database) -> None:
+        """Use `database`."""
+        self._database = database
+
+    async def create_author(self, principal: str, name: str, slug: str) -> p.Author:
+        """Add an author. An empty slug is derived from the name. Raises AlreadyExists (the slug is taken)."""
+        return p.Author(**_named(await self._create(CREATE_AUTHOR, principal, name, slug, "author")))
+
+    async def create_category(self, principal: str, name: str, slug: str) -> p.Category:
+        """Add a category. An empty slug is derived from the name. Raises AlreadyExists (the slug is taken)."""
+        return p.Category(**_named(await self._create(CREATE_CATEGORY, principal, name, slug, "category")))
+
+    async def authors(self, page_size: int, page_token: str) -> p.ListAuthorsResponse:
+        """Authors by name. Raises InvalidArgument for a bad token."""
+        page = await self._list(LIST_AUTHORS, "authors", page_size, page_token)
+        return p.ListAuthorsResponse(authors=map(_named, page.items), next_page_token=page.next_page_token)
+
+    async def categories(self, page_size: int, page_token: str) -> p.ListCategoriesResponse:
+        """Categories by name. Raises InvalidArgument for a bad token."""
+        page = await self._list(LIST_CATEGORIES, "categories", page_size, page_token)
+        return p.ListCategoriesResponse(categories=map(_named, page.items), next_page_token=page.next_page_token)
+
+    async def tags(self, page_size: int, page_token: str) -> p.ListTagsResponse:
+        """Tags of published posts, the most used first. Raises InvalidArgument for a bad token."""
+        cursor = paging.cursor(page_size, page_token, "tags", tie=str)
+        found = await self._database.fetch(LIST_TAGS, cursor.sort, cursor.tie, cursor.size + 1)
+        page = paging.page(found, cursor, lambda row: (row["post_count"], row["name"]))
+        return p.ListTagsResponse(tags=[dict(row) for row in page.items], next_page_token=page.next_page_token)
+
+    async def _create(self, statement: str, principal: str, name: str, slug: str, noun: str) -> Record:
+        stem = slug or slugify(name, noun)
+        row = await self._database.fetchrow(statement, stem, name, principal)
+        if row is None:
+            raise errors.AlreadyExists(
+                f"the slug {stem!r} is taken; {numbered(stem, 2)!r} may be free",
+                reason="SLUG_TAKEN",
+                metadata={"slug": stem},
+            )
+        return row
+
+    async def _list(self, statement: str, list_name: str, page_size: int, page_token: str) -> paging.Page[Record]:
+        cursor = paging.cursor(page_size, page_token, list_name, sort=str)
+        found = await self._database.fetch(statement, cursor.sort, cursor.id, cursor.size + 1)
+        return paging.page(found, cursor, lambda row: (row["name"], str(row["id"])))
+
+
+def _named(row: Record) -> dict[str, str]:
+    """A row of authors or categories as the fields of an Author or a Category."""
+    return {"id": str(row["id"]), "slug": row["slug"], "name": row["name"]}
