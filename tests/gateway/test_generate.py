@@ -36,7 +36,7 @@ class TestWaiting:
     async def test_a_size_that_the_model_does_not_support_is_422(self, editor: httpx2.AsyncClient) -> None:
         response = await editor.post(PATH, json={**SMALL, "width": 512})
         assert response.status_code == 422
-        assert response.json()["detail"] == "width: must be 256: the model paints nothing else"
+        assert response.json()["detail"] == "width: must be 256, the only value of this model; is 512"
 
     @pytest.mark.parametrize("prefer", ["respond-async", "RESPOND-ASYNC", "wait=0", "foo, respond-async; bar, wait=0"])
     async def test_respond_async_returns_202_at_once(self, editor: httpx2.AsyncClient, prefer: str) -> None:

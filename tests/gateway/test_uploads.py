@@ -19,10 +19,15 @@ PNG = {"content-type": "image/png"}
 
 
 def encoded(kind: str = "PNG", size: tuple[int, int] = (64, 48), **options: Any) -> bytes:
-    """A picture that no other test has."""
+    """An image of random pixels."""
     file = io.BytesIO()
     Image.frombytes("RGB", size, os.urandom(3 * size[0] * size[1])).save(file, kind, **options)
     return file.getvalue()
+
+
+def pixels(data: bytes) -> bytes:
+    """The decoded pixels of an image."""
+    return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
 
 
 async def upload(client: httpx2.AsyncClient, data: Any, kind: str = "image/png", **headers: str) -> httpx2.Response:
@@ -38,20 +43,29 @@ class TestUpload:
         response = await upload(editor, data, f"image/{kind}")
         assert response.status_code == 201, response.text
         image = response.json()
-        assert (image["width"], image["height"], image["size_bytes"]) == (64, 48, len(data))
-        assert (image["content_type"], image["sha256"]) == (f"image/{kind}", hashlib.sha256(data).hexdigest())
+        assert (image["width"], image["height"], image["content_type"]) == (64, 48, f"image/{kind}")
         assert image["thumbhash"]
         assert response.headers["location"] == f"/media/{image['key']}" == urlsplit(image["url"]).path
         read = await reader.get(response.headers["location"])
-        assert (read.content, read.headers["content-type"]) == (data, f"image/{kind}")
+        assert read.headers["content-type"] == f"image/{kind}"
+        assert (image["sha256"], image["size_bytes"]) == (hashlib.sha256(read.content).hexdigest(), len(read.content))
+        if kind == "png":  # the others lose a little when they are encoded again
+            assert pixels(read.content) == pixels(data)
 
     async def test_the_content_type_is_that_of_the_bytes(self, editor: httpx2.AsyncClient) -> None:
         assert (await upload(editor, encoded("JPEG"), "image/png")).json()["content_type"] == "image/jpeg"
 
+    async def test_bytes_after_the_end_of_an_image_are_not_stored(
+        self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient
+    ) -> None:
+        response = await upload(editor, encoded() + b"<script>alert(1)</script>")
+        assert b"script" not in (await reader.get(response.headers["location"])).content
+
     async def test_an_image_just_below_the_size_limit_is_stored(self, editor: httpx2.AsyncClient) -> None:
         data = encoded(size=(3340, 3345), compress_level=0)
         assert 31.9 < len(data) / 1024**2 <= 32
-        assert (await upload(editor, data)).json()["size_bytes"] == len(data)
+        image = (await upload(editor, data)).json()
+        assert (image["width"], image["height"]) == (3340, 3345)
 
     async def test_the_same_key_and_bytes_store_one_image(self, editor: httpx2.AsyncClient) -> None:
         key, data = str(uuid.uuid4()), encoded()
@@ -71,7 +85,7 @@ class TestUpload:
             response = await upload(editor, encoded(kind), f"image/{kind.lower()}", **key)
             assert_mismatch(assert_problem(response, 422, "IDEMPOTENCY_MISMATCH"))
         assert (await upload(editor, data, **key)).json() == first.json()
-        assert (await reader.get(first.headers["location"])).content == data
+        assert pixels((await reader.get(first.headers["location"])).content) == pixels(data)
 
     async def test_an_upload_can_be_the_image_of_a_post(self, editor: httpx2.AsyncClient) -> None:
         image = (await upload(editor, encoded())).json()
@@ -83,7 +97,7 @@ class TestUpload:
         assert post["featured_image_url"] == image["url"]
         assert post["featured_image"]["image_source"] == "upload"
         page = (await editor.get(f"/posts/{post['slug']}")).text
-        assert "<figcaption>" not in page  # nobody painted it
+        assert "<figcaption>" not in page  # it was not generated
 
 
 class TestRefused:
@@ -104,12 +118,11 @@ class TestRefused:
         "data",
         [
             b"no picture",
-            encoded()[:-5],
-            encoded() + b"more",
+            encoded()[:2000],
             encoded().replace(b"IDAT", b"IDAT!"),
             b"\x89PNG\r\n\x1a\n",
         ],
-        ids=["text", "cut", "more", "damaged", "signature"],
+        ids=["text", "cut", "damaged", "signature"],
     )
     async def test_bytes_that_are_not_an_image_are_refused(self, editor: httpx2.AsyncClient, data: bytes) -> None:
         document = assert_problem(await upload(editor, data), 422, "IMAGE_INVALID")
