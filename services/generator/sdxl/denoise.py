@@ -1,6 +1,6 @@
 """The denoising loop: any number of samples of one size, each at its own step, with its own scheduler."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -106,6 +106,38 @@ class Batch:
 
     def _tensor(self, values: Sequence[float]) -> Tensor:
         return to_device(torch.tensor(values), self._device)
+
+
+def packed_batch(samples: Sequence[SdxlSample], rung: Callable[[int, int, int, int], int], pipeline: Any) -> Batch:
+    """The samples packed for the UNet; packed again only if they changed."""
+    packed = samples[0].batch
+    if isinstance(packed, Batch) and packed.signature == signature(samples):
+        return packed
+    _, height, width = samples[0].latents.shape
+    rows = rung(unet_rows(samples), height, width, text_length(samples))
+    return Batch(samples, rows, pipeline)
+
+
+def in_halves(unet: Unet) -> Unet:
+    """The UNet on the first half of the rows, then on the second: half the memory, a little more time."""
+
+    def halves(x: Any, timestep: Any, tokens: Any, pooled: Any, time_ids: Any, guidance: Any) -> Any:
+        middle = (len(x) + 1) // 2
+        parts = [
+            unet(
+                x[some],
+                timestep[some],
+                tokens[some],
+                pooled[some],
+                time_ids[some],
+                None if guidance is None else guidance[some],
+            ).clone()
+            for some in (slice(None, middle), slice(middle, None))
+            if len(x[some])
+        ]
+        return torch.cat(parts)
+
+    return halves
 
 
 def signature(samples: Sequence[SdxlSample]) -> tuple[tuple[int, int, bool], ...]:

@@ -1,22 +1,21 @@
 """The engine for Stable Diffusion XL."""
 
-import contextlib
 import gc
 import logging
 import os
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.generator.engine import CheckpointError, DeviceLost, InvalidImage, OutOfMemory, Sample
+from services.generator.engine import CheckpointError, InvalidImage, Sample
 from services.generator.models import ImageRequest, InitialPixels, Lora, ModelInfo
 from services.generator.sdxl.batch_autotune import choose_batch_size
-from services.generator.sdxl.denoise import Batch, Unet, UnetInputs, signature, text_length, unet_rows
+from services.generator.sdxl.denoise import Batch, UnetInputs, in_halves, packed_batch, text_length, unet_rows
+from services.generator.sdxl.device import choose_device, choose_dtype, translated_errors
 from services.generator.sdxl.device_sync import DeviceSync
 from services.generator.sdxl.inpaint import keep_pixels
 from services.generator.sdxl.loaded_model import Assembler, LoadedModel
@@ -46,9 +45,9 @@ class SdxlEngine:
 
         `fp8_on_cpu` and `warm_chunks` (see UnetRunner) are for tests and benchmarks.
         """
-        self._device = _choose_device(options.device)
+        self._device = choose_device(options.device)
         self._options = options.for_device(self._device)
-        dtype = _choose_dtype(options.dtype, self._device)
+        dtype = choose_dtype(options.dtype, self._device)
         quantize = None
         if options.fp8 != "off":
             from services.generator.sdxl.fp8.quantizer import make_quantizer
@@ -115,7 +114,7 @@ class SdxlEngine:
         refined = [request for request in requests if request.refiner]
         refiner: LoadedModel | None = None
         refiner_prompts: dict[ImageRequest, PromptPair] = {}
-        with _translated():
+        with translated_errors():
             model = self._model(requests[0].model, requests[0].loras)
             prompts = model.prompts.encode_requests(requests, requests[0].loras)
             if refined:
@@ -133,12 +132,12 @@ class SdxlEngine:
     def step(self, samples: Sequence[Sample]) -> None:
         """One denoising step. On CUDA it is only launched; it is done when `wait` returns."""
         mine = [_own(sample) for sample in samples]
-        with _translated():
+        with translated_errors():
             stage, latents = mine[0].stage, mine[0].latents  # the refiner may take over with the next step
             model = self._model_of(mine[0])
-            unet = _in_halves(model.unet) if self._short_of_memory and len(mine) == 1 else model.unet
+            unet = in_halves(model.unet) if self._short_of_memory and len(mine) == 1 else model.unet
             shape = (*latents.shape, unet_rows(mine), text_length(mine))
-            _batch(model, mine).step(mine, unet)
+            packed_batch(mine, model.unet.rung, model.pipeline).step(mine, unet)
             if self._device == "cuda":
                 event = torch.cuda.Event(blocking=True)
                 event.record()
@@ -147,18 +146,18 @@ class SdxlEngine:
 
     def remaining_seconds(self) -> float:
         """Lower bound of the time that `wait` would take."""
-        with _translated():
+        with translated_errors():
             return self._sync.remaining_seconds()
 
     def wait(self) -> None:
         """Wait until the device has done the steps; a short one may still be running."""
-        with _translated():
+        with translated_errors():
             self._sync.wait()
 
     def decode(self, samples: Sequence[Sample]) -> Sequence[NDArray[np.uint8] | InvalidImage]:
         """The finished images."""
         mine = [_own(sample) for sample in samples]
-        with _translated():
+        with translated_errors():
             decoder = self._model_of(mine[0]).decoder
             in_tiles = self._short_of_memory and len(mine) == 1
             images = decoder.decode(stack_latents([sample.latents for sample in mine]), in_tiles=in_tiles)
@@ -168,7 +167,7 @@ class SdxlEngine:
     def preview(self, sample: Sample) -> NDArray[np.uint8]:
         """A small image of the prediction of the last step."""
         mine = _own(sample)
-        with _translated():
+        with translated_errors():
             return self._model_of(mine).decoder.preview(mine.clean)
 
     def recover(self) -> None:
@@ -219,7 +218,7 @@ class SdxlEngine:
         """Find a VAE that cannot encode now, and warm the encoder for the first initial image."""
         request = self.trial_request(0)
         pixels = np.zeros((request.height, request.width, 3), np.uint8)
-        with _translated():
+        with translated_errors():
             latents = self._model(request.model).encoder.encode(pixels, torch.Generator())
         if not torch.isfinite(latents).all():
             raise CheckpointError(f"{request.model} encodes no image: its values are not finite")
@@ -234,40 +233,8 @@ class SdxlEngine:
         def inputs(rows: int) -> UnetInputs:
             return Batch(samples, rows, model.pipeline).unet_inputs()
 
-        with _translated():
+        with translated_errors():
             model.unet.warm_up(shape[1], shape[2], inputs)
-
-
-def _batch(model: LoadedModel, samples: Sequence[SdxlSample]) -> Batch:
-    """The samples packed for the UNet; packed again only if they changed."""
-    packed = samples[0].batch
-    if isinstance(packed, Batch) and packed.signature == signature(samples):
-        return packed
-    _, height, width = samples[0].latents.shape
-    rung = model.unet.rung(unet_rows(samples), height, width, text_length(samples))
-    return Batch(samples, rung, model.pipeline)
-
-
-def _in_halves(unet: Unet) -> Unet:
-    """The UNet on the first half of the rows, then on the second: half the memory, a little more time."""
-
-    def halves(x: Any, timestep: Any, tokens: Any, pooled: Any, time_ids: Any, guidance: Any) -> Any:
-        middle = (len(x) + 1) // 2
-        parts = [
-            unet(
-                x[some],
-                timestep[some],
-                tokens[some],
-                pooled[some],
-                time_ids[some],
-                None if guidance is None else guidance[some],
-            ).clone()
-            for some in (slice(None, middle), slice(middle, None))
-            if len(x[some])
-        ]
-        return torch.cat(parts)
-
-    return halves
 
 
 def _finish(image: NDArray[np.uint8] | InvalidImage, initial: InitialPixels | None) -> NDArray[np.uint8] | InvalidImage:
@@ -280,32 +247,3 @@ def _finish(image: NDArray[np.uint8] | InvalidImage, initial: InitialPixels | No
 def _own(sample: Sample) -> SdxlSample:
     assert isinstance(sample, SdxlSample)
     return sample
-
-
-def _choose_device(wanted: str) -> str:
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError("GENERATOR_DEVICE is cuda, but PyTorch finds no CUDA device")
-    return wanted
-
-
-def _choose_dtype(wanted: str, device: str) -> torch.dtype:
-    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    return names.get(wanted, torch.bfloat16 if device == "cuda" else torch.float32)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Raise errors of PyTorch as those of the engine interface."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(str(error)) from None
-    except RuntimeError as error:
-        text = str(error)
-        if "not enough memory" in text or "can't allocate memory" in text:
-            raise OutOfMemory(text) from None
-        if "CUDA error" in text or "CUBLAS_STATUS" in text or "CUDNN_STATUS" in text:
-            raise DeviceLost(text) from error
-        raise

@@ -1,6 +1,5 @@
 """Finds, checks and loads checkpoints: only safetensors, no foreign code, hub models at a fixed commit."""
 
-import hashlib
 import json
 import logging
 import re
@@ -15,6 +14,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
 from services.generator.engine import CheckpointError
+from services.generator.sdxl.loading.fingerprint import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,6 @@ _LIBRARIES = frozenset({"diffusers", "transformers"})
 _FORBIDDEN_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".py", ".msgpack"})
 _HUB_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
 _HUB_TOP_FILES = ("model_index.json", "frontispiece.json", "config.json", "diffusion_pytorch_model.safetensors")
-_EDGE_BYTES = 1024 * 1024
 # While accelerate builds a model without memory it patches torch.nn.Module, and restores it afterwards. Two loads that
 # overlap would leave it patched.
 _ONE_LOAD = threading.Lock()
@@ -111,25 +110,6 @@ def _check_index(folder: Path, is_refiner: bool) -> None:
             continue
         if declared[0] is not None and declared[0] not in _LIBRARIES:
             raise CheckpointError(f"{folder}: {component} comes from {declared[0]!r}, which is not loaded")
-
-
-def fingerprint(path: Path) -> str:
-    """A fingerprint of the weights at `path`: 40 hex digits of names, sizes, and the first and last MiB of each file.
-
-    To read all of 7 GB would take seconds at each start. The ends hold the safetensors header and some of the weights.
-    """
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        size = file.stat().st_size
-        name = file.name if file == path else file.relative_to(path).as_posix()
-        digest.update(f"{name}\0{size}\0".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(_EDGE_BYTES))
-            if size > _EDGE_BYTES:
-                stream.seek(max(_EDGE_BYTES, size - _EDGE_BYTES))
-                digest.update(stream.read())
-    return digest.hexdigest()[:40]
 
 
 def find_vae(text: str, models_dir: Path) -> Path | None:
