@@ -54,7 +54,7 @@ _BYTES = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in s
     "/media/{key:path}",
     response_class=Response,
     responses={
-        **problems(404, 416),
+        **problems(404, 416, 422),
         200: {"description": "The image.", "content": _BYTES},
         206: {"description": "The requested range of the image.", "content": _BYTES},
         302: {"description": "The image is at another address."},

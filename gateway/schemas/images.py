@@ -41,7 +41,7 @@ class UsedInitialImage(Output):
     url: str
     strength: float | None
     has_mask: bool
-    mask_feather: int | None = Field(description="Width of the transition in pixels. null: there is no mask.")
+    mask_feather: int | None = Field(description="Width of the transition in pixels. null: the default.")
 
 
 class UploadedImage(Output):

@@ -226,30 +226,23 @@ class GeneratedImage(Output):
 
     task_id: str
     state: TaskState
-    image_url: str | None = Field(description="URL of the first image. null: there is none yet.")
-    image_source: str | None = Field(description="`sdxl-s3`, `sdxl-local` or `pexels`.")
-    width: int | None
-    height: int | None
-    seed: int | None
-    credit: str | None = Field(description="Credit for a stock photo.")
-    credit_url: str | None = Field(description="Web page of the stock photo.")
+    image_url: str | None = Field(None, description="URL of the first image. null: there is none yet.")
+    image_source: str | None = Field(None, description="`sdxl-s3`, `sdxl-local` or `pexels`.")
+    width: int | None = None
+    height: int | None = None
+    seed: int | None = None
+    credit: str | None = Field(None, description="Credit for a stock photo.")
+    credit_url: str | None = Field(None, description="Web page of the stock photo.")
     images: list[TaskImage]
     queue_position: int | None = Field(description="Number of tasks before this one. null unless it is queued.")
 
 
 def generated_image(task: Task) -> GeneratedImage:
     """The first image of a task, with all images."""
-    first = task.images[0] if task.images else None
-    return GeneratedImage(
-        task_id=task.id,
-        state=task.state,
-        image_url=first.url if first else None,
-        image_source=first.image_source if first else None,
-        width=first.width if first else None,
-        height=first.height if first else None,
-        seed=first.seed if first else task.parameters.seed,
-        credit=(first.credit or None) if first else None,
-        credit_url=(first.credit_url or None) if first else None,
-        images=task.images,
-        queue_position=task.queue_position,
-    )
+    common = {"task_id": task.id, "state": task.state, "images": task.images, "queue_position": task.queue_position}
+    if not task.images:
+        return GeneratedImage(**common, seed=task.parameters.seed)
+    first = task.images[0]
+    shown = first.model_dump(include={"image_source", "width", "height", "seed"})
+    credit = {"credit": first.credit or None, "credit_url": first.credit_url or None}
+    return GeneratedImage(**common, **shown, **credit, image_url=first.url)

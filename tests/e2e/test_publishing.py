@@ -59,9 +59,7 @@ async def approval(editor: httpx2.AsyncClient, **fields: Any) -> dict[str, Any]:
 
 
 class TestGenerate:
-    async def test_answers_with_a_picture_that_is_served(
-        self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient
-    ) -> None:
+    async def test_the_generated_image_is_served(self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient) -> None:
         body = await paint(editor, seed=7)
         assert uuid.UUID(body["task_id"])
         assert body["image_source"] in ("sdxl-local", "sdxl-s3")
@@ -75,7 +73,9 @@ class TestGenerate:
             assert max(high - low for low, high in picture.convert("RGB").getextrema()) > 0
         assert hashlib.sha256(response.content).hexdigest() == body["images"][0]["sha256"]
 
-    async def test_the_picture_answers_the_prompt(self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient) -> None:
+    async def test_the_image_shows_what_the_prompt_says(
+        self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient
+    ) -> None:
         capabilities = (await editor.get("/api/capabilities")).json()
         if "BASE_URL" in os.environ and capabilities["models"][0]["id"] != "house":
             pytest.skip("what another model than the house's paints is not ours to judge")
@@ -88,18 +88,18 @@ class TestGenerate:
         apple = colours[colours.shape[0] * 5 // 8, colours.shape[1] // 2]
         assert apple[0] > apple[2] + 60, apple
 
-    async def test_the_same_seed_gives_the_same_picture(self, editor: httpx2.AsyncClient) -> None:
+    async def test_the_same_seed_gives_the_same_image(self, editor: httpx2.AsyncClient) -> None:
         first, second = await paint(editor, seed=11), await paint(editor, seed=11)
         other = await paint(editor, seed=12)
         hashes = [body["images"][0]["sha256"] for body in (first, second, other)]
         assert hashes[0] == hashes[1] != hashes[2]
 
-    async def test_candidates_have_seeds_of_their_own(self, editor: httpx2.AsyncClient) -> None:
+    async def test_candidates_have_consecutive_seeds(self, editor: httpx2.AsyncClient) -> None:
         body = await paint(editor, seed=100, candidate_count=3)
         assert [image["seed"] for image in body["images"]] == [100, 101, 102]
         assert len({image["sha256"] for image in body["images"]}) == 3
 
-    async def test_a_key_makes_it_happen_once(self, editor: httpx2.AsyncClient) -> None:
+    async def test_an_idempotency_key_creates_one_task(self, editor: httpx2.AsyncClient) -> None:
         key = {"Idempotency-Key": str(uuid.uuid4())}
         body = {"prompt": PROMPT, **SMALL}
         first = await editor.post("/api/media/generate-image", json=body, headers=key)
@@ -124,7 +124,7 @@ class TestEvents:
         stored = [event.id for event in seen if event.id is not None]
         assert stored == list(range(1, len(stored) + 1))
 
-    async def test_reconnecting_misses_and_repeats_nothing(self, editor: httpx2.AsyncClient) -> None:
+    async def test_reconnecting_loses_and_repeats_no_event(self, editor: httpx2.AsyncClient) -> None:
         task_id = await start(editor, num_inference_steps=8)
         whole = [event for event in await events.collect(editor, task_id) if event.id is not None]
         for cut in range(len(whole) + 1):
@@ -183,7 +183,7 @@ class TestApprove:
         assert first.is_success
         assert (second.status_code, third.status_code) == (409, 409)
 
-    async def test_rejected_images_make_no_post(self, editor: httpx2.AsyncClient) -> None:
+    async def test_a_rejected_task_has_no_post(self, editor: httpx2.AsyncClient) -> None:
         body = await paint(editor)
         response = await editor.post(f"/api/tasks/{body['task_id']}/reject", json={"comment": "too dark"})
         assert response.status_code == 200
@@ -229,7 +229,7 @@ class TestManners:
             assert response.status_code == 401
             assert "www-authenticate" in response.headers
 
-    async def test_bad_input_names_field_and_limit(self, editor: httpx2.AsyncClient) -> None:
+    async def test_invalid_input_is_refused_with_field_and_limit(self, editor: httpx2.AsyncClient) -> None:
         response = await editor.post(
             "/api/media/generate-image", json={"prompt": "x" * 2001, "use_generation": True, "width": 257}
         )
@@ -238,7 +238,7 @@ class TestManners:
         assert "2000" in fields["prompt"].replace(",", "")
         assert "8" in fields["width"]
 
-    async def test_health_readiness_metrics_and_docs(self, reader: httpx2.AsyncClient) -> None:
+    async def test_health_readiness_metrics_and_documentation_are_public(self, reader: httpx2.AsyncClient) -> None:
         for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/hub", "/"):
             assert (await reader.get(path)).status_code == 200, path
         assert "/api/media/generate-image" in (await reader.get("/openapi.json")).json()["paths"]

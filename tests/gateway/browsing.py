@@ -1,4 +1,4 @@
-"""A real browser for tests: where it is, how it is started, and a page whose console must stay silent."""
+"""A browser for tests, and a page whose console must have no errors."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Who may do what: the token on every write, the public reads, other origins."""
+"""Access: the token, its file, other origins, and headers."""
 
 import asyncio
 import json
@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from fastapi import FastAPI
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from gateway.app import create_app
 from gateway.clients import open_clients
@@ -46,6 +47,9 @@ def routes(of: FastAPI) -> Iterator[tuple[str, str]]:
         if inner is not None:
             waiting.extend(inner)
             continue
+        if isinstance(route, Mount):  # static files, which can only be read
+            assert isinstance(route.app, StaticFiles)
+            continue
         assert isinstance(route, Route), f"{route} is of a kind that this test does not know"
         for method in route.methods or {"GET", "POST"}:
             yield method, route.path
@@ -59,7 +63,7 @@ async def app() -> FastAPI:
 
 
 class TestToken:
-    async def test_every_write_needs_it(self, app: FastAPI, reader: httpx2.AsyncClient) -> None:
+    async def test_every_write_needs_the_token(self, app: FastAPI, reader: httpx2.AsyncClient) -> None:
         writes = [(method, path) for method, path in routes(app) if method not in READS]
         assert len(writes) > 12
         for method, path in writes:
@@ -70,29 +74,29 @@ class TestToken:
                 assert_problem(response, 401)
                 assert response.headers["www-authenticate"].startswith("Bearer")
 
-    async def test_editors_reads_need_it(self, app: FastAPI, reader: httpx2.AsyncClient) -> None:
+    async def test_reads_of_editors_need_the_token(self, app: FastAPI, reader: httpx2.AsyncClient) -> None:
         for method, path in routes(app):
             if method != "GET":
                 continue
             response = await reader.get(re.sub(r"{\w+(:path)?}", ID, path))
             assert (response.status_code == 401) == (path in EDITORS_READ), path
 
-    async def test_a_wrong_token_is_refused_on_public_reads_too(self, reader: httpx2.AsyncClient) -> None:
+    async def test_a_wrong_token_is_refused_on_public_reads(self, reader: httpx2.AsyncClient) -> None:
         response = await reader.get("/api/posts", headers={"authorization": "Bearer wrong"})
         assert_problem(response, 401, "INVALID_TOKEN")
 
-    async def test_drafts_need_it(self, reader: httpx2.AsyncClient) -> None:
+    async def test_listing_drafts_needs_the_token(self, reader: httpx2.AsyncClient) -> None:
         for state in ("draft", "any"):
             assert_problem(await reader.get(f"/api/posts?state={state}"), 401)
 
-    async def test_the_document_says_so(self, reader: httpx2.AsyncClient) -> None:
+    async def test_openapi_says_which_routes_need_the_token(self, reader: httpx2.AsyncClient) -> None:
         document = (await reader.get("/openapi.json")).json()
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 needed = {"token": []} in operation.get("security", []) and {} not in operation["security"]
                 assert needed == (method != "get" or path in EDITORS_READ), (method, path)
 
-    def test_the_scheme_has_no_case_and_other_schemes_are_no_token(self) -> None:
+    def test_the_bearer_scheme_ignores_case_and_other_schemes_are_anonymous(self) -> None:
         authenticator = Authenticator("secret-of-sixteen")
         assert authenticator.principal("bearer secret-of-sixteen") == "admin"
         assert authenticator.principal("BEARER  secret-of-sixteen ") == "admin"
@@ -100,7 +104,7 @@ class TestToken:
         with pytest.raises(errors.Unauthenticated):
             authenticator.principal("Bearer secret-of-sixteem")
 
-    async def test_the_services_learn_who_asks(self, front: Scripted) -> None:
+    async def test_the_services_get_principal_and_request_id(self, front: Scripted) -> None:
         seen: list[dict[str, str]] = []
 
         def refuse(request: object) -> None:
@@ -120,35 +124,35 @@ class TestToken:
 
 
 class TestTokenFile:
-    def test_is_made_for_its_owner_only(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_created_with_mode_0600(self, tmp_path: Path) -> None:
         path = tmp_path / "deep" / "token"
         token = admin_token(GatewaySettings(token_file=path))
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert len(token) >= 32
         assert [entry.name for entry in path.parent.iterdir()] == ["token"]
 
-    def test_is_read_again(self, tmp_path: Path) -> None:
+    def test_an_existing_file_is_read(self, tmp_path: Path) -> None:
         settings = GatewaySettings(token_file=tmp_path / "token")
         assert admin_token(settings) == admin_token(settings)
 
-    async def test_made_by_many_at_once_is_one(self, tmp_path: Path) -> None:
+    async def test_concurrent_processes_create_one_token(self, tmp_path: Path) -> None:
         settings = GatewaySettings(token_file=tmp_path / "token")
         made = await asyncio.gather(*(asyncio.to_thread(admin_token, settings) for _ in range(16)))
         assert len(set(made)) == 1
 
     @pytest.mark.parametrize("content", ["", "short", "sixteen chars and spaces", "é" * 20])
-    def test_with_a_bad_token_is_refused_by_name(self, tmp_path: Path, content: str) -> None:
+    def test_an_invalid_token_is_refused_with_the_name_of_its_file(self, tmp_path: Path, content: str) -> None:
         path = tmp_path / "token"
         path.write_text(content)
         with pytest.raises(TokenFileError, match=str(path)):
             admin_token(GatewaySettings(token_file=path))
 
-    def test_a_token_in_the_settings_wins(self, tmp_path: Path) -> None:
+    def test_a_token_in_the_settings_takes_precedence(self, tmp_path: Path) -> None:
         settings = GatewaySettings.model_validate({"token": "t" * 16, "token_file": tmp_path / "token"})
         assert admin_token(settings) == "t" * 16
         assert not (tmp_path / "token").exists()
 
-    def test_the_link_keeps_the_token_from_servers(self) -> None:
+    def test_the_hub_link_has_the_token_in_its_fragment(self) -> None:
         assert hub_link("http://example.org", "abc") == "http://example.org/hub#token=abc"
 
 
@@ -156,7 +160,7 @@ PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-he
 
 
 class TestOtherOrigins:
-    async def test_none_is_allowed_by_default(self, stack: Stack, reader: httpx2.AsyncClient) -> None:
+    async def test_no_origin_is_allowed_by_default(self, stack: Stack, reader: httpx2.AsyncClient) -> None:
         for origin in ("https://evil.example", "null", stack.base_url):
             response = await reader.get("/api/posts", headers={"origin": origin})
             assert "access-control-allow-origin" not in response.headers
@@ -164,7 +168,7 @@ class TestOtherOrigins:
             assert_problem(response, 405, "METHOD_NOT_ALLOWED")
             assert "access-control-allow-origin" not in response.headers
 
-    async def test_only_exactly_those_on_the_list(self) -> None:
+    async def test_only_listed_origins_are_allowed(self) -> None:
         async with scripted(cors_origins="https://good.example, http://localhost:3000/") as front:
             for origin in ("https://good.example", "http://localhost:3000"):
                 response = await front.client.options("/api/tasks", headers={"origin": origin, **PREFLIGHT})
@@ -190,12 +194,12 @@ class TestOtherOrigins:
                 assert "access-control-allow-origin" not in response.headers
                 assert "origin" in response.headers["vary"].lower()
 
-    async def test_a_plain_options_is_no_preflight(self, reader: httpx2.AsyncClient) -> None:
+    async def test_options_without_preflight_headers_is_not_allowed(self, reader: httpx2.AsyncClient) -> None:
         assert_problem(await reader.options("/api/tasks"), 405, "METHOD_NOT_ALLOWED")
 
 
 class TestHeaders:
-    async def test_every_answer_is_safe_to_open(self, reader: httpx2.AsyncClient) -> None:
+    async def test_every_response_has_security_headers(self, reader: httpx2.AsyncClient) -> None:
         for path in ("/", "/hub", "/docs", "/api/posts", "/healthz", "/nothing", "/static/base.css", "/posts/nothing"):
             headers = (await reader.get(path)).headers
             assert headers["x-content-type-options"] == "nosniff"
@@ -205,7 +209,7 @@ class TestHeaders:
             assert "unsafe-inline" not in headers["content-security-policy"]
             assert "server" not in headers
 
-    async def test_a_request_id_comes_back(self, reader: httpx2.AsyncClient) -> None:
+    async def test_a_valid_request_id_is_returned_and_an_invalid_one_replaced(self, reader: httpx2.AsyncClient) -> None:
         response = await reader.get("/healthz", headers={"x-request-id": "abc-123"})
         assert response.headers["x-request-id"] == "abc-123"
         for value in ("two words", "x" * 129, "é"):
@@ -213,7 +217,7 @@ class TestHeaders:
             assert response.headers["x-request-id"] not in {value, ""}
             assert len(response.headers["x-request-id"]) == 36
 
-    async def test_the_token_is_in_no_answer(self, front: Scripted) -> None:
+    async def test_no_response_contains_the_token(self, front: Scripted) -> None:
         secret = EDITOR["authorization"].removeprefix("Bearer ")
         for path in ("/metrics", "/openapi.json", "/hub", "/docs", "/readyz", "/nothing"):
             response = await front.client.get(path)

@@ -1,4 +1,4 @@
-"""The desk and the site in a real browser: by mouse, by keyboard, on a phone, and with nothing in the console."""
+"""The editor page and the site in a browser: by mouse, by keyboard, on a phone, without console errors."""
 
 import re
 import uuid
@@ -30,7 +30,7 @@ new MutationObserver(() => {
 
 
 class TestDesk:
-    async def test_by_mouse_from_a_prompt_to_the_public_page(self, stack: Stack, browser: Browser) -> None:
+    async def test_an_image_is_generated_approved_and_published_by_mouse(self, stack: Stack, browser: Browser) -> None:
         title = f"A door {uuid.uuid4().hex[:8]}"
         async with visit(await browser.new_context(viewport={"width": 1280, "height": 900})) as here:
             page = here.page
@@ -62,7 +62,9 @@ class TestDesk:
             await page.goto(stack.base_url)
             await expect(page.get_by_role("link", name=title).first).to_be_visible()
 
-    async def test_an_approval_whose_answer_was_lost_is_sent_again(self, stack: Stack, browser: Browser) -> None:
+    async def test_an_approval_is_repeated_with_its_key_after_a_lost_response(
+        self, stack: Stack, browser: Browser
+    ) -> None:
         """The button is pressed twice, the post is made once, and the editor sees it as hers."""
         title = f"A window {uuid.uuid4().hex[:8]}"
         keys: list[str] = []
@@ -94,7 +96,7 @@ class TestDesk:
             await page.goto(stack.base_url)
             await expect(page.get_by_role("link", name=title)).to_have_count(1)
 
-    async def test_by_keyboard_alone(self, stack: Stack, browser: Browser) -> None:
+    async def test_an_image_is_generated_and_rejected_by_keyboard(self, stack: Stack, browser: Browser) -> None:
         async with visit(await browser.new_context()) as here:
             page = here.page
             await page.goto(f"{stack.base_url}/hub")
@@ -115,7 +117,7 @@ class TestDesk:
             await expect(page.locator("#task-view .state")).to_have_text("rejected")
             await expect(page.locator("#task-view")).to_be_focused()
 
-    async def test_an_error_stands_next_to_its_field(self, stack: Stack, browser: Browser) -> None:
+    async def test_an_error_is_shown_next_to_its_field(self, stack: Stack, browser: Browser) -> None:
         context = await browser.new_context()
         page = await context.new_page()
         await page.goto(link(stack))
@@ -134,7 +136,7 @@ class TestDesk:
         await expect(page.locator('[data-error="prompt"]')).to_be_hidden()
         await context.close()
 
-    async def test_a_draft_is_published_and_taken_back(self, stack: Stack, browser: Browser) -> None:
+    async def test_a_draft_is_published_and_unpublished(self, stack: Stack, browser: Browser) -> None:
         title = f"A gate {uuid.uuid4().hex[:8]}"
         async with visit(await browser.new_context()) as here:
             page = here.page
@@ -156,7 +158,7 @@ class TestDesk:
             response = await page.request.get(f"{stack.base_url}/?q={title.replace(' ', '+')}")
             assert "Nothing here" in await response.text()
 
-    async def test_cancel_and_try_again(self, stack: Stack, browser: Browser) -> None:
+    async def test_a_task_is_cancelled_and_retried(self, stack: Stack, browser: Browser) -> None:
         async with visit(await browser.new_context()) as here:
             page = here.page
             await page.goto(link(stack))
@@ -171,7 +173,7 @@ class TestDesk:
             await page.get_by_role("button", name="Cancel", exact=True).click()
             await expect(page.locator("#task-view .state")).to_have_text("cancelled")
 
-    async def test_a_wrong_token_is_refused_in_words(self, stack: Stack, browser: Browser) -> None:
+    async def test_a_wrong_token_shows_a_message(self, stack: Stack, browser: Browser) -> None:
         context = await browser.new_context()
         page = await context.new_page()
         await page.goto(f"{stack.base_url}/hub#token=wrong-token-of-somebody")
@@ -185,7 +187,7 @@ class TestDesk:
 
 class TestPages:
     @pytest.mark.parametrize("width", [360, 390, 768, 1280])
-    async def test_nothing_sticks_out(self, stack: Stack, browser: Browser, editor: object, width: int) -> None:
+    async def test_no_page_scrolls_sideways(self, stack: Stack, browser: Browser, editor: object, width: int) -> None:
         post = await publish(editor, title="W" * 120, content="x" * 300, tags=["t" * 50])  # type: ignore[arg-type]
         async with visit(await browser.new_context(viewport={"width": width, "height": 800})) as here:
             for path in ("/", f"/posts/{post['slug']}", "/docs", "/hub", f"/hub#token={stack.token}"):
@@ -195,7 +197,7 @@ class TestPages:
                 wide = await here.page.evaluate("document.documentElement.scrollWidth")
                 assert wide <= width, f"{path} is {wide} px wide"
 
-    async def test_the_site_works_without_scripts(self, stack: Stack, browser: Browser, editor: object) -> None:
+    async def test_the_site_works_without_javascript(self, stack: Stack, browser: Browser, editor: object) -> None:
         post = await publish(editor)  # type: ignore[arg-type]
         async with visit(await browser.new_context(java_script_enabled=False)) as here:
             await here.page.goto(stack.base_url)
@@ -204,7 +206,9 @@ class TestPages:
             await here.page.get_by_role("link", name="wood").click()
             await expect(here.page.get_by_role("link", name=post["title"]).first).to_be_visible()
 
-    async def test_pictures_have_their_size_and_words(self, stack: Stack, browser: Browser, editor: object) -> None:
+    async def test_images_have_width_height_and_alternative_text(
+        self, stack: Stack, browser: Browser, editor: object
+    ) -> None:
         post = await publish(editor)  # type: ignore[arg-type]
         async with visit(await browser.new_context()) as here:
             for path in ("/", f"/posts/{post['slug']}"):
@@ -213,7 +217,7 @@ class TestPages:
                     for attribute in ("width", "height", "alt"):
                         assert await image.get_attribute(attribute), f"{path}: no {attribute}"
 
-    async def test_nothing_is_fetched_from_elsewhere(self, stack: Stack, browser: Browser) -> None:
+    async def test_pages_load_nothing_from_other_origins(self, stack: Stack, browser: Browser) -> None:
         async with visit(await browser.new_context()) as here:
             asked: list[str] = []
             here.page.on("request", lambda request: asked.append(request.url))

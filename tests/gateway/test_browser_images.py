@@ -1,10 +1,12 @@
-"""The desk begins from pictures: a painted one, an uploaded one, all of it, or a part that is marked."""
+"""Initial images on the editor page: generated and uploaded ones, the whole image or a marked part."""
 
+import io
 import uuid
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from PIL import Image
 from playwright.async_api import Browser, Page, expect
 
 from tests.gateway.browsing import link, visit
@@ -27,7 +29,7 @@ async def newest(editor: httpx2.AsyncClient) -> dict[str, Any]:
 
 
 class TestVary:
-    async def test_a_painted_picture_is_varied(
+    async def test_a_generated_image_is_varied(
         self, stack: Stack, browser: Browser, editor: httpx2.AsyncClient
     ) -> None:
         painted = await paint(editor, prompt="a red apple on a blue background", candidate_count=2)
@@ -53,7 +55,7 @@ class TestVary:
             await expect(page.get_by_label("Width")).to_be_visible()
             await expect(page.locator("#upload")).to_be_focused()
 
-    async def test_a_part_is_marked_with_the_mouse_and_by_area(
+    async def test_a_part_of_an_image_is_marked_by_mouse(
         self, stack: Stack, browser: Browser, editor: httpx2.AsyncClient
     ) -> None:
         await paint(editor)
@@ -78,7 +80,9 @@ class TestVary:
             used = (await newest(editor))["parameters"]["initial_image"]
             assert (used["has_mask"], used["mask_feather"]) == (True, 12)
 
-    async def test_by_keyboard_alone(self, stack: Stack, browser: Browser, editor: httpx2.AsyncClient) -> None:
+    async def test_a_part_of_an_image_is_marked_by_keyboard(
+        self, stack: Stack, browser: Browser, editor: httpx2.AsyncClient
+    ) -> None:
         await paint(editor)
         async with visit(await browser.new_context()) as here:
             page = here.page
@@ -106,7 +110,7 @@ class TestVary:
 
 
 class TestUpload:
-    async def test_a_photo_begins_a_picture(
+    async def test_an_uploaded_photo_is_an_initial_image(
         self, stack: Stack, browser: Browser, editor: httpx2.AsyncClient, photo: Path
     ) -> None:
         async with visit(await browser.new_context(viewport={"width": 390, "height": 844})) as here:
@@ -120,9 +124,10 @@ class TestUpload:
             await page.get_by_role("button", name="Generate", exact=True).click()
             await expect(page.get_by_text("started from")).to_be_visible()
             key = (await newest(editor))["parameters"]["initial_image"]["key"]
-            assert (await editor.get(f"/media/{key}")).content == photo.read_bytes()
+            stored = Image.open(io.BytesIO((await editor.get(f"/media/{key}")).content))
+            assert (stored.format, stored.size) == ("JPEG", (640, 400))
 
-    async def test_a_photo_becomes_a_post_as_it_is(
+    async def test_an_uploaded_photo_becomes_a_post(
         self, stack: Stack, browser: Browser, photo: Path, editor: httpx2.AsyncClient
     ) -> None:
         title = f"A holiday {uuid.uuid4().hex[:8]}"
@@ -139,7 +144,9 @@ class TestUpload:
             await expect(page.get_by_role("heading", level=1)).to_have_text(title)
             await expect(page.get_by_role("img", name="a beach at noon")).to_be_visible()
 
-    async def test_what_is_no_picture_is_refused_in_words(self, stack: Stack, browser: Browser, tmp_path: Path) -> None:
+    async def test_a_file_that_is_not_an_image_shows_a_message(
+        self, stack: Stack, browser: Browser, tmp_path: Path
+    ) -> None:
         (tmp_path / "notes.txt").write_text("no picture")
         (tmp_path / "broken.png").write_bytes(b"no picture")
         context = await browser.new_context()
@@ -150,13 +157,13 @@ class TestUpload:
         await upload.set_input_files(tmp_path / "notes.txt")
         await expect(page.get_by_text("must be a PNG, JPEG or WebP")).to_be_visible()
         await upload.set_input_files(tmp_path / "broken.png")
-        await expect(page.get_by_text("this is no PNG, JPEG or WebP image")).to_be_visible()
+        await expect(page.get_by_text("not a PNG, JPEG or WebP image")).to_be_visible()
         await expect(upload).to_be_enabled()
         await context.close()
 
 
 class TestAbilities:
-    async def test_what_is_not_touched_is_not_sent(self, editor_page: Scripted, browser: Browser) -> None:
+    async def test_parameters_at_their_default_are_not_sent(self, editor_page: Scripted, browser: Browser) -> None:
         async with visit(await browser.new_context()) as here:
             await open_editor(here.page, editor_page)
             parameters = await sent(editor_page, here.page)
@@ -164,7 +171,7 @@ class TestAbilities:
                 assert not parameters.HasField(name)
             assert (list(parameters.loras), parameters.width, parameters.model) == ([], 1024, "large")
 
-    async def test_loras_guidance_and_refiner(self, editor_page: Scripted, browser: Browser) -> None:
+    async def test_loras_guidance_end_and_refiner_are_sent(self, editor_page: Scripted, browser: Browser) -> None:
         async with visit(await browser.new_context()) as here:
             page = here.page
             await open_editor(page, editor_page)
@@ -181,7 +188,7 @@ class TestAbilities:
             assert [(lora.name, lora.weight) for lora in parameters.loras] == [("watercolour", 0.5)]
             assert (parameters.guidance_end, parameters.denoising_end, parameters.scheduler) == (0.4, 0.8, "ddim")
 
-    async def test_another_model_has_other_abilities(
+    async def test_the_form_follows_the_chosen_model(
         self, editor_page: Scripted, browser: Browser, photo: Path
     ) -> None:
         async with visit(await browser.new_context()) as here:
@@ -204,7 +211,9 @@ class TestAbilities:
             assert (parameters.model, parameters.seed, parameters.width) == ("plain", 7, 1024)
             assert not parameters.HasField("initial_image")
 
-    async def test_an_error_of_a_folded_field_is_shown(self, editor_page: Scripted, browser: Browser) -> None:
+    async def test_a_closed_section_opens_to_show_the_error_of_a_field(
+        self, editor_page: Scripted, browser: Browser
+    ) -> None:
         context = await browser.new_context()
         page = await context.new_page()
         await open_editor(page, editor_page)

@@ -1,4 +1,4 @@
-"""The dialog in which a part of a picture is marked: what is drawn, how soft its border is, and what is sent."""
+"""The mask dialog: drawing, feather, and the mask that is sent."""
 
 import io
 from pathlib import Path
@@ -24,7 +24,7 @@ class TestMask:
     def read(parameters: generation_pb2.GenerationParameters) -> Image.Image:
         return Image.open(io.BytesIO(parameters.initial_image.mask)).convert("L")
 
-    async def test_white_is_what_was_drawn_less_what_was_erased(
+    async def test_the_mask_is_white_where_it_was_drawn_and_not_erased(
         self, editor_page: Scripted, browser: Browser, photo: Path
     ) -> None:
         async with visit(await browser.new_context(viewport={"width": 1280, "height": 900})) as here:
@@ -53,7 +53,7 @@ class TestMask:
             await dialog.get_by_role("button", name="Use this part").click()
             await expect(page.get_by_text("Nothing is marked yet.")).to_be_visible()
 
-    async def test_the_border_is_as_soft_as_was_chosen(
+    async def test_the_chosen_feather_is_sent_and_remembered(
         self, editor_page: Scripted, browser: Browser, photo: Path
     ) -> None:
         """It is changed together with the part, is there again when that is, and goes back when nothing is marked."""
@@ -91,7 +91,7 @@ class TestMask:
             await page.get_by_role("radio", name="Whole image").check()
             assert not (await sent(editor_page, page)).initial_image.HasField("mask_feather")
 
-    async def test_with_a_finger(self, editor_page: Scripted, browser: Browser, photo: Path) -> None:
+    async def test_a_mask_is_drawn_by_touch(self, editor_page: Scripted, browser: Browser, photo: Path) -> None:
         context = await browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
         async with visit(context) as here:
             page = here.page
@@ -111,7 +111,7 @@ class TestMask:
             mask = self.read(await sent(editor_page, page))
             assert [mask.getpixel((x, 200)) for x in (40, 260, 400, 540, 760)] == [0, 255, 255, 255, 0]
 
-    async def test_a_mask_that_would_be_too_large_is_made_smaller(
+    async def test_a_mask_above_the_size_limit_is_scaled_down(
         self, editor_page: Scripted, browser: Browser, photo: Path
     ) -> None:
         async with visit(await browser.new_context()) as here:

@@ -1,4 +1,4 @@
-"""Connections that mean harm, or are merely slow."""
+"""Connections with invalid, large or slow requests."""
 
 import asyncio
 import contextlib
@@ -41,15 +41,15 @@ class TestHeads:
     @pytest.mark.parametrize(
         "junk", [b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"]
     )
-    async def test_what_is_no_request(self, front: Scripted, junk: bytes) -> None:
+    async def test_bytes_that_are_not_http_are_a_problem(self, front: Scripted, junk: bytes) -> None:
         assert problem(await exchange(front, junk)) == (400, "MALFORMED_REQUEST")
 
-    async def test_as_large_as_may_be(self, front: Scripted) -> None:
+    async def test_headers_at_the_limit_are_accepted(self, front: Scripted) -> None:
         response = await front.client.get("/healthz", headers={"x-padding": "x" * (MAX_HEAD_BYTES - 1000)})
         assert response.status_code == 200
 
     @pytest.mark.parametrize("name", ["one large header", "many small headers", "a long address"])
-    async def test_larger_in_one_piece(self, front: Scripted, name: str) -> None:
+    async def test_headers_above_the_limit_are_refused(self, front: Scripted, name: str) -> None:
         head = {
             "one large header": b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-padding: " + b"x" * MAX_HEAD_BYTES,
             "many small headers": b"GET /healthz HTTP/1.1\r\nhost: x" + b"\r\nx-a: bcdefgh" * 2000,
@@ -57,7 +57,7 @@ class TestHeads:
         }[name]
         assert problem(await exchange(front, head + b"\r\n\r\n")) == (431, "HEADERS_TOO_LARGE")
 
-    async def test_larger_without_end(self, front: Scripted) -> None:
+    async def test_headers_that_never_end_are_refused(self, front: Scripted) -> None:
         reader, writer = await connect(front)
         writer.write(b"GET /healthz HTTP/1.1\r\nx-padding: ")
         for _ in range(200):  # 800 KB, if it were allowed
@@ -73,12 +73,12 @@ class TestHeads:
             assert problem(await reader.read()) == (431, "HEADERS_TOO_LARGE")
         writer.close()
 
-    async def test_an_ordinary_one_in_single_bytes(self, front: Scripted) -> None:
+    async def test_a_request_sent_byte_by_byte_is_served(self, front: Scripted) -> None:
         request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
         answer = await exchange(front, *(bytes([byte]) for byte in request))
         assert answer.startswith(b"HTTP/1.1 200")
 
-    async def test_many_that_never_end_are_dropped(self) -> None:
+    async def test_incomplete_requests_are_dropped_after_their_time(self) -> None:
         async with scripted(client_seconds=0.5) as front:
             connections = [await connect(front) for _ in range(200)]
             for _, writer in connections[:100]:
@@ -91,12 +91,12 @@ class TestHeads:
 
 
 class TestBodies:
-    async def test_one_that_stops_coming(self) -> None:
+    async def test_a_body_that_stops_arriving_is_408(self) -> None:
         async with scripted(client_seconds=0.5) as front:
             answer = await exchange(front, (AUTHORIZED + "content-length: 100\r\n\r\n{").encode())
             assert problem(answer) == (408, "BODY_TOO_SLOW")
 
-    async def test_a_strangers_is_not_waited_for(self) -> None:
+    async def test_the_body_of_an_unauthenticated_request_is_not_awaited(self) -> None:
         async with scripted(client_seconds=20) as front:
             reader, writer = await connect(front)
             writer.write((HEAD + "content-length: 100\r\n\r\n").encode())
@@ -106,7 +106,7 @@ class TestBodies:
 
 
 class TestOneAfterTheOther:
-    async def test_pipelined_requests_do_not_share_who_asks(self, front: Scripted) -> None:
+    async def test_pipelined_requests_do_not_share_a_principal(self, front: Scripted) -> None:
         mine = f"GET /api/capabilities HTTP/1.1\r\nhost: x\r\nauthorization: {EDITOR['authorization']}\r\n\r\n"
         theirs = "GET /api/capabilities HTTP/1.1\r\nhost: x\r\n\r\n"
         answer = await exchange(front, (mine + theirs + mine + theirs).encode())  # ends when it is idle

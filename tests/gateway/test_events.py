@@ -1,13 +1,10 @@
-"""A task's events: nothing missed, nothing repeated, however often the line breaks."""
+"""Task events: none is lost or repeated, however often a connection breaks."""
 
 import asyncio
 import contextlib
 import itertools
 import json
 import random
-import socket
-import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -18,53 +15,12 @@ from google.protobuf.duration_pb2 import Duration
 from rpc import errors
 from rpc.server import running
 from rpc.settings import ServerSettings
-from tests.gateway.conftest import assert_problem, wrong_fields
-from tests.gateway.scripted import EDITOR, TASK_ID, Scripted, event, scripted, task, task_image
-
-PATH = f"/api/tasks/{TASK_ID}/events"
-QUEUED, GENERATING = tasks_pb2.TASK_STATE_QUEUED, tasks_pb2.TASK_STATE_GENERATING
-DONE = tasks_pb2.TASK_STATE_AWAITING_APPROVAL
-LIFE = [
-    event(1, QUEUED),
-    event(2, GENERATING),
-    event(3, image=task_image(index=0)),
-    event(4, DONE, terminal=True),
-]
-
-
-async def frames(client: httpx2.AsyncClient, path: str, **headers: str) -> AsyncIterator[dict[str, str]]:
-    """The blocks of an event stream; comments have the key ""."""
-    async with client.stream("GET", path, headers=headers) as response:
-        assert response.status_code == 200, await response.aread()
-        assert response.headers["content-type"].startswith("text/event-stream")
-        block: dict[str, str] = {}
-        async for line in response.aiter_lines():
-            if line:
-                name, _, value = line.partition(":")
-                block[name] = value.removeprefix(" ")
-            elif block:
-                yield block
-                block = {}
-
-
-async def events(client: httpx2.AsyncClient, path: str, **headers: str) -> list[dict[str, str]]:
-    return [block async for block in frames(client, path, **headers) if "data" in block]
-
-
-def replay(front: Scripted, life: list[Any] = LIFE) -> None:
-    """Posts that answers what is stored after the sequence asked for."""
-
-    async def watch(request: Any) -> Any:
-        for one in life:
-            if one.event.sequence == 0 or one.event.sequence > request.after_sequence:
-                yield one
-
-    front.scripts.on("GetTask", lambda _: tasks_pb2.GetTaskResponse(task=task(last_sequence=len(life))))
-    front.scripts.on("WatchTask", watch)
+from tests.gateway.scripted import Scripted, event, scripted, task
+from tests.gateway.streams import DONE, GENERATING, LIFE, PATH, events, frames, replay
 
 
 class TestFormat:
-    async def test_stored_events_have_an_id_and_others_have_none(self, front: Scripted) -> None:
+    async def test_only_stored_events_have_an_id(self, front: Scripted) -> None:
         passing = [
             event(
                 0, progress=tasks_pb2.TaskProgress(step=3, total_steps=12, eta=Duration(seconds=2), queue_position=1)
@@ -91,7 +47,7 @@ class TestFormat:
         assert data[3]["data"] == "iVBORw=="
         assert data[4]["image"]["image_source"] == "sdxl-local"
 
-    async def test_silence_is_broken_by_comments(self, front: Scripted) -> None:
+    async def test_a_silent_stream_sends_comments(self, front: Scripted) -> None:
         go_on = asyncio.Event()
 
         async def watch(request: Any) -> Any:
@@ -109,13 +65,13 @@ class TestFormat:
         assert comments >= 3
         assert len(front.scripts.sent("WatchTask")) == 1  # silence alone does not ask again
 
-    async def test_proxies_are_told_not_to_keep_it(self, front: Scripted) -> None:
+    async def test_headers_disable_caching_and_buffering(self, front: Scripted) -> None:
         replay(front)
         async with front.client.stream("GET", PATH) as response:
             assert response.headers["cache-control"] == "no-store"
             assert response.headers["x-accel-buffering"] == "no"
 
-    async def test_head_does_not_wait(self, front: Scripted) -> None:
+    async def test_head_returns_at_once(self, front: Scripted) -> None:
         replay(front)
         response = await front.client.head(PATH)
         assert response.status_code == 200
@@ -123,7 +79,7 @@ class TestFormat:
 
 
 class TestResuming:
-    async def test_a_client_goes_on_where_it_stopped(self, editor: httpx2.AsyncClient) -> None:
+    async def test_a_client_resumes_after_its_last_event(self, editor: httpx2.AsyncClient) -> None:
         body = {"prompt": "a door", "num_inference_steps": 6, "candidate_count": 2}
         task_id = (await editor.post("/api/tasks", json=body)).json()["id"]
         path = f"/api/tasks/{task_id}/events"
@@ -134,7 +90,7 @@ class TestResuming:
                 address = path if resume else f"{path}?after={cut}"
                 assert [b for b in await events(editor, address, **resume) if "id" in b] == whole[cut:]
 
-    async def test_cut_at_random_while_it_happens(self, editor: httpx2.AsyncClient) -> None:
+    async def test_random_disconnects_lose_and_repeat_no_event(self, editor: httpx2.AsyncClient) -> None:
         dice = random.Random(7)
         body = {"prompt": "a door", "num_inference_steps": 12, "candidate_count": 2}
         task_id = (await editor.post("/api/tasks", json=body)).json()["id"]
@@ -166,7 +122,7 @@ class TestResuming:
         ],
         ids=lambda failure: type(failure).__name__,
     )
-    async def test_a_service_that_breaks_off_is_not_noticed(self, front: Scripted, failure: Exception | None) -> None:
+    async def test_a_failed_call_is_resumed(self, front: Scripted, failure: Exception | None) -> None:
         replay(front)
         asked: list[int] = []
 
@@ -182,7 +138,7 @@ class TestResuming:
         assert [block["id"] for block in seen] == ["1", "2", "3", "4"]
         assert sorted(set(asked)) == [0, 1, 2, 3]
 
-    async def test_what_comes_twice_is_sent_once(self, front: Scripted) -> None:
+    async def test_repeated_events_are_sent_once(self, front: Scripted) -> None:
         replay(front)
 
         async def watch(request: Any) -> Any:
@@ -192,7 +148,7 @@ class TestResuming:
         front.scripts.on("WatchTask", watch)
         assert [block["id"] for block in await events(front.client, PATH)] == ["1", "2", "3", "4"]
 
-    async def test_a_service_that_was_killed_is_not_noticed(self) -> None:
+    async def test_a_killed_service_is_resumed_on_its_successor(self) -> None:
         """The connection itself breaks, and another server takes the port's place."""
         async with scripted(keepalive_seconds=0.2) as front:
             replay(front)
@@ -214,13 +170,13 @@ class TestResuming:
                 seen = await asyncio.wait_for(reading, 30)
             assert [block["id"] for block in seen] == ["1", "2", "3", "4"]
 
-    async def test_a_task_at_rest_has_nothing_more_to_say(self, front: Scripted) -> None:
+    async def test_a_terminal_task_without_new_events_ends_at_once(self, front: Scripted) -> None:
         resting = tasks_pb2.GetTaskResponse(task=task(DONE, last_sequence=4))
         front.scripts.on("GetTask", lambda _: resting)
         assert await events(front.client, PATH, **{"Last-Event-ID": "4"}) == []
         assert front.scripts.sent("WatchTask") == []
 
-    async def test_a_watch_that_ends_without_a_word_ends_when_the_task_rests(self, front: Scripted) -> None:
+    async def test_a_watch_that_ends_silently_ends_the_stream_when_the_task_is_terminal(self, front: Scripted) -> None:
         states = itertools.chain([task(GENERATING, last_sequence=2)], itertools.repeat(task(DONE, last_sequence=2)))
         front.scripts.on("GetTask", lambda _: tasks_pb2.GetTaskResponse(task=next(states)))
 
@@ -230,112 +186,3 @@ class TestResuming:
 
         front.scripts.on("WatchTask", watch)
         assert await events(front.client, PATH, **{"Last-Event-ID": "2"}) == []
-
-
-class TestRefusal:
-    async def test_an_unknown_task(self, editor: httpx2.AsyncClient) -> None:
-        for task_id in ("00000000-0000-4000-8000-000000000000", "nonsense", "%2e%2e"):
-            assert_problem(await editor.get(f"/api/tasks/{task_id}/events"), 404)
-
-    @pytest.mark.parametrize("value", ["-1", "x", "1.5", "9" * 25, "٣"])
-    async def test_what_is_no_sequence(self, front: Scripted, value: str) -> None:
-        replay(front)
-        response = await front.client.get(PATH, params={"after": value})
-        assert wrong_fields(assert_problem(response, 422)) == {"after"}
-        response = await front.client.get(PATH, headers={"last-event-id": value.encode()})
-        assert_problem(response, 422)
-
-    async def test_a_failure_that_will_not_mend_ends_the_stream(self, front: Scripted) -> None:
-        replay(front)
-
-        async def watch(request: Any) -> Any:
-            yield LIFE[0]
-            raise errors.NotFound("deleted meanwhile")
-
-        front.scripts.on("WatchTask", watch)
-        with pytest.raises(httpx2.RemoteProtocolError):
-            await events(front.client, PATH)
-
-    async def test_too_many_at_once(self) -> None:
-        async with scripted(max_event_streams=2) as front:
-            forever(front)
-            async with front.client.stream("GET", PATH), front.client.stream("GET", PATH):
-                response = await front.client.get(PATH)
-                assert_problem(response, 429, "TOO_MANY_STREAMS")
-                assert response.headers["retry-after"]
-            await until(lambda: front.context.open_event_streams == 0)
-            async with front.client.stream("GET", PATH) as stream:
-                assert stream.status_code == 200
-
-
-def forever(front: Scripted) -> asyncio.Event:
-    """A task at which nothing happens; the event is set when its watch ends."""
-    ended = asyncio.Event()
-
-    async def watch(request: Any) -> Any:
-        try:
-            yield LIFE[0]
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    replay(front)
-    front.scripts.on("WatchTask", watch)
-    return ended
-
-
-async def until(condition: Any, seconds: float = 20) -> None:
-    """Wait until something that has no event of its own is so."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "it never became so"
-        await asyncio.sleep(0.02)
-
-
-class TestLeaving:
-    async def test_a_client_that_goes_frees_the_watch(self, front: Scripted) -> None:
-        ended = forever(front)
-        async with front.client.stream("GET", PATH) as response:
-            assert response.status_code == 200
-            await until(lambda: front.scripts.sent("WatchTask"))
-            assert front.context.open_event_streams == 1
-        await asyncio.wait_for(ended.wait(), 10)
-        await until(lambda: front.context.open_event_streams == 0)
-
-    async def test_a_client_that_reads_nothing_is_dropped(self) -> None:
-        async with scripted(stalled_seconds=1) as front:
-            blob = tasks_pb2.TaskPreview(index=0, content_type="image/png", data=b"x" * 512 * 1024)
-            ended = asyncio.Event()
-
-            async def watch(request: Any) -> Any:
-                try:
-                    while True:
-                        yield event(0, preview=blob)
-                finally:
-                    ended.set()
-
-            replay(front)
-            front.scripts.on("WatchTask", watch)
-            host, port = front.base_url.removeprefix("http://").split(":")
-            with socket.create_connection((host, int(port))) as deaf:
-                authorization = EDITOR["authorization"]
-                deaf.sendall(f"GET {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\r\n".encode())
-                await until(lambda: front.context.open_event_streams == 1)
-                await asyncio.wait_for(ended.wait(), 60)
-                await until(lambda: front.context.open_event_streams == 0)
-
-    async def test_stopping_ends_open_streams_at_once(self) -> None:
-        async with scripted() as front:
-            ended = forever(front)
-
-            async def read_to_the_end() -> int:
-                return len(await events(front.client, PATH))
-
-            reading = [asyncio.create_task(read_to_the_end()) for _ in range(5)]
-            await until(lambda: front.context.open_event_streams == 5)
-            began = time.monotonic()
-            front.http.stop()
-            await asyncio.wait_for(front.serving, 5)
-            assert await asyncio.gather(*reading) == [1] * 5  # each whole and orderly: no broken connection
-            assert time.monotonic() - began < 5
-            await asyncio.wait_for(ended.wait(), 10)

@@ -1,4 +1,4 @@
-"""generate-image: waiting, not waiting, failing, and happening once."""
+"""generate-image: waiting, not waiting, failures, idempotency."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from gateway.routes.generate import preference
 from rpc import errors
 from tests.gateway.conftest import SMALL, assert_mismatch, assert_problem, paint
 from tests.gateway.scripted import TASK_ID, Scripted, event, scripted, task, task_image
-from tests.gateway.test_events import until
+from tests.gateway.streams import until
 
 PATH = "/api/media/generate-image"
 BODY = {"prompt": "a door"}
@@ -22,7 +22,7 @@ DONE = tasks_pb2.TASK_STATE_AWAITING_APPROVAL
 
 
 class TestWaiting:
-    async def test_the_picture_is_in_the_answer(self, editor: httpx2.AsyncClient) -> None:
+    async def test_the_response_contains_the_image(self, editor: httpx2.AsyncClient) -> None:
         body = await paint(editor, seed=5, candidate_count=2, num_inference_steps=7)
         assert body["state"] == "awaiting_approval"
         assert (body["width"], body["height"], body["seed"]) == (256, 256, 5)
@@ -33,13 +33,13 @@ class TestWaiting:
         read = (await editor.get(f"/api/tasks/{body['task_id']}")).json()
         assert read["images"] == body["images"]
 
-    async def test_a_size_that_the_house_model_cannot_paint(self, editor: httpx2.AsyncClient) -> None:
+    async def test_a_size_that_the_model_does_not_support_is_422(self, editor: httpx2.AsyncClient) -> None:
         response = await editor.post(PATH, json={**SMALL, "width": 512})
         assert response.status_code == 422
-        assert response.json()["detail"] == "width: must be 256: the model paints nothing else"
+        assert response.json()["detail"] == "width: must be 256, the only value of this model; is 512"
 
     @pytest.mark.parametrize("prefer", ["respond-async", "RESPOND-ASYNC", "wait=0", "foo, respond-async; bar, wait=0"])
-    async def test_who_prefers_so_does_not_wait(self, editor: httpx2.AsyncClient, prefer: str) -> None:
+    async def test_respond_async_returns_202_at_once(self, editor: httpx2.AsyncClient, prefer: str) -> None:
         response = await editor.post(PATH, json=LONG, headers={"prefer": prefer})
         assert response.status_code == 202
         body = response.json()
@@ -50,21 +50,21 @@ class TestWaiting:
         assert (await editor.get(response.headers["location"])).status_code == 200
         assert (await editor.post(f"/api/tasks/{body['task_id']}/cancel")).status_code == 200
 
-    async def test_patience_has_an_end(self, editor: httpx2.AsyncClient) -> None:
+    async def test_the_wait_ends_with_202(self, editor: httpx2.AsyncClient) -> None:
         began = time.monotonic()
         response = await editor.post(PATH, json=LONG, headers={"prefer": "wait=1"})
         assert response.status_code == 202
         assert 1 <= time.monotonic() - began < 20
         await editor.post(f"/api/tasks/{response.json()['task_id']}/cancel")
 
-    async def test_a_caller_that_hangs_up_loses_nothing(self, editor: httpx2.AsyncClient) -> None:
+    async def test_the_task_continues_after_a_disconnect(self, editor: httpx2.AsyncClient) -> None:
         task_id = str(uuid.uuid4())
         body = {**SMALL, "num_inference_steps": 40, "task_id": task_id}
         with pytest.raises(httpx2.ReadTimeout):
             await editor.post(PATH, json=body, timeout=httpx2.Timeout(10, read=0.2))
         await until_state(editor, task_id, "awaiting_approval")
 
-    def test_preferences(self) -> None:
+    def test_the_prefer_header_sets_the_wait(self) -> None:
         assert preference("", 55) == (55, "")
         assert preference("wait=10", 55) == (10, "wait=10")
         assert preference("wait=100", 55) == (55, "wait=100")
@@ -84,7 +84,7 @@ async def until_state(editor: httpx2.AsyncClient, task_id: str, state: str) -> N
 
 
 class TestOnce:
-    async def test_the_same_key_and_body_is_the_same_task(self, editor: httpx2.AsyncClient) -> None:
+    async def test_the_same_key_and_body_create_one_task(self, editor: httpx2.AsyncClient) -> None:
         headers = {"idempotency-key": str(uuid.uuid4()), "prefer": "respond-async"}
         answers = await asyncio.gather(*(editor.post(PATH, json=SMALL, headers=headers) for _ in range(50)))
         assert {answer.status_code for answer in answers} <= {200, 202}
@@ -98,7 +98,7 @@ class TestOnce:
         assert_mismatch(assert_problem(other, 422, "IDEMPOTENCY_MISMATCH"))
         assert (await editor.post(PATH, json=SMALL, headers=headers)).json()["task_id"] == first.json()["task_id"]
 
-    async def test_the_same_task_id_is_the_same_task(self, editor: httpx2.AsyncClient) -> None:
+    async def test_the_same_task_id_creates_one_task(self, editor: httpx2.AsyncClient) -> None:
         body = {**SMALL, "task_id": str(uuid.uuid4()).upper()}
         answers = [await editor.post("/api/tasks", json=body) for _ in range(2)]
         assert [answer.json()["id"] for answer in answers] == [body["task_id"].lower()] * 2
@@ -107,12 +107,12 @@ class TestOnce:
         assert [error["field"] for error in document["errors"]] == ["task_id"]
 
     @pytest.mark.parametrize("key", ["", "k" * 256, "two words", "é"])
-    async def test_what_is_no_key(self, editor: httpx2.AsyncClient, key: str) -> None:
+    async def test_an_invalid_idempotency_key_is_refused(self, editor: httpx2.AsyncClient, key: str) -> None:
         response = await editor.post(PATH, json=SMALL, headers={"idempotency-key": key.encode()})
         document = assert_problem(response, 422, "INVALID_ARGUMENT")
         assert [error["field"].lower() for error in document["errors"]] == ["idempotency-key"]
 
-    async def test_without_a_key_a_lost_answer_still_makes_one_task(self, front: Scripted) -> None:
+    async def test_a_retry_after_a_lost_response_has_the_same_request_id(self, front: Scripted) -> None:
         """The gateway's own retries carry the same request id."""
         attempts = iter([errors.Unavailable("answer lost"), None])
 
@@ -127,7 +127,7 @@ class TestOnce:
         assert len(sent) == 2
         assert sent[0] == sent[1] != ""
 
-    async def test_a_decision_is_tried_again_with_the_same_id(self, front: Scripted) -> None:
+    async def test_a_decision_is_retried_with_the_same_request_id(self, front: Scripted) -> None:
         def refuse(request: Any) -> None:
             raise errors.Unavailable("answer lost")
 
@@ -145,7 +145,7 @@ class TestOnce:
             await front.client.post(path, json=body, headers={"idempotency-key": "mine"})
             assert front.scripts.sent(method)[-1].request_id == "mine"
 
-    async def test_what_must_not_happen_twice_is_not_tried_twice(self, front: Scripted) -> None:
+    async def test_a_method_that_is_not_idempotent_is_not_retried(self, front: Scripted) -> None:
         def refuse(request: Any) -> None:
             raise errors.Unavailable("answer lost")
 
@@ -167,7 +167,7 @@ class TestFailing:
             ("INTERNAL", 502),
         ],
     )
-    async def test_a_failed_task_says_why(self, front: Scripted, reason: str, status: int) -> None:
+    async def test_a_failed_task_is_a_problem_with_its_reason(self, front: Scripted, reason: str, status: int) -> None:
         error = tasks_pb2.TaskError(reason=reason, message="the paint ran out")
         failed = task(tasks_pb2.TASK_STATE_FAILED, last_sequence=2, error=error)
         front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=failed))
@@ -176,13 +176,13 @@ class TestFailing:
         assert document["task_id"] == TASK_ID
         assert document["state"] == "failed"
 
-    async def test_stock_photos_without_a_key(self, editor: httpx2.AsyncClient) -> None:
+    async def test_a_stock_photo_without_an_api_key_is_422(self, editor: httpx2.AsyncClient) -> None:
         response = await editor.post(PATH, json={"prompt": "a door", "use_generation": False})
         document = assert_problem(response, 422)
         assert "PEXELS_API_KEY" in document["detail"]
         assert uuid.UUID(document["task_id"])
 
-    async def test_a_cancelled_task_is_no_picture(self, front: Scripted) -> None:
+    async def test_a_cancelled_task_is_409(self, front: Scripted) -> None:
         front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
 
         async def watch(request: Any) -> Any:
@@ -191,7 +191,7 @@ class TestFailing:
         front.scripts.on("WatchTask", watch)
         assert_problem(await front.client.post(PATH, json=BODY), 409, "TASK_CANCELLED")
 
-    async def test_waiting_survives_a_service_that_breaks_off(self, front: Scripted) -> None:
+    async def test_the_wait_survives_a_failed_call_and_reads_the_task_from_its_events(self, front: Scripted) -> None:
         front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
 
         async def watch(request: Any) -> Any:
@@ -207,7 +207,7 @@ class TestFailing:
         assert [request.after_sequence for request in front.scripts.sent("WatchTask")] == [1, 2]
         assert front.scripts.sent("GetTask") == []  # the events have said all
 
-    async def test_a_full_queue_says_when_to_come_back(self, front: Scripted) -> None:
+    async def test_a_full_queue_is_429_with_retry_after(self, front: Scripted) -> None:
         def refuse(request: Any) -> None:
             raise errors.ResourceExhausted("the queue is full", reason="QUEUE_FULL", retry_after_seconds=6.2)
 
@@ -216,7 +216,7 @@ class TestFailing:
         assert_problem(response, 429, "QUEUE_FULL")
         assert response.headers["retry-after"] == "7"
 
-    async def test_stopping_answers_those_who_wait(self) -> None:
+    async def test_shutdown_ends_the_wait_with_202(self) -> None:
         async with scripted() as front:
             front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
             front.scripts.on("GetTask", lambda _: tasks_pb2.GetTaskResponse(task=task()))

@@ -1,4 +1,4 @@
-"""Beginning from a picture, over REST: one that was painted, one that was uploaded, all of it or a part."""
+"""Initial images over REST: generated and uploaded ones, the whole image or a part."""
 
 import base64
 import io
@@ -38,12 +38,12 @@ def encoded(mask: Image.Image, **options: Any) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-async def test_the_model_says_whether_it_can(editor: httpx2.AsyncClient) -> None:
+async def test_the_capabilities_list_initial_images(editor: httpx2.AsyncClient) -> None:
     model = (await editor.get("/api/capabilities")).json()["models"][0]
     assert (model["initial_images"], model["refiner"]) == (True, "")
 
 
-async def test_little_strength_keeps_more_of_the_picture(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+async def test_a_lower_strength_keeps_more_of_the_image(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
     source = await pixels(editor, begun)
     differences = []
     for strength in (0.2, 1.0):
@@ -54,22 +54,22 @@ async def test_little_strength_keeps_more_of_the_picture(editor: httpx2.AsyncCli
     assert differences[0] < differences[1]
 
 
-async def test_what_the_mask_keeps_stays_as_it_was(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+async def test_pixels_outside_of_the_mask_are_unchanged(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
     mask = Image.new("L", (256, 256), 0)
     ImageDraw.Draw(mask).rectangle((128, 0, 255, 255), fill=255)
     body = {**SMALL, "prompt": "a red apple", "num_inference_steps": 8, "seed": 11}
     answer = await editor.post(PATH, json={**body, "initial_image": {"key": begun["key"], "mask": encoded(mask)}})
     assert answer.status_code == 200, answer.text
     task = (await editor.get(f"/api/tasks/{answer.json()['task_id']}")).json()
-    kept = {"key": begun["key"], "url": begun["url"], "strength": None, "has_mask": True, "mask_feather": 8}
+    kept = {"key": begun["key"], "url": begun["url"], "strength": None, "has_mask": True, "mask_feather": None}
     assert task["parameters"]["initial_image"] == kept
     before, after = await pixels(editor, begun), await pixels(editor, task["images"][0])
-    left, right = (0, 0, 128, 256), (136, 0, 256, 256)  # the pixels between them are the soft border
+    left, right = (0, 0, 128, 256), (136, 0, 256, 256)  # the pixels between them are the transition
     assert difference(before.crop(left), after.crop(left)) == 0
     assert difference(before.crop(right), after.crop(right)) > 5
 
 
-async def test_the_border_is_as_soft_as_asked_for(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+async def test_the_transition_is_as_wide_as_mask_feather(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
     """One pixel further in than it reaches, what is painted is the same as within a hard one."""
     mask = Image.new("L", (256, 256), 0)
     ImageDraw.Draw(mask).rectangle((128, 0, 255, 255), fill=255)
@@ -88,22 +88,23 @@ async def test_the_border_is_as_soft_as_asked_for(editor: httpx2.AsyncClient, be
     assert difference(hard.crop((0, 0, 128, 256)), soft.crop((0, 0, 128, 256))) == 0
 
 
-async def test_from_an_uploaded_photo(editor: httpx2.AsyncClient) -> None:
+async def test_an_uploaded_photo_is_an_initial_image(editor: httpx2.AsyncClient) -> None:
     file = io.BytesIO()
     Image.linear_gradient("L").resize((640, 400)).convert("RGB").save(file, "JPEG")
     upload = await editor.post("/api/media/images", content=file.getvalue(), headers={"content-type": "image/jpeg"})
     body = {"prompt": "a castle on a green hill", "initial_image": {"key": upload.json()["key"]}}
     answer = await editor.post(PATH, json=body)
     assert answer.status_code == 200, answer.text
-    assert (answer.json()["width"], answer.json()["height"]) == (256, 256)  # the only size of the house model
+    assert (answer.json()["width"], answer.json()["height"]) == (256, 256)  # the only size of the default model
 
 
-async def test_the_largest_mask_fits_into_a_body(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
-    """With every other field at its limit, and each character of the texts in six bytes."""
+async def test_a_mask_at_the_size_limit_fits_into_a_body(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+    """With long texts whose characters each take six bytes, and as many tokens as the model reads."""
     noise = Image.effect_noise((505, 505), 100)
     data = base64.b64decode(encoded(noise, compress_level=0))
     assert 255_000 < len(data) <= 262_144
-    texts = {"prompt": "\u4eac" * 2000, "negative_prompt": "\u4eac" * 2000}
+    text = ("\u4eac" * 5 + " ") * 50
+    texts = {"prompt": text, "negative_prompt": text}
     initial = {"key": begun["key"], "mask": base64.b64encode(data).decode()}
     response = await editor.post("/api/tasks", json={**SMALL, **texts, "initial_image": initial})
     assert response.status_code == 201, response.text
@@ -111,7 +112,7 @@ async def test_the_largest_mask_fits_into_a_body(editor: httpx2.AsyncClient, beg
     await editor.post(f"/api/tasks/{response.json()['id']}/cancel")
 
 
-async def test_a_mask_that_is_damaged_is_named(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
+async def test_a_damaged_mask_is_refused_with_its_name(editor: httpx2.AsyncClient, begun: dict[str, Any]) -> None:
     mask = base64.b64decode(encoded(Image.new("L", (8, 8))))
     broken = base64.b64encode(mask[:-20]).decode()
     body = {"prompt": "x", "initial_image": {"key": begun["key"], "mask": broken}}

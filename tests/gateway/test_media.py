@@ -1,4 +1,4 @@
-"""Bytes of images: conditional requests, ranges, redirects, and keys that are none."""
+"""The bytes of images: conditional requests, ranges, redirects, invalid keys."""
 
 import hashlib
 from typing import Any
@@ -29,7 +29,9 @@ def picture(stack: Stack) -> tuple[str, bytes, str]:
 
 
 class TestWhole:
-    async def test_bytes_and_headers(self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]) -> None:
+    async def test_an_image_has_its_bytes_and_headers(
+        self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]
+    ) -> None:
         path, content, etag = picture
         response = await reader.get(path)
         assert response.status_code == 200
@@ -53,9 +55,7 @@ class TestWhole:
             k: v for k, v in head.headers.items() if k not in volatile
         }
 
-    async def test_who_has_it_gets_nothing_again(
-        self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]
-    ) -> None:
+    async def test_a_current_etag_is_304(self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]) -> None:
         path, content, etag = picture
         for value in (etag, f"W/{etag}", f'"other", {etag}', "*"):
             for method in ("GET", "HEAD"):
@@ -67,13 +67,15 @@ class TestWhole:
         response = await reader.get(path, headers={"if-none-match": '"other"'})
         assert response.content == content
 
-    async def test_writing_is_not_possible(self, editor: httpx2.AsyncClient, picture: tuple[str, bytes, str]) -> None:
+    async def test_writes_are_405(self, editor: httpx2.AsyncClient, picture: tuple[str, bytes, str]) -> None:
         for method in ("POST", "PUT", "DELETE", "PATCH"):
             assert_problem(await editor.request(method, picture[0]), 405, "METHOD_NOT_ALLOWED")
 
 
 class TestRanges:
-    async def test_each_kind_of_range(self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]) -> None:
+    async def test_each_kind_of_range_is_served(
+        self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]
+    ) -> None:
         path, content, _ = picture
         size = len(content)
         for value, first, last in (
@@ -92,7 +94,7 @@ class TestRanges:
             assert response.headers["content-range"] == f"bytes {first}-{last}/{size}"
             assert response.headers["content-length"] == str(last - first + 1)
 
-    async def test_pieces_make_the_whole(self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]) -> None:
+    async def test_ranges_join_to_the_whole(self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]) -> None:
         path, content, _ = picture
         step = 7919
         pieces = [
@@ -101,7 +103,9 @@ class TestRanges:
         ]
         assert b"".join(pieces) == content
 
-    async def test_past_the_end(self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]) -> None:
+    async def test_a_range_after_the_end_is_416(
+        self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]
+    ) -> None:
         path, content, _ = picture
         for value in (f"bytes={len(content)}-", "bytes=999999999999-", "bytes=-0"):
             response = await reader.get(path, headers={"range": value})
@@ -111,14 +115,14 @@ class TestRanges:
     @pytest.mark.parametrize(
         "value", ["bytes=9-1", "bytes=", "bytes=a-b", "items=0-1", "bytes=0-1,5-6", "bytes=--1", "0-1", "bytes=1.5-"]
     )
-    async def test_what_is_no_single_range_is_ignored(
+    async def test_an_invalid_or_multiple_range_is_ignored(
         self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str], value: str
     ) -> None:
         path, content, _ = picture
         response = await reader.get(path, headers={"range": value})
         assert (response.status_code, response.content) == (200, content)
 
-    async def test_only_of_the_version_that_the_client_has(
+    async def test_if_range_serves_the_whole_unless_the_etag_is_current(
         self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]
     ) -> None:
         path, content, etag = picture
@@ -128,7 +132,7 @@ class TestRanges:
             response = await reader.get(path, headers={"range": "bytes=0-9", "if-range": other})
             assert (response.status_code, response.content) == (200, content)
 
-    def test_parsing(self) -> None:
+    def test_the_range_header_is_parsed(self) -> None:
         assert parse_range("bytes=5-9") == Range(5, 5)
         assert parse_range("bytes = 5 - 9") == Range(5, 5)
         assert parse_range("bytes=-9") == Range(-9, 0)
@@ -162,12 +166,12 @@ class TestKeys:
             "/media/%252e%252e%252ftoken",
         ],
     )
-    async def test_odd_keys_name_nothing(self, reader: httpx2.AsyncClient, path: str) -> None:
+    async def test_invalid_keys_are_404(self, reader: httpx2.AsyncClient, path: str) -> None:
         request = reader.build_request("GET", "/media/x")
         request.url = request.url.copy_with(raw_path=path.encode())
         assert_problem(await reader.send(request), 404)
 
-    async def test_the_neighbours_of_a_picture_stay_private(
+    async def test_files_next_to_an_image_are_not_served(
         self, reader: httpx2.AsyncClient, picture: tuple[str, bytes, str]
     ) -> None:
         for suffix in (".json", ".meta", ".tmp", "/", "/.."):
@@ -198,7 +202,9 @@ class TestElsewhere:
         front.scripts.on("GetImage", script)
 
     @pytest.mark.parametrize(("ttl", "expected"), [(900, "450"), (1, "0"), (0, "0"), (86400, "3600"), (None, "3600")])
-    async def test_a_redirect_ends_before_its_link(self, front: Scripted, ttl: int | None, expected: str) -> None:
+    async def test_a_redirect_is_cached_for_half_of_its_lifetime(
+        self, front: Scripted, ttl: int | None, expected: str
+    ) -> None:
         limit = {"redirect_ttl": Duration(seconds=ttl)} if ttl is not None else {}
         address = "https://cdn.example/generated/x.png?sig=1"
         self.answers(front, header(redirect_url=address, backend=images_pb2.IMAGE_BACKEND_S3, **limit))
@@ -209,25 +215,25 @@ class TestElsewhere:
             assert response.headers["cache-control"] == f"public, max-age={expected}"
         assert front.scripts.sent("GetImage")[0].accept_redirect
 
-    async def test_a_redirect_to_no_web_address_is_refused(self, front: Scripted) -> None:
+    async def test_a_redirect_that_is_not_http_is_refused(self, front: Scripted) -> None:
         self.answers(front, header(redirect_url="javascript:alert(1)"))
         assert_problem(await front.client.get("/media/generated/x.png"), 502)
 
-    async def test_what_will_move_is_not_immutable(self, front: Scripted) -> None:
+    async def test_an_image_that_will_move_is_not_immutable(self, front: Scripted) -> None:
         for backend in (images_pb2.IMAGE_BACKEND_SPOOL, images_pb2.IMAGE_BACKEND_S3):
             self.answers(front, header(backend=backend, range_size=8), images_pb2.GetImageResponse(chunk=b"12345678"))
             response = await front.client.get("/media/generated/x.png")
             assert response.content == b"12345678"
             assert response.headers["cache-control"] == "public, max-age=300"
 
-    async def test_what_is_no_image_is_never_shown_as_a_page(self, front: Scripted) -> None:
+    async def test_an_unknown_content_type_is_served_as_bytes(self, front: Scripted) -> None:
         parts = header(content_type="text/html", range_size=8), images_pb2.GetImageResponse(chunk=b"<script>")
         self.answers(front, *parts)
         response = await front.client.get("/media/generated/x.png")
         assert response.headers["content-type"] == "application/octet-stream"
         assert "sandbox" in response.headers["content-security-policy"]
 
-    async def test_a_store_that_breaks_off_leaves_the_answer_visibly_short(self, front: Scripted) -> None:
+    async def test_a_broken_read_ends_the_response_early(self, front: Scripted) -> None:
         half = images_pb2.GetImageResponse(chunk=b"1234")
         for parts in ((header(range_size=8), half, errors.Unavailable("gone")), (header(range_size=8), half)):
             self.answers(front, *parts)
@@ -243,6 +249,6 @@ class TestElsewhere:
             (errors.InvalidArgument("bad key"), 404),
         ],
     )
-    async def test_a_store_that_fails_is_a_problem(self, front: Scripted, error: Exception, status: int) -> None:
+    async def test_a_failed_read_is_a_problem(self, front: Scripted, error: Exception, status: int) -> None:
         self.answers(front, error)
         assert_problem(await front.client.get("/media/generated/x.png"), status)

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from rpc import errors
-from tests.gateway.conftest import assert_problem, wrong_fields
+from tests.gateway.conftest import assert_problem, paint, wrong_fields
 from tests.gateway.scripted import Scripted
 
 
@@ -51,14 +51,16 @@ class TestModelRules:
         ("initial", "name"),
         [
             ({"key": "generated/none.png"}, "initial_image.key"),
-            ({"key": "x", "mask_feather": 8}, "initial_image.mask_feather"),
-            ({"key": "x", "mask": base64.b64encode(b"not a PNG").decode()}, "initial_image.mask"),
-            ({"key": "x", "mask": base64.b64encode(bytes(262145)).decode()}, "initial_image.mask"),
+            ({"mask_feather": 8}, "initial_image.mask_feather"),
+            ({"mask": base64.b64encode(b"not a PNG").decode()}, "initial_image.mask"),
+            ({"mask": base64.b64encode(bytes(262145)).decode()}, "initial_image.mask"),
         ],
         ids=["missing image", "feather without a mask", "not a PNG", "large mask"],
     )
     async def test_an_initial_image_that_cannot_be_used_is_refused_at_once(
         self, editor: httpx2.AsyncClient, initial: dict[str, Any], name: str
     ) -> None:
-        response = await editor.post("/api/tasks", json={"prompt": "a door", "initial_image": initial})
+        stored = (await paint(editor))["images"][0]["key"]
+        body = {"prompt": "a door", "initial_image": {"key": stored, **initial}}
+        response = await editor.post("/api/tasks", json=body)
         assert wrong_fields(assert_problem(response, 422)) == {name}

@@ -1,4 +1,4 @@
-"""Errors: one shape for all of them, one table for the codes, and nothing of the inside in any."""
+"""Errors as problem documents, the table of status codes, and the OpenAPI document."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from rpc import errors
 from rpc.errors import FieldViolation, RpcError
 from tests.gateway.conftest import assert_problem
 from tests.gateway.scripted import TASK_ID, Scripted, capabilities, scripted
-from tests.gateway.test_events import until
+from tests.gateway.streams import until
 
 SECRET = "postgres://user:password@10.1.2.3/db"
 
 
 class TestTable:
-    def test_every_code_has_a_status(self) -> None:
+    def test_every_grpc_code_has_an_http_status(self) -> None:
         assert set(HTTP_STATUS) == set(grpc.StatusCode) - {grpc.StatusCode.OK}
 
     @pytest.mark.parametrize("cls", RpcError.__subclasses__(), ids=lambda cls: cls.__name__)
@@ -30,19 +30,19 @@ class TestTable:
         assert_problem(response, HTTP_STATUS[cls.code], "BECAUSE")
         assert ("retry-after" in response.headers) == (response.status_code in (429, 503))
 
-    def test_reasons_can_say_it_more_exactly(self) -> None:
+    def test_some_reasons_have_a_status_of_their_own(self) -> None:
         assert from_rpc(errors.AlreadyExists("x")).status == 409
         assert from_rpc(errors.AlreadyExists("x", reason="IDEMPOTENCY_MISMATCH")).status == 422
         assert from_rpc(errors.FailedPrecondition("x")).status == 409
         violation = FieldViolation("author_id", "there is no such author")
         assert from_rpc(errors.FailedPrecondition("x", violations=[violation])).status == 422
 
-    def test_fields_have_their_rest_names(self) -> None:
+    def test_fields_of_messages_get_their_rest_names(self) -> None:
         assert rest_name("parameters.prompt") == "prompt"
         assert rest_name("query") == "q"
         assert rest_name("tags[2]") == "tags[2]"
 
-    async def test_a_services_words_about_a_field_arrive(self, front: Scripted) -> None:
+    async def test_the_violations_of_a_service_are_returned(self, front: Scripted) -> None:
         def refuse(request: Any) -> None:
             raise errors.InvalidArgument.field("parameters.width", "this model paints at most 1024 pixels wide")
 
@@ -52,7 +52,7 @@ class TestTable:
 
 
 class TestSecrecy:
-    async def test_a_service_that_breaks_tells_nothing(self, front: Scripted) -> None:
+    async def test_an_exception_in_a_service_is_not_revealed(self, front: Scripted) -> None:
         def fail(request: Any) -> None:
             raise RuntimeError(SECRET)
 
@@ -61,7 +61,7 @@ class TestSecrecy:
         assert SECRET not in str(document)
         assert "reference" in document["detail"]
 
-    async def test_a_bug_of_the_gateway_tells_nothing(
+    async def test_an_exception_in_the_gateway_is_logged_and_not_revealed(
         self, front: Scripted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fail(_: object) -> None:
@@ -75,7 +75,7 @@ class TestSecrecy:
         logged = [record for record in caplog.records if getattr(record, "reference", "") == document["reference"]]
         assert len(logged) == 1
 
-    async def test_addresses_of_services_stay_inside(self) -> None:
+    async def test_addresses_of_services_are_not_revealed(self) -> None:
         async with scripted(posts_target="127.0.0.1:1", request_seconds=2) as front:
             document = assert_problem(await front.client.get("/api/posts"), 503, "UNAVAILABLE")
             assert "127.0.0.1" not in str(document)
@@ -85,10 +85,10 @@ class TestAddresses:
     @pytest.mark.parametrize(
         "path", ["/nothing", "/api", "/api/nothing", "/api/posts/a/b/c", "/v1/nothing", "/static/no"]
     )
-    async def test_what_is_nowhere(self, reader: httpx2.AsyncClient, path: str) -> None:
+    async def test_an_unknown_path_is_404(self, reader: httpx2.AsyncClient, path: str) -> None:
         assert_problem(await reader.get(path), 404, "NOT_FOUND")
 
-    async def test_methods_that_an_address_does_not_have(self, editor: httpx2.AsyncClient) -> None:
+    async def test_an_unsupported_method_is_405(self, editor: httpx2.AsyncClient) -> None:
         for method, path in (
             ("PUT", "/api/tasks"),
             ("DELETE", "/api/tasks"),
@@ -101,7 +101,7 @@ class TestAddresses:
             response = await editor.request(method, path)
             assert_problem(response, 405, "METHOD_NOT_ALLOWED")
 
-    async def test_a_person_gets_a_page(self, reader: httpx2.AsyncClient) -> None:
+    async def test_a_browser_gets_errors_as_pages(self, reader: httpx2.AsyncClient) -> None:
         for path in ("/nothing", "/posts/nothing"):
             response = await reader.get(path, headers={"accept": "text/html,*/*"})
             assert response.status_code == 404
@@ -110,7 +110,7 @@ class TestAddresses:
         response = await reader.get("/api/nothing", headers={"accept": "text/html"})
         assert_problem(response, 404)
 
-    async def test_a_page_whose_service_is_away_says_so(self) -> None:
+    async def test_a_page_without_its_service_is_503(self) -> None:
         async with scripted(posts_target="127.0.0.1:1", request_seconds=2) as front:
             for path in ("/", "/posts/a-door"):
                 response = await front.client.get(path)
@@ -142,7 +142,7 @@ class TestMetrics:
 
 
 class TestDocument:
-    async def test_it_is_valid_and_whole(self, reader: httpx2.AsyncClient) -> None:
+    async def test_the_document_is_complete(self, reader: httpx2.AsyncClient) -> None:
         document = (await reader.get("/openapi.json")).json()
         assert document["openapi"].startswith("3.1")
         names: set[str] = set()
@@ -162,8 +162,8 @@ class TestDocument:
             kind, name = reference.removeprefix("#/components/").split("/")
             assert name in document["components"][kind], reference
 
-    async def test_every_shape_and_its_examples_fit(self, reader: httpx2.AsyncClient) -> None:
-        from gateway.schemas import posts, tasks
+    async def test_the_examples_match_their_schemas(self, reader: httpx2.AsyncClient) -> None:
+        from gateway.schemas import decisions, posts, tasks
 
         schemas = (await reader.get("/openapi.json")).json()["components"]["schemas"]
         for schema in schemas.values():
@@ -171,11 +171,11 @@ class TestDocument:
         for example in schemas["NewTask"]["examples"]:
             tasks.NewTask.model_validate(example)
         for example in schemas["Approval"]["examples"]:
-            tasks.Approval.model_validate(example)
+            decisions.Approval.model_validate(example)
         for example in schemas["PostChange"]["examples"]:
             posts.PostChange.model_validate(example)
 
-    async def test_the_page_of_it_shows_every_address(self, reader: httpx2.AsyncClient) -> None:
+    async def test_the_docs_page_shows_every_path(self, reader: httpx2.AsyncClient) -> None:
         document = (await reader.get("/openapi.json")).json()
         page = (await reader.get("/docs")).text
         for path in document["paths"]:

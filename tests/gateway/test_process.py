@@ -37,7 +37,7 @@ def start(tmp_path: Path, environment: Mapping[str, str] | None = None) -> "subp
         ("GATEWAY_TOKEN_FILE", "/dev/null/token"),
     ],
 )
-def test_a_wrong_setting_stops_it_and_names_itself(tmp_path: Path, variable: str, value: str) -> None:
+def test_an_invalid_setting_ends_the_process_with_its_name(tmp_path: Path, variable: str, value: str) -> None:
     process = start(tmp_path, {variable: value})
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode != 0
@@ -45,7 +45,7 @@ def test_a_wrong_setting_stops_it_and_names_itself(tmp_path: Path, variable: str
     assert "Traceback" not in said
 
 
-def test_a_port_that_is_taken_stops_it(tmp_path: Path) -> None:
+def test_a_port_in_use_ends_the_process(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = start(tmp_path, {"GATEWAY_PORT": str(taken.getsockname()[1])})
         _, said = process.communicate(timeout=SECONDS)
@@ -55,7 +55,7 @@ def test_a_port_that_is_taken_stops_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_shuts_down_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path)
     assert process.stderr is not None
     address = ""

@@ -31,18 +31,18 @@ async def alone() -> AsyncIterator[Scripted]:
 
 
 class TestReadiness:
-    async def test_ready_when_all_are(self, reader: httpx2.AsyncClient) -> None:
+    async def test_the_gateway_is_ready_when_all_services_are(self, reader: httpx2.AsyncClient) -> None:
         response = await reader.get("/readyz")
         assert (response.status_code, response.json()) == (200, {"ready": True, "failing": {}, "message": "ready"})
 
-    async def test_says_which_service_is_away(self) -> None:
+    async def test_an_unreachable_service_is_named(self) -> None:
         async with scripted(storage_target="127.0.0.1:1") as front:
             response = await front.client.get("/readyz")
             assert response.status_code == 503
             assert set(response.json()["failing"]) == {"storage"}
             assert (await front.client.get("/healthz")).status_code == 200
 
-    async def test_a_service_that_drains_is_not_ready_and_comes_back(self, front: Scripted) -> None:
+    async def test_a_draining_service_is_not_ready(self, front: Scripted) -> None:
         assert (await front.client.get("/readyz")).status_code == 200
         await front.leaf.set_ready(False)
         response = await front.client.get("/readyz")
