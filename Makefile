@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Compiled once here, else by every process that starts: PyTorch and its libraries take seconds. Also where
+# PYTHONDONTWRITEBYTECODE is set.
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-slow test-all lint format protos lock clean train-house evaluate-house load compose-test

@@ -79,8 +79,13 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running(services: Sequence[Service], settings: ServerSettings) -> AsyncIterator[RunningServer]:
-    """A server that runs until the block ends, which stops it at once. Raises OSError if it cannot listen."""
+async def running(
+    services: Sequence[Service], settings: ServerSettings, *, ready: bool = True
+) -> AsyncIterator[RunningServer]:
+    """A server that runs until the block ends, which stops it at once. `ready` is the first health of its services.
+
+    Raises OSError if it cannot listen.
+    """
     calls = CallInterceptor()
     server = grpc.aio.server(
         interceptors=[calls, ValidationInterceptor()],
@@ -102,7 +107,7 @@ async def running(services: Sequence[Service], settings: ServerSettings) -> Asyn
     host = settings.listen.rpartition(":")[0]
     handle = RunningServer(port, f"{host}:{port}", server, health, calls, services)
     await health.set("", health_pb2.HealthCheckResponse.SERVING)
-    await handle.set_ready(True)
+    await handle.set_ready(ready)
     try:
         yield handle
     finally:
@@ -118,14 +123,14 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM, SIGINT or `stop`, then drain.
 
-    `is_ready` is called every CHECK_INTERVAL_SECONDS. Its result becomes the health of the services; they are not ready
-    if it raises.
+    `is_ready` is called every CHECK_INTERVAL_SECONDS, ten times as often while it is false. Its result becomes the
+    health of the services; they are not ready if it raises. Without it they are ready from the start.
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(services, settings) as server:
+    async with running(services, settings, ready=is_ready is None) as server:
         watcher = asyncio.create_task(_watch_readiness(server, is_ready)) if is_ready else None
         # Objects that exist now stay. Without freeze() each garbage collection would visit them, and delay calls.
         gc.collect()
@@ -140,7 +145,7 @@ async def serve(
 
 
 async def _watch_readiness(server: RunningServer, is_ready: Callable[[], Awaitable[bool]]) -> None:
-    before = True
+    before: bool | None = None
     while True:
         try:
             async with asyncio.timeout(CHECK_INTERVAL_SECONDS * 2):
@@ -152,7 +157,7 @@ async def _watch_readiness(server: RunningServer, is_ready: Callable[[], Awaitab
             log.log(logging.INFO if ready else logging.WARNING, "ready" if ready else "not ready")
             before = ready
         await server.set_ready(ready)
-        await asyncio.sleep(CHECK_INTERVAL_SECONDS)
+        await asyncio.sleep(CHECK_INTERVAL_SECONDS if ready else CHECK_INTERVAL_SECONDS / 10)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -7,13 +7,10 @@ from frontispiece.types.v1 import generation_pb2
 from google.protobuf.message import Message
 from pydantic import ConfigDict, Field
 
-from gateway.schemas.base import Input, Output, enum_name
+from gateway.schemas.base import Input, Output
 from gateway.schemas.images import InitialImage, UsedInitialImage
 
 TaskState = Literal["queued", "generating", "awaiting_approval", "approved", "rejected", "cancelled", "failed"]
-
-TERMINAL_STATES = frozenset({"awaiting_approval", "approved", "rejected", "cancelled", "failed"})
-"""States that last until an editor decides or retries: the states of the events with `terminal` set."""
 
 
 class Lora(Input):
@@ -191,8 +188,9 @@ class Task(Output):
 
 
 def is_terminal(message: tasks_pb2.Task) -> bool:
-    """Whether the state of a task is terminal."""
-    return enum_name(tasks_pb2.TaskState.DESCRIPTOR, message.state) in TERMINAL_STATES
+    """Whether the state of a task is terminal, by the option of the contract."""
+    state = tasks_pb2.TaskState.DESCRIPTOR.values_by_number[message.state]
+    return bool(state.GetOptions().Extensions[tasks_pb2.terminal])  # type: ignore[index]  # untyped in the stub
 
 
 class TaskList(Output):

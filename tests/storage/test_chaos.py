@@ -68,6 +68,7 @@ def stored_objects(s3: SeaweedFS) -> dict[str, bytes]:
     return {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(ROUNDS))
 async def test_no_acknowledged_image_is_lost_when_storage_and_s3_are_killed(tmp_path: Path, seed: int) -> None:

@@ -15,6 +15,8 @@ from tests.storage.folders import files_below
 from tests.storage.processes import StorageProcess
 from tests.storage.samples import padded_to, picture
 
+pytestmark = pytest.mark.slow
+
 
 async def store_until_killed(client: Client, worker: int, acknowledged: dict[str, bytes]) -> None:
     """Store images of 3 MB in succession, and collect those that were acknowledged."""

@@ -9,9 +9,9 @@ KEY = "generated/1790000000-6f1f.png"
 
 
 def url(**settings: str) -> str:
-    """The URL that a storage process with these settings hands out."""
+    """The URL that a storage process with these settings returns."""
     chosen = StorageSettings.model_validate({"public_base_url": "https://blog.example.org", **settings})
-    return Urls(chosen.public_base_url, chosen.cdn).lasting(KEY)
+    return Urls(chosen.public_base_url, chosen.cdn).permanent(KEY)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class GeneratorClient:
         return response
 
     async def validate(self, parameters: generation_pb2.GenerationParameters, timeout_seconds: float) -> None:
-        """Raise InvalidArgument if no model of the generator accepts the parameters."""
+        """Raise InvalidArgument or FailedPrecondition (stock photos) if the generator refuses the parameters."""
         request = generator_pb2.ValidateParametersRequest(parameters=parameters)
         try:
             await self._stub.ValidateParameters(request, timeout=timeout_seconds)

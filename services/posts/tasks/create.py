@@ -26,8 +26,8 @@ class TaskCreator:
     async def create(self, principal: str, request: t.CreateTaskRequest) -> t.Task:
         """Queue a task, or return the task of the same earlier request.
 
-        Raises InvalidArgument (parameters), FailedPrecondition (initial image), AlreadyExists (another request with the
-        same request_id or task_id), Unavailable.
+        Raises InvalidArgument (parameters), FailedPrecondition (initial image, stock photo), AlreadyExists (another
+        request with the same request_id or task_id), Unavailable.
         """
         try:
             url, _ = await asyncio.gather(self._initial_url(request.parameters), self._validate(request.parameters))
@@ -45,21 +45,22 @@ class TaskCreator:
         return await self._images.initial_url(parameters.initial_image.key)
 
     async def _validate(self, parameters: generation_pb2.GenerationParameters) -> None:
-        """Raise InvalidArgument if every generator refuses the parameters.
+        """Raise the refusal of a generator if every generator refuses the parameters.
 
-        One that accepts them or does not answer is enough: the parameters are checked again when the task is executed.
+        One that accepts them or does not respond is enough: they are checked again when the task is executed.
         """
         results = await asyncio.gather(*(self._refusal(generator, parameters) for generator in self._generators))
         refusals = [refusal for refusal in results if refusal is not None]
         if refusals and len(refusals) == len(results):
-            raise refusals[0]
+            # A refusal that names fields is of more use than "stock photos are not configured".
+            raise max(refusals, key=lambda refusal: len(refusal.violations))
 
     async def _refusal(
         self, generator: GeneratorClient, parameters: generation_pb2.GenerationParameters
-    ) -> errors.InvalidArgument | None:
+    ) -> errors.RpcError | None:
         try:
             await generator.validate(parameters, VALIDATE_TIMEOUT_SECONDS)
-        except errors.InvalidArgument as error:
+        except (errors.InvalidArgument, errors.FailedPrecondition) as error:
             return error
         except errors.RpcError:
             return None

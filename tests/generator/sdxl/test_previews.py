@@ -151,6 +151,8 @@ class TestRefused:
 
 
 def test_the_setting_reaches_the_engine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    assert SdxlOptions.from_settings(GeneratorSettings()).preview_decoder is None
+    assert GeneratorSettings().preview_decoder is None
     monkeypatch.setenv("GENERATOR_PREVIEW_DECODER", str(folder))
-    assert SdxlOptions.from_settings(GeneratorSettings()).preview_decoder == folder
+    settings = GeneratorSettings()
+    assert isinstance(settings, SdxlOptions)
+    assert settings.preview_decoder == folder

@@ -26,17 +26,28 @@ from frontispiece.posts.v1 import posts_pb2 as frontispiece_dot_posts_dot_v1_dot
 from frontispiece.types.v1 import generation_pb2 as frontispiece_dot_types_dot_v1_dot_generation__pb2
 from frontispiece.types.v1 import image_pb2 as frontispiece_dot_types_dot_v1_dot_image__pb2
 from frontispiece.types.v1 import limits_pb2 as frontispiece_dot_types_dot_v1_dot_limits__pb2
+from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!frontispiece/posts/v1/tasks.proto\x12\x15\x66rontispiece.posts.v1\x1a!frontispiece/posts/v1/posts.proto\x1a&frontispiece/types/v1/generation.proto\x1a!frontispiece/types/v1/image.proto\x1a\"frontispiece/types/v1/limits.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x05\n\x04Task\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32 .frontispiece.posts.v1.TaskStateR\x05state\x12K\n\nparameters\x18\x03 \x01(\x0b\x32+.frontispiece.types.v1.GenerationParametersR\nparameters\x12\'\n\x0f\x63\x61ndidate_count\x18\x04 \x01(\rR\x0e\x63\x61ndidateCount\x12\x38\n\x06images\x18\x05 \x03(\x0b\x32 .frontispiece.posts.v1.TaskImageR\x06images\x12#\n\rattempt_count\x18\x06 \x01(\rR\x0c\x61ttemptCount\x12!\n\x0cmax_attempts\x18\x07 \x01(\rR\x0bmaxAttempts\x12\x36\n\x05\x65rror\x18\x08 \x01(\x0b\x32 .frontispiece.posts.v1.TaskErrorR\x05\x65rror\x12*\n\x0equeue_position\x18\t \x01(\rH\x00R\rqueuePosition\x88\x01\x01\x12\x17\n\x07post_id\x18\n \x01(\tR\x06postId\x12#\n\rlast_sequence\x18\x0b \x01(\x04R\x0clastSequence\x12\x1d\n\ncreated_by\x18\x0c \x01(\tR\tcreatedBy\x12\x1d\n\nupdated_by\x18\r \x01(\tR\tupdatedBy\x12;\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTimeB\x11\n\x0f_queue_position\"\xc1\x01\n\tTaskImage\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12\x38\n\x05image\x18\x02 \x01(\x0b\x32\".frontispiece.types.v1.StoredImageR\x05image\x12!\n\x0cimage_source\x18\x03 \x01(\tR\x0bimageSource\x12\x41\n\ngeneration\x18\x04 \x01(\x0b\x32!.frontispiece.types.v1.GenerationR\ngeneration\"\\\n\tTaskError\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x1d\n\nwill_retry\x18\x03 \x01(\x08R\twillRetry\"\xdd\x02\n\x11\x43reateTaskRequest\x12N\n\nrequest_id\x18\x01 \x01(\tB/\x8a\xb5\x18+\x10\xff\x01\"\x0c[\\x21-\\x7e]+*\x18visible ASCII charactersR\trequestId\x12Y\n\x07task_id\x18\x02 \x01(\tB@\x8a\xb5\x18<\"2[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}*\x06\x61 UUIDR\x06taskId\x12S\n\nparameters\x18\x03 \x01(\x0b\x32+.frontispiece.types.v1.GenerationParametersB\x06\x8a\xb5\x18\x02\x08\x01R\nparameters\x12H\n\x0f\x63\x61ndidate_count\x18\x04 \x01(\rB\x1f\x8a\xb5\x18\x1b\x39\x00\x00\x00\x00\x00\x00\x10@a\x00\x00\x00\x00\x00\x00\xf0?\x8a\x01\x06imagesR\x0e\x63\x61ndidateCount\"E\n\x12\x43reateTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\")\n\x0eGetTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\"B\n\x0fGetTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\"\xa9\x01\n\x10ListTasksRequest\x12>\n\tpage_size\x18\x01 \x01(\x05\x42!\x8a\xb5\x18\x1d\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00Y@X\x01\x61\x00\x00\x00\x00\x00\x00\x34@R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32 .frontispiece.posts.v1.TaskStateR\x05state\"n\n\x11ListTasksResponse\x12\x31\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x05tasks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"R\n\x10WatchTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04R\rafterSequence\"K\n\x11WatchTaskResponse\x12\x36\n\x05\x65vent\x18\x01 \x01(\x0b\x32 .frontispiece.posts.v1.TaskEventR\x05\x65vent\"\x9e\x03\n\tTaskEvent\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1a\n\x08sequence\x18\x02 \x01(\x04R\x08sequence\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n\x08terminal\x18\x04 \x01(\x08R\x08terminal\x12K\n\x0cstate_change\x18\x05 \x01(\x0b\x32&.frontispiece.posts.v1.TaskStateChangeH\x00R\x0bstateChange\x12\x41\n\x08progress\x18\x06 \x01(\x0b\x32#.frontispiece.posts.v1.TaskProgressH\x00R\x08progress\x12>\n\x07preview\x18\x07 \x01(\x0b\x32\".frontispiece.posts.v1.TaskPreviewH\x00R\x07preview\x12\x38\n\x05image\x18\x08 \x01(\x0b\x32 .frontispiece.posts.v1.TaskImageH\x00R\x05imageB\x06\n\x04kind\"\xe4\x01\n\x0fTaskStateChange\x12\x36\n\x05state\x18\x01 \x01(\x0e\x32 .frontispiece.posts.v1.TaskStateR\x05state\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x36\n\x05\x65rror\x18\x03 \x01(\x0b\x32 .frontispiece.posts.v1.TaskErrorR\x05\x65rror\x12\x14\n\x05\x61\x63tor\x18\x04 \x01(\tR\x05\x61\x63tor\x12\x17\n\x07post_id\x18\x05 \x01(\tR\x06postId\x12\x18\n\x07\x63omment\x18\x06 \x01(\tR\x07\x63omment\"\xaf\x01\n\x0cTaskProgress\x12\x12\n\x04step\x18\x01 \x01(\rR\x04step\x12\x1f\n\x0btotal_steps\x18\x02 \x01(\rR\ntotalSteps\x12+\n\x03\x65ta\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x65ta\x12*\n\x0equeue_position\x18\x04 \x01(\rH\x00R\rqueuePosition\x88\x01\x01\x42\x11\n\x0f_queue_position\"Z\n\x0bTaskPreview\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12!\n\x0c\x63ontent_type\x18\x02 \x01(\tR\x0b\x63ontentType\x12\x12\n\x04\x64\x61ta\x18\x03 \x01(\x0cR\x04\x64\x61ta\",\n\x11\x43\x61ncelTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\"E\n\x12\x43\x61ncelTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\"{\n\x10RetryTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12N\n\nrequest_id\x18\x02 \x01(\tB/\x8a\xb5\x18+\x10\xff\x01\"\x0c[\\x21-\\x7e]+*\x18visible ASCII charactersR\trequestId\"D\n\x11RetryTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\"\xe8\x04\n\x12\x41pproveTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1f\n\x0bimage_index\x18\x02 \x01(\rR\nimageIndex\x12\x1f\n\x05title\x18\x03 \x01(\tB\t\x8a\xb5\x18\x05\x08\x01\x10\xc8\x01R\x05title\x12$\n\x07\x63ontent\x18\x04 \x01(\tB\n\x8a\xb5\x18\x06\x10\xa0\x8d\x06\x18\x01R\x07\x63ontent\x12]\n\tauthor_id\x18\x05 \x01(\tB@\x8a\xb5\x18<\"2[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}*\x06\x61 UUIDR\x08\x61uthorId\x12\x61\n\x0b\x63\x61tegory_id\x18\x06 \x01(\tB@\x8a\xb5\x18<\"2[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}*\x06\x61 UUIDR\ncategoryId\x12\x1c\n\x04tags\x18\x07 \x03(\tB\x08\x8a\xb5\x18\x04\x10\x32p\x08R\x04tags\x12R\n\x04slug\x18\x08 \x01(\tB>\x8a\xb5\x18:\x10\x64\"\n[a-z0-9-]+**lower-case letters a-z, digits and hyphensR\x04slug\x12\"\n\x08\x61lt_text\x18\t \x01(\tB\x07\x8a\xb5\x18\x03\x10\xf4\x03R\x07\x61ltText\x12\x1d\n\x07publish\x18\n \x01(\x08H\x00R\x07publish\x88\x01\x01\x12N\n\nrequest_id\x18\x0b \x01(\tB/\x8a\xb5\x18+\x10\xff\x01\"\x0c[\\x21-\\x7e]+*\x18visible ASCII charactersR\trequestIdB\n\n\x08_publish\"w\n\x13\x41pproveTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\x12/\n\x04post\x18\x02 \x01(\x0b\x32\x1b.frontispiece.posts.v1.PostR\x04post\"\xa1\x01\n\x11RejectTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12#\n\x07\x63omment\x18\x02 \x01(\tB\t\x8a\xb5\x18\x05\x10\xe8\x07\x18\x01R\x07\x63omment\x12N\n\nrequest_id\x18\x03 \x01(\tB/\x8a\xb5\x18+\x10\xff\x01\"\x0c[\\x21-\\x7e]+*\x18visible ASCII charactersR\trequestId\"E\n\x12RejectTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task*\xde\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_STATE_QUEUED\x10\x01\x12\x19\n\x15TASK_STATE_GENERATING\x10\x02\x12 \n\x1cTASK_STATE_AWAITING_APPROVAL\x10\x03\x12\x17\n\x13TASK_STATE_APPROVED\x10\x04\x12\x17\n\x13TASK_STATE_REJECTED\x10\x05\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x06\x12\x15\n\x11TASK_STATE_FAILED\x10\x07\x32\xc0\x06\n\x0bTaskService\x12\x66\n\nCreateTask\x12(.frontispiece.posts.v1.CreateTaskRequest\x1a).frontispiece.posts.v1.CreateTaskResponse\"\x03\x90\x02\x02\x12]\n\x07GetTask\x12%.frontispiece.posts.v1.GetTaskRequest\x1a&.frontispiece.posts.v1.GetTaskResponse\"\x03\x90\x02\x01\x12\x63\n\tListTasks\x12\'.frontispiece.posts.v1.ListTasksRequest\x1a(.frontispiece.posts.v1.ListTasksResponse\"\x03\x90\x02\x01\x12\x65\n\tWatchTask\x12\'.frontispiece.posts.v1.WatchTaskRequest\x1a(.frontispiece.posts.v1.WatchTaskResponse\"\x03\x90\x02\x01\x30\x01\x12\x66\n\nCancelTask\x12(.frontispiece.posts.v1.CancelTaskRequest\x1a).frontispiece.posts.v1.CancelTaskResponse\"\x03\x90\x02\x02\x12\x63\n\tRetryTask\x12\'.frontispiece.posts.v1.RetryTaskRequest\x1a(.frontispiece.posts.v1.RetryTaskResponse\"\x03\x90\x02\x02\x12i\n\x0b\x41pproveTask\x12).frontispiece.posts.v1.ApproveTaskRequest\x1a*.frontispiece.posts.v1.ApproveTaskResponse\"\x03\x90\x02\x02\x12\x66\n\nRejectTask\x12(.frontispiece.posts.v1.RejectTaskRequest\x1a).frontispiece.posts.v1.RejectTaskResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!frontispiece/posts/v1/tasks.proto\x12\x15\x66rontispiece.posts.v1\x1a!frontispiece/posts/v1/posts.proto\x1a&frontispiece/types/v1/generation.proto\x1a!frontispiece/types/v1/image.proto\x1a\"frontispiece/types/v1/limits.proto\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x05\n\x04Task\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x36\n\x05state\x18\x02 \x01(\x0e\x32 .frontispiece.posts.v1.TaskStateR\x05state\x12K\n\nparameters\x18\x03 \x01(\x0b\x32+.frontispiece.types.v1.GenerationParametersR\nparameters\x12\'\n\x0f\x63\x61ndidate_count\x18\x04 \x01(\rR\x0e\x63\x61ndidateCount\x12\x38\n\x06images\x18\x05 \x03(\x0b\x32 .frontispiece.posts.v1.TaskImageR\x06images\x12#\n\rattempt_count\x18\x06 \x01(\rR\x0c\x61ttemptCount\x12!\n\x0cmax_attempts\x18\x07 \x01(\rR\x0bmaxAttempts\x12\x36\n\x05\x65rror\x18\x08 \x01(\x0b\x32 .frontispiece.posts.v1.TaskErrorR\x05\x65rror\x12*\n\x0equeue_position\x18\t \x01(\rH\x00R\rqueuePosition\x88\x01\x01\x12\x17\n\x07post_id\x18\n \x01(\tR\x06postId\x12#\n\rlast_sequence\x18\x0b \x01(\x04R\x0clastSequence\x12\x1d\n\ncreated_by\x18\x0c \x01(\tR\tcreatedBy\x12\x1d\n\nupdated_by\x18\r \x01(\tR\tupdatedBy\x12;\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTimeB\x11\n\x0f_queue_position\"\xc1\x01\n\tTaskImage\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12\x38\n\x05image\x18\x02 \x01(\x0b\x32\".frontispiece.types.v1.StoredImageR\x05image\x12!\n\x0cimage_source\x18\x03 \x01(\tR\x0bimageSource\x12\x41\n\ngeneration\x18\x04 \x01(\x0b\x32!.frontispiece.types.v1.GenerationR\ngeneration\"\\\n\tTaskError\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x1d\n\nwill_retry\x18\x03 \x01(\x08R\twillRetry\"\xdd\x02\n\x11\x43reateTaskRequest\x12N\n\nrequest_id\x18\x01 \x01(\tB/\x8a\xb5\x18+\x10\xff\x01\"\x0c[\\x21-\\x7e]+*\x18visible ASCII charactersR\trequestId\x12Y\n\x07task_id\x18\x02 \x01(\tB@\x8a\xb5\x18<\"2[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}*\x06\x61 UUIDR\x06taskId\x12S\n\nparameters\x18\x03 \x01(\x0b\x32+.frontispiece.types.v1.GenerationParametersB\x06\x8a\xb5\x18\x02\x08\x01R\nparameters\x12H\n\x0f\x63\x61ndidate_count\x18\x04 \x01(\rB\x1f\x8a\xb5\x18\x1b\x39\x00\x00\x00\x00\x00\x00\x10@a\x00\x00\x00\x00\x00\x00\xf0?\x8a\x01\x06imagesR\x0e\x63\x61ndidateCount\"E\n\x12\x43reateTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\")\n\x0eGetTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\"B\n\x0fGetTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\"\xa9\x01\n\x10ListTasksRequest\x12>\n\tpage_size\x18\x01 \x01(\x05\x42!\x8a\xb5\x18\x1d\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00Y@X\x01\x61\x00\x00\x00\x00\x00\x00\x34@R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32 .frontispiece.posts.v1.TaskStateR\x05state\"n\n\x11ListTasksResponse\x12\x31\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x05tasks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"R\n\x10WatchTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04R\rafterSequence\"K\n\x11WatchTaskResponse\x12\x36\n\x05\x65vent\x18\x01 \x01(\x0b\x32 .frontispiece.posts.v1.TaskEventR\x05\x65vent\"\x9e\x03\n\tTaskEvent\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1a\n\x08sequence\x18\x02 \x01(\x04R\x08sequence\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n\x08terminal\x18\x04 \x01(\x08R\x08terminal\x12K\n\x0cstate_change\x18\x05 \x01(\x0b\x32&.frontispiece.posts.v1.TaskStateChangeH\x00R\x0bstateChange\x12\x41\n\x08progress\x18\x06 \x01(\x0b\x32#.frontispiece.posts.v1.TaskProgressH\x00R\x08progress\x12>\n\x07preview\x18\x07 \x01(\x0b\x32\".frontispiece.posts.v1.TaskPreviewH\x00R\x07preview\x12\x38\n\x05image\x18\x08 \x01(\x0b\x32 .frontispiece.posts.v1.TaskImageH\x00R\x05imageB\x06\n\x04kind\"\xe4\x01\n\x0fTaskStateChange\x12\x36\n\x05state\x18\x01 \x01(\x0e\x32 .frontispiece.posts.v1.TaskStateR\x05state\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x36\n\x05\x65rror\x18\x03 \x01(\x0b\x32 .frontispiece.posts.v1.TaskErrorR\x05\x65rror\x12\x14\n\x05\x61\x63tor\x18\x04 \x01(\tR\x05\x61\x63tor\x12\x17\n\x07post_id\x18\x05 \x01(\tR\x06postId\x12\x18\n\x07\x63omment\x18\x06 \x01(\tR\x07\x63omment\"\xaf\x01\n\x0cTaskProgress\x12\x12\n\x04step\x18\x01 \x01(\rR\x04step\x12\x1f\n\x0btotal_steps\x18\x02 \x01(\rR\ntotalSteps\x12+\n\x03\x65ta\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x65ta\x12*\n\x0equeue_position\x18\x04 \x01(\rH\x00R\rqueuePosition\x88\x01\x01\x42\x11\n\x0f_queue_position\"Z\n\x0bTaskPreview\x12\x14\n\x05index\x18\x01 \x01(\rR\x05index\x12!\n\x0c\x63ontent_type\x18\x02 \x01(\tR\x0b\x63ontentType\x12\x12\n\x04\x64\x61ta\x18\x03 \x01(\x0cR\x04\x64\x61ta\",\n\x11\x43\x61ncelTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\"E\n\x12\x43\x61ncelTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\"{\n\x10RetryTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12N\n\nrequest_id\x18\x02 \x01(\tB/\x8a\xb5\x18+\x10\xff\x01\"\x0c[\\x21-\\x7e]+*\x18visible ASCII charactersR\trequestId\"D\n\x11RetryTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\"\xe8\x04\n\x12\x41pproveTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12\x1f\n\x0bimage_index\x18\x02 \x01(\rR\nimageIndex\x12\x1f\n\x05title\x18\x03 \x01(\tB\t\x8a\xb5\x18\x05\x08\x01\x10\xc8\x01R\x05title\x12$\n\x07\x63ontent\x18\x04 \x01(\tB\n\x8a\xb5\x18\x06\x10\xa0\x8d\x06\x18\x01R\x07\x63ontent\x12]\n\tauthor_id\x18\x05 \x01(\tB@\x8a\xb5\x18<\"2[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}*\x06\x61 UUIDR\x08\x61uthorId\x12\x61\n\x0b\x63\x61tegory_id\x18\x06 \x01(\tB@\x8a\xb5\x18<\"2[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}*\x06\x61 UUIDR\ncategoryId\x12\x1c\n\x04tags\x18\x07 \x03(\tB\x08\x8a\xb5\x18\x04\x10\x32p\x08R\x04tags\x12R\n\x04slug\x18\x08 \x01(\tB>\x8a\xb5\x18:\x10\x64\"\n[a-z0-9-]+**lower-case letters a-z, digits and hyphensR\x04slug\x12\"\n\x08\x61lt_text\x18\t \x01(\tB\x07\x8a\xb5\x18\x03\x10\xf4\x03R\x07\x61ltText\x12\x1d\n\x07publish\x18\n \x01(\x08H\x00R\x07publish\x88\x01\x01\x12N\n\nrequest_id\x18\x0b \x01(\tB/\x8a\xb5\x18+\x10\xff\x01\"\x0c[\\x21-\\x7e]+*\x18visible ASCII charactersR\trequestIdB\n\n\x08_publish\"w\n\x13\x41pproveTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task\x12/\n\x04post\x18\x02 \x01(\x0b\x32\x1b.frontispiece.posts.v1.PostR\x04post\"\xa1\x01\n\x11RejectTaskRequest\x12\x17\n\x07task_id\x18\x01 \x01(\tR\x06taskId\x12#\n\x07\x63omment\x18\x02 \x01(\tB\t\x8a\xb5\x18\x05\x10\xe8\x07\x18\x01R\x07\x63omment\x12N\n\nrequest_id\x18\x03 \x01(\tB/\x8a\xb5\x18+\x10\xff\x01\"\x0c[\\x21-\\x7e]+*\x18visible ASCII charactersR\trequestId\"E\n\x12RejectTaskResponse\x12/\n\x04task\x18\x01 \x01(\x0b\x32\x1b.frontispiece.posts.v1.TaskR\x04task*\xfc\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_STATE_QUEUED\x10\x01\x12\x19\n\x15TASK_STATE_GENERATING\x10\x02\x12&\n\x1cTASK_STATE_AWAITING_APPROVAL\x10\x03\x1a\x04\x88\xb5\x18\x01\x12\x1d\n\x13TASK_STATE_APPROVED\x10\x04\x1a\x04\x88\xb5\x18\x01\x12\x1d\n\x13TASK_STATE_REJECTED\x10\x05\x1a\x04\x88\xb5\x18\x01\x12\x1e\n\x14TASK_STATE_CANCELLED\x10\x06\x1a\x04\x88\xb5\x18\x01\x12\x1b\n\x11TASK_STATE_FAILED\x10\x07\x1a\x04\x88\xb5\x18\x01\x32\xc0\x06\n\x0bTaskService\x12\x66\n\nCreateTask\x12(.frontispiece.posts.v1.CreateTaskRequest\x1a).frontispiece.posts.v1.CreateTaskResponse\"\x03\x90\x02\x02\x12]\n\x07GetTask\x12%.frontispiece.posts.v1.GetTaskRequest\x1a&.frontispiece.posts.v1.GetTaskResponse\"\x03\x90\x02\x01\x12\x63\n\tListTasks\x12\'.frontispiece.posts.v1.ListTasksRequest\x1a(.frontispiece.posts.v1.ListTasksResponse\"\x03\x90\x02\x01\x12\x65\n\tWatchTask\x12\'.frontispiece.posts.v1.WatchTaskRequest\x1a(.frontispiece.posts.v1.WatchTaskResponse\"\x03\x90\x02\x01\x30\x01\x12\x66\n\nCancelTask\x12(.frontispiece.posts.v1.CancelTaskRequest\x1a).frontispiece.posts.v1.CancelTaskResponse\"\x03\x90\x02\x02\x12\x63\n\tRetryTask\x12\'.frontispiece.posts.v1.RetryTaskRequest\x1a(.frontispiece.posts.v1.RetryTaskResponse\"\x03\x90\x02\x02\x12i\n\x0b\x41pproveTask\x12).frontispiece.posts.v1.ApproveTaskRequest\x1a*.frontispiece.posts.v1.ApproveTaskResponse\"\x03\x90\x02\x02\x12\x66\n\nRejectTask\x12(.frontispiece.posts.v1.RejectTaskRequest\x1a).frontispiece.posts.v1.RejectTaskResponse\"\x03\x90\x02\x02:B\n\x08terminal\x12!.google.protobuf.EnumValueOptions\x18\xd1\x86\x03 \x01(\x08R\x08terminal\x88\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'frontispiece.posts.v1.tasks_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_AWAITING_APPROVAL"]._loaded_options = None
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_AWAITING_APPROVAL"]._serialized_options = b'\210\265\030\001'
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_APPROVED"]._loaded_options = None
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_APPROVED"]._serialized_options = b'\210\265\030\001'
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_REJECTED"]._loaded_options = None
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_REJECTED"]._serialized_options = b'\210\265\030\001'
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_CANCELLED"]._loaded_options = None
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_CANCELLED"]._serialized_options = b'\210\265\030\001'
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_FAILED"]._loaded_options = None
+  _globals['_TASKSTATE'].values_by_name["TASK_STATE_FAILED"]._serialized_options = b'\210\265\030\001'
   _globals['_CREATETASKREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATETASKREQUEST'].fields_by_name['request_id']._serialized_options = b'\212\265\030+\020\377\001\"\014[\\x21-\\x7e]+*\030visible ASCII characters'
   _globals['_CREATETASKREQUEST'].fields_by_name['task_id']._loaded_options = None
@@ -85,54 +96,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKSERVICE'].methods_by_name['ApproveTask']._serialized_options = b'\220\002\002'
   _globals['_TASKSERVICE'].methods_by_name['RejectTask']._loaded_options = None
   _globals['_TASKSERVICE'].methods_by_name['RejectTask']._serialized_options = b'\220\002\002'
-  _globals['_TASKSTATE']._serialized_start=4440
-  _globals['_TASKSTATE']._serialized_end=4662
-  _globals['_TASK']._serialized_start=272
-  _globals['_TASK']._serialized_end=963
-  _globals['_TASKIMAGE']._serialized_start=966
-  _globals['_TASKIMAGE']._serialized_end=1159
-  _globals['_TASKERROR']._serialized_start=1161
-  _globals['_TASKERROR']._serialized_end=1253
-  _globals['_CREATETASKREQUEST']._serialized_start=1256
-  _globals['_CREATETASKREQUEST']._serialized_end=1605
-  _globals['_CREATETASKRESPONSE']._serialized_start=1607
-  _globals['_CREATETASKRESPONSE']._serialized_end=1676
-  _globals['_GETTASKREQUEST']._serialized_start=1678
-  _globals['_GETTASKREQUEST']._serialized_end=1719
-  _globals['_GETTASKRESPONSE']._serialized_start=1721
-  _globals['_GETTASKRESPONSE']._serialized_end=1787
-  _globals['_LISTTASKSREQUEST']._serialized_start=1790
-  _globals['_LISTTASKSREQUEST']._serialized_end=1959
-  _globals['_LISTTASKSRESPONSE']._serialized_start=1961
-  _globals['_LISTTASKSRESPONSE']._serialized_end=2071
-  _globals['_WATCHTASKREQUEST']._serialized_start=2073
-  _globals['_WATCHTASKREQUEST']._serialized_end=2155
-  _globals['_WATCHTASKRESPONSE']._serialized_start=2157
-  _globals['_WATCHTASKRESPONSE']._serialized_end=2232
-  _globals['_TASKEVENT']._serialized_start=2235
-  _globals['_TASKEVENT']._serialized_end=2649
-  _globals['_TASKSTATECHANGE']._serialized_start=2652
-  _globals['_TASKSTATECHANGE']._serialized_end=2880
-  _globals['_TASKPROGRESS']._serialized_start=2883
-  _globals['_TASKPROGRESS']._serialized_end=3058
-  _globals['_TASKPREVIEW']._serialized_start=3060
-  _globals['_TASKPREVIEW']._serialized_end=3150
-  _globals['_CANCELTASKREQUEST']._serialized_start=3152
-  _globals['_CANCELTASKREQUEST']._serialized_end=3196
-  _globals['_CANCELTASKRESPONSE']._serialized_start=3198
-  _globals['_CANCELTASKRESPONSE']._serialized_end=3267
-  _globals['_RETRYTASKREQUEST']._serialized_start=3269
-  _globals['_RETRYTASKREQUEST']._serialized_end=3392
-  _globals['_RETRYTASKRESPONSE']._serialized_start=3394
-  _globals['_RETRYTASKRESPONSE']._serialized_end=3462
-  _globals['_APPROVETASKREQUEST']._serialized_start=3465
-  _globals['_APPROVETASKREQUEST']._serialized_end=4081
-  _globals['_APPROVETASKRESPONSE']._serialized_start=4083
-  _globals['_APPROVETASKRESPONSE']._serialized_end=4202
-  _globals['_REJECTTASKREQUEST']._serialized_start=4205
-  _globals['_REJECTTASKREQUEST']._serialized_end=4366
-  _globals['_REJECTTASKRESPONSE']._serialized_start=4368
-  _globals['_REJECTTASKRESPONSE']._serialized_end=4437
-  _globals['_TASKSERVICE']._serialized_start=4665
-  _globals['_TASKSERVICE']._serialized_end=5497
+  _globals['_TASKSTATE']._serialized_start=4474
+  _globals['_TASKSTATE']._serialized_end=4726
+  _globals['_TASK']._serialized_start=306
+  _globals['_TASK']._serialized_end=997
+  _globals['_TASKIMAGE']._serialized_start=1000
+  _globals['_TASKIMAGE']._serialized_end=1193
+  _globals['_TASKERROR']._serialized_start=1195
+  _globals['_TASKERROR']._serialized_end=1287
+  _globals['_CREATETASKREQUEST']._serialized_start=1290
+  _globals['_CREATETASKREQUEST']._serialized_end=1639
+  _globals['_CREATETASKRESPONSE']._serialized_start=1641
+  _globals['_CREATETASKRESPONSE']._serialized_end=1710
+  _globals['_GETTASKREQUEST']._serialized_start=1712
+  _globals['_GETTASKREQUEST']._serialized_end=1753
+  _globals['_GETTASKRESPONSE']._serialized_start=1755
+  _globals['_GETTASKRESPONSE']._serialized_end=1821
+  _globals['_LISTTASKSREQUEST']._serialized_start=1824
+  _globals['_LISTTASKSREQUEST']._serialized_end=1993
+  _globals['_LISTTASKSRESPONSE']._serialized_start=1995
+  _globals['_LISTTASKSRESPONSE']._serialized_end=2105
+  _globals['_WATCHTASKREQUEST']._serialized_start=2107
+  _globals['_WATCHTASKREQUEST']._serialized_end=2189
+  _globals['_WATCHTASKRESPONSE']._serialized_start=2191
+  _globals['_WATCHTASKRESPONSE']._serialized_end=2266
+  _globals['_TASKEVENT']._serialized_start=2269
+  _globals['_TASKEVENT']._serialized_end=2683
+  _globals['_TASKSTATECHANGE']._serialized_start=2686
+  _globals['_TASKSTATECHANGE']._serialized_end=2914
+  _globals['_TASKPROGRESS']._serialized_start=2917
+  _globals['_TASKPROGRESS']._serialized_end=3092
+  _globals['_TASKPREVIEW']._serialized_start=3094
+  _globals['_TASKPREVIEW']._serialized_end=3184
+  _globals['_CANCELTASKREQUEST']._serialized_start=3186
+  _globals['_CANCELTASKREQUEST']._serialized_end=3230
+  _globals['_CANCELTASKRESPONSE']._serialized_start=3232
+  _globals['_CANCELTASKRESPONSE']._serialized_end=3301
+  _globals['_RETRYTASKREQUEST']._serialized_start=3303
+  _globals['_RETRYTASKREQUEST']._serialized_end=3426
+  _globals['_RETRYTASKRESPONSE']._serialized_start=3428
+  _globals['_RETRYTASKRESPONSE']._serialized_end=3496
+  _globals['_APPROVETASKREQUEST']._serialized_start=3499
+  _globals['_APPROVETASKREQUEST']._serialized_end=4115
+  _globals['_APPROVETASKRESPONSE']._serialized_start=4117
+  _globals['_APPROVETASKRESPONSE']._serialized_end=4236
+  _globals['_REJECTTASKREQUEST']._serialized_start=4239
+  _globals['_REJECTTASKREQUEST']._serialized_end=4400
+  _globals['_REJECTTASKRESPONSE']._serialized_start=4402
+  _globals['_REJECTTASKRESPONSE']._serialized_end=4471
+  _globals['_TASKSERVICE']._serialized_start=4729
+  _globals['_TASKSERVICE']._serialized_end=5561
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ from frontispiece.posts.v1 import posts_pb2 as _posts_pb2
 from frontispiece.types.v1 import generation_pb2 as _generation_pb2
 from frontispiece.types.v1 import image_pb2 as _image_pb2
 from frontispiece.types.v1 import limits_pb2 as _limits_pb2
+from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -33,6 +34,8 @@ TASK_STATE_APPROVED: TaskState
 TASK_STATE_REJECTED: TaskState
 TASK_STATE_CANCELLED: TaskState
 TASK_STATE_FAILED: TaskState
+TERMINAL_FIELD_NUMBER: _ClassVar[int]
+terminal: _descriptor.FieldDescriptor
 
 class Task(_message.Message):
     __slots__ = ("id", "state", "parameters", "candidate_count", "images", "attempt_count", "max_attempts", "error", "queue_position", "post_id", "last_sequence", "created_by", "updated_by", "create_time", "update_time")

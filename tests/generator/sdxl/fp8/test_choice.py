@@ -13,6 +13,8 @@ from services.generator.sdxl.fp8.layers import Float8Conv2d, Float8Linear, Float
 from services.generator.sdxl.fp8.tiles import TILES
 from services.generator.sdxl.loading.tiny import build_pipeline
 
+pytestmark = pytest.mark.fp8
+
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 SAME = "mid_block.attentions.0.transformer_blocks.0.attn1.to_k"
 CONV = "mid_block.resnets.0.conv1"

@@ -15,12 +15,14 @@ from services.generator.engine import CheckpointError
 from services.generator.sdxl.engine import SdxlEngine
 from services.generator.sdxl.fp8 import choice, gate
 from services.generator.sdxl.fp8.layers import Float8Conv2d, Float8Linear
-from services.generator.sdxl.fp8.quantizer import Quantizer, cannot
+from services.generator.sdxl.fp8.quantizer import Quantizer, cannot, make_quantizer
+from services.generator.sdxl.loaded_model import LoadedModel
 from services.generator.sdxl.loading.checkpoints import ModelSource
-from services.generator.sdxl.loading.registry import LoadedModel
 from services.generator.sdxl.options import SdxlOptions
-from services.generator.settings import FP8_TOLERANCE, GeneratorSettings
+from services.generator.settings import GeneratorSettings
 from tests.generator.harness import cpu_options, request, sdxl
+
+pytestmark = pytest.mark.fp8
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,7 +73,7 @@ def test_the_house_model_stands_it(caplog: pytest.LogCaptureFixture) -> None:
         differences[mode] = engine.models[0].fp8_difference
         assert bool(kinds(engine.registry.get("weights"))) == (mode != "off")
     assert differences["off"] is None
-    assert 0.002 < differences["linear"] < 0.5 * differences["all"] < 0.5 * FP8_TOLERANCE
+    assert 0.002 < differences["linear"] < 0.5 * differences["all"] < 0.5 * SdxlOptions().fp8_tolerance
     errors = {mode: ((pictures[mode] - pictures["off"]) ** 2).mean() for mode in ("linear", "all")}
     assert 0 < errors["linear"] < errors["all"] < 255**2 * 10**-2.5, "the picture itself stays within 25 dB"
     (linear, everything) = (record for record in caplog.records if record.getMessage() == "UNet quantised to fp8")
@@ -189,7 +191,7 @@ def test_a_model_whose_activations_do_not_fit_is_refused() -> None:
 def test_every_model_is_put_to_it(checkpoint: Path, refiner: Path) -> None:
     """The random weights of `tiny` are refused by default, as guidance multiplies what they make of any error."""
     sources = [ModelSource("house", str(HOUSE_MODEL)), ModelSource("tiny", str(checkpoint))]
-    strict = SdxlEngine(sources, cpu_options(Path("unused"), fp8="linear", fp8_on_cpu=True))
+    strict = SdxlEngine(sources, cpu_options(Path("unused"), fp8="linear"), fp8_on_cpu=True)
     strict.registry.find()
     assert kinds(strict.registry.get("house")) == {Float8Linear}
     with pytest.raises(CheckpointError, match="tiny does not stand"):
@@ -244,14 +246,14 @@ class TestWhere:
         assert bool(reason) == bool(said)
 
     def test_off_needs_nothing(self) -> None:
-        assert SdxlOptions(Path("unused")).quantizer("cpu", torch.float32) is None
-        made = SdxlOptions(Path("unused"), fp8="all", fp8_on_cpu=True).quantizer("cpu", torch.float32)
+        assert make_quantizer(SdxlOptions(), device="cpu", dtype=torch.float32) is None
+        made = make_quantizer(SdxlOptions(fp8="all"), device="cpu", dtype=torch.float32, on_cpu=True)
         assert isinstance(made, Quantizer)
 
     def test_settings(self, tmp_path: Path) -> None:
-        assert SdxlOptions.from_settings(GeneratorSettings()).fp8 == "off"
-        wanted = SdxlOptions.from_settings(GeneratorSettings(fp8="all", fp8_tolerance=0.2))
-        assert (wanted.fp8, wanted.fp8_tolerance, wanted.fp8_on_cpu) == ("all", 0.2, False)
+        assert GeneratorSettings().fp8 == "off"
+        wanted = GeneratorSettings(fp8="all", fp8_tolerance=0.2)
+        assert (wanted.fp8, wanted.fp8_tolerance) == ("all", 0.2)
         with pytest.raises(ValidationError, match="GENERATOR_FP8"):
             GeneratorSettings(fp8="linear", loras_dir=tmp_path)
         with pytest.raises(ValidationError, match="fp8"):

@@ -12,7 +12,11 @@ import pytest
 
 from services.generator.sdxl.fp8.tiles import TILES, Tile
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is made for Linux only")
+pytestmark = [
+    pytest.mark.fp8,
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is made for Linux only"),
+]
 
 SHARED_BYTES = 227 * 1024  # what one block of an H200 may have
 POINTERS = {"x": "*fp8e4nv", "weight": "*fp8e4nv", "scales": "*fp32", "weight_scales": "*fp32", "bias": "*bf16"}

@@ -8,6 +8,8 @@ from services.generator.sdxl.fp8 import choice, layers, numbers
 from services.generator.sdxl.fp8.choice import to_fp8
 from tests.generator import harness
 
+pytestmark = pytest.mark.fp8
+
 DTYPES = (torch.float32, torch.bfloat16)
 
 

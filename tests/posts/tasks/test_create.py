@@ -12,17 +12,15 @@ from frontispiece.types.v1.generation_pb2 import IMAGE_SOURCE_GENERATED, Generat
 from tests.posts.conftest import Client, reason
 
 
-def request(
-    request_id: str = "", task_id: str = "", candidate_count: int = 0, **parameters: Any
-) -> t.CreateTaskRequest:
-    wanted = GenerationParameters(**{"prompt": "a boat", **parameters})
+def request(request_id: str = "", task_id: str = "", candidate_count: int = 0, **fields: Any) -> t.CreateTaskRequest:
+    parameters = GenerationParameters(**{"prompt": "a boat", **fields})
     return t.CreateTaskRequest(
-        request_id=request_id, task_id=task_id, parameters=wanted, candidate_count=candidate_count
+        request_id=request_id, task_id=task_id, parameters=parameters, candidate_count=candidate_count
     )
 
 
 async def test_task_keeps_its_parameters_and_gets_a_seed(idle: Client) -> None:
-    answer = await idle.tasks.CreateTask(
+    response = await idle.tasks.CreateTask(
         request(
             width=512,
             num_inference_steps=7,
@@ -35,33 +33,33 @@ async def test_task_keeps_its_parameters_and_gets_a_seed(idle: Client) -> None:
         ),
         metadata=[("x-principal", "ada")],
     )
-    task = answer.task
+    task = response.task
     assert task.created_by == task.updated_by == "ada"
-    wanted = task.parameters
-    assert (wanted.prompt, wanted.negative_prompt, wanted.width) == ("a boat", "rain", 512)
-    assert wanted.num_inference_steps == 7
-    assert not wanted.HasField("height")
-    assert wanted.HasField("guidance_scale")
-    assert wanted.HasField("seed")
-    assert [(lora.name, lora.weight) for lora in wanted.loras] == [("ink", 0.5), ("été", 0.0)]
-    assert not wanted.loras[1].HasField("weight")
-    assert (wanted.guidance_end, wanted.denoising_end) == (0.5, 0.8)
+    parameters = task.parameters
+    assert (parameters.prompt, parameters.negative_prompt, parameters.width) == ("a boat", "rain", 512)
+    assert parameters.num_inference_steps == 7
+    assert not parameters.HasField("height")
+    assert parameters.HasField("guidance_scale")
+    assert parameters.HasField("seed")
+    assert [(lora.name, lora.weight) for lora in parameters.loras] == [("ink", 0.5), ("été", 0.0)]
+    assert not parameters.loras[1].HasField("weight")
+    assert (parameters.guidance_end, parameters.denoising_end) == (0.5, 0.8)
     assert (task.attempt_count, task.last_sequence, task.queue_position) == (0, 1, 0)
     assert task == await idle.get(task.id)
 
 
 async def test_parallel_creates_with_one_request_id_make_one_task(idle: Client, sql: Any) -> None:
-    answers = await asyncio.gather(*(idle.tasks.CreateTask(request("the-key")) for _ in range(50)))
-    assert len({answer.task.id for answer in answers}) == 1
-    assert len({answer.task.parameters.seed for answer in answers}) == 1
+    responses = await asyncio.gather(*(idle.tasks.CreateTask(request("the-key")) for _ in range(50)))
+    assert len({response.task.id for response in responses}) == 1
+    assert len({response.task.parameters.seed for response in responses}) == 1
     assert await sql.fetchval("SELECT count(*) FROM content_tasks") == 1
     assert await sql.fetchval("SELECT count(*) FROM task_events") == 1
 
 
 async def test_parallel_creates_with_one_task_id_make_one_task(idle: Client, sql: Any) -> None:
     task_id = str(uuid.uuid4())
-    answers = await asyncio.gather(*(idle.tasks.CreateTask(request(task_id=task_id)) for _ in range(50)))
-    assert {answer.task.id for answer in answers} == {task_id}
+    responses = await asyncio.gather(*(idle.tasks.CreateTask(request(task_id=task_id)) for _ in range(50)))
+    assert {response.task.id for response in responses} == {task_id}
     assert await sql.fetchval("SELECT count(*) FROM task_events") == 1
 
 

@@ -19,8 +19,8 @@ from frontispiece.posts.v1 import tasks_pb2 as t
 from local.ports import free_port
 from services.posts.database.migrate import migrate
 from tests.posts.conftest import API_SETTINGS, WORKER_SETTINGS, Client, StartPosts, client_of
-from tests.posts.crashing import CrashingPostgres
 from tests.posts.leaves import ScriptedGenerator, ScriptedStorage
+from tests.posts.worker.crashing import CrashingPostgres
 
 pytestmark = pytest.mark.slow
 
@@ -309,7 +309,7 @@ async def test_crashing_database_loses_no_acknowledged_task(
         print("refused", len(codes), "acknowledged", len(acknowledged))
         connection = await asyncpg.connect(own_server.url)
         unknown = await connection.fetchval("SELECT count(*) FROM content_tasks") - len(acknowledged)
-        assert unknown <= len(codes)  # made, but the answer was lost
+        assert unknown <= len(codes)  # created, but the response was lost
         for task_id in acknowledged:
             await posts.approve(task_id)
         assert await connection.fetchval("SELECT count(*) FROM posts") == len(acknowledged)

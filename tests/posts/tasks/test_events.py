@@ -75,13 +75,13 @@ async def test_progress_never_falls_and_counts_every_step(posts: Client, generat
     generator.step_seconds = 0.08
     generator.steps = 8
     events = await posts.events((await posts.create(candidate_count=2)).id)
-    told = [event.progress for event in events if event.WhichOneof("kind") == "progress"]
-    fractions = [progress.step / progress.total_steps for progress in told if progress.total_steps]
+    sent = [event.progress for event in events if event.WhichOneof("kind") == "progress"]
+    fractions = [progress.step / progress.total_steps for progress in sent if progress.total_steps]
     assert len(fractions) >= 2
     assert fractions == sorted(fractions)
     assert max(fractions) <= 1
     assert all(event.sequence == 0 and not event.terminal for event in events if event.WhichOneof("kind") == "progress")
-    assert all(progress.total_steps == 16 for progress in told if progress.total_steps)
+    assert all(progress.total_steps == 16 for progress in sent if progress.total_steps)
 
 
 def test_progress_of_another_attempt_is_not_sent() -> None:

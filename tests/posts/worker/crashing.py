@@ -1,4 +1,4 @@
-"""A PostgreSQL that crashes when told: `python -m tests.posts.crashing FOLDER`, one line of input a crash.
+"""A PostgreSQL that crashes on demand: `python -m tests.posts.worker.crashing FOLDER NAME`, a crash for each line read.
 
 In a process of its own, because a process in which gRPC runs cannot start one: gRPC's threads survive a fork, and a
 process with threads may not enter a user namespace.
@@ -21,12 +21,12 @@ class CrashingPostgres:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
         self.url = self._line()
 
     def crash(self) -> None:
-        """Restart at once, without a checkpoint; returns when it answers again."""
+        """Restart at once, without a checkpoint. Returns when it accepts connections again."""
         assert self._process.stdin is not None
         self._process.stdin.write("crash\n")
         self._process.stdin.flush()

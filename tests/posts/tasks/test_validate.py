@@ -48,6 +48,15 @@ async def test_parameters_that_all_generators_refuse_are_refused(
     assert await sql.fetchval("SELECT count(*) FROM content_tasks") == 0
 
 
+async def test_unconfigured_stock_photos_are_a_refusal(start_posts: StartPosts, generator: Any, second: Any) -> None:
+    generator.validation = errors.FailedPrecondition("stock photos are not configured", reason="STOCK_NOT_CONFIGURED")
+    async with start_posts(worker=False) as posts:
+        assert reason(await refused(posts.create())) == "STOCK_NOT_CONFIGURED"
+    second.validation = REFUSAL
+    async with start_posts(worker=False, generator_targets=(generator.target, second.target)) as posts:
+        assert wrong_fields(await refused(posts.create())) == {"parameters.model", "parameters.width"}
+
+
 async def test_one_generator_that_accepts_is_enough(start_posts: StartPosts, generator: Any, second: Any) -> None:
     generator.validation = REFUSAL
     async with start_posts(worker=False, generator_targets=(generator.target, second.target)) as posts:

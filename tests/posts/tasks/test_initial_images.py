@@ -21,7 +21,7 @@ CHANGED = images_pb2.IMAGE_STATE_PUBLISHED
 
 @pytest.fixture
 def source(storage: ScriptedStorage) -> bytes:
-    """The bytes of a stored picture under KEY, 512 x 768."""
+    """The bytes of a stored image under KEY, 512 x 768."""
     data = png(99, 512, 768)
     storage.put(KEY, data, 512, 768)
     return data

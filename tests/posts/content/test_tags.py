@@ -1,4 +1,4 @@
-"""The names of a post's tags in its own row are those of post_tags, whoever writes and whatever else is written."""
+"""posts.tags always equals the names in post_tags, whatever is written at the same time."""
 
 import asyncio
 import random
