@@ -266,7 +266,7 @@ class CpuRun:
             await client.until_idle()
             grown = resident_bytes() - before
             metadata = await client.generate(wanted[0])
-        assert metadata.width == 64
+        assert metadata.file.width == 64
         self.report.add(
             "C9", "resident memory grown over 200 aborts", grown / 2**20, "MiB", "the next request succeeds"
         )

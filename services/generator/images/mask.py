@@ -1,6 +1,6 @@
-"""The soft border of a mask: how much of what is painted shows, pixel by pixel, from the border into the painted part.
+"""The feathered edge of a mask: the opacity of the new image in each pixel.
 
-All of the border lies inside the painted part. Whatever its width, a pixel that is kept stays as it is.
+The edge lies inside the painted region. A kept pixel is never changed, whatever the width of the edge.
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ Squares = NDArray[np.uint16]
 
 
 def soften(painted: NDArray[np.bool_], feather: int) -> NDArray[np.float32]:
-    """The opacity, (height, width), of what is painted: 0 where `painted` is false, and from there smoothly up to 1.
+    """The opacity of the new image, (height, width): 0 where `painted` is false, and rising from there to 1.
 
-    The `feather` (0 to 64) pixels next to a kept one are mixed; how far in a pixel lies is its exact distance to the
-    nearest kept one. Where the part is too narrow for that, its middle is opaque all the same: what somebody marked
-    shall change, be it only a scratch. The edge of the image is no border.
+    The `feather` pixels (at most 64) next to a kept pixel are mixed, by their Euclidean distance to the nearest kept
+    pixel. Where the painted region is too narrow for that, its middle is opaque all the same: what the mask marks must
+    change. The edge of the image is not an edge of the region.
     """
     opacity = painted.astype(np.float32)
     if feather and painted.any() and not painted.all():
@@ -24,30 +24,30 @@ def soften(painted: NDArray[np.bool_], feather: int) -> NDArray[np.float32]:
 
 
 def _around(painted: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The rows and columns of all that is painted and one more on each side: the nearest kept pixel is among them."""
+    """The rows and columns of the painted region and one more on each side, which hold the nearest kept pixel."""
     lines = (np.flatnonzero(painted.any(axis=axis)) for axis in (1, 0))
     rows, columns = (slice(max(0, line[0] - 1), line[-1] + 2) for line in lines)
     return rows, columns
 
 
 def _soften(opacity: NDArray[np.float32], painted: NDArray[np.bool_], feather: int) -> None:
-    """Write the opacity of the soft border into `opacity`, which is 0 or 1."""
+    """Write the opacity of the feathered edge into `opacity`, which is 0 or 1."""
     depth = _squared_depths(painted, feather + 1)
     room = _largest_within(depth, feather)
     mixed = np.nonzero(painted & (depth < room))
     share = np.sqrt(depth[mixed] / room[mixed]).astype(np.float32)
-    # Level at both ends: a straight ramp shows as a line where it begins and where it ends.
+    # Smoothstep: a linear ramp shows as a line where it begins and where it ends.
     opacity[mixed] = share * share * (3 - 2 * share)
 
 
 def _squared_depths(painted: NDArray[np.bool_], most: int) -> Squares:
-    """The square of each pixel's distance to the nearest that is not painted, at most most²; 0 for those themselves.
+    """The squared distance of each pixel to the nearest unpainted pixel, at most most²; 0 for unpainted pixels.
 
-    First the nearest in its row, then of those the nearest among the rows around, by a² + b² = c²: exact.
+    Exact: the nearest in the row of the pixel, then the nearest of those over the rows around, by a² + b² = c².
     """
     along = np.where(painted, np.uint8(most), np.uint8(0))
     step = 1
-    while step < most:  # 1, 2, 4, … add up to every distance
+    while step < most:  # 1, 2, 4, … sum to every distance
         left, right = along[:, :-step] + np.uint8(step), along[:, step:] + np.uint8(step)
         np.minimum(along[:, step:], left, out=along[:, step:])
         np.minimum(along[:, :-step], right, out=along[:, :-step])
@@ -62,15 +62,15 @@ def _squared_depths(painted: NDArray[np.bool_], most: int) -> Squares:
 
 
 def _largest_within(values: Squares, reach: int) -> Squares:
-    """The largest of the values that are at most `reach` rows and columns away.
+    """The largest of the values at most `reach` rows and columns away.
 
-    Of distances, it changes from pixel to pixel by no more than they do: where a part grows narrow, nothing jumps.
+    The result changes from pixel to pixel by no more than the distances do, so there is no jump where a region narrows.
     """
     largest = values.copy()
     for lines in (largest, largest.T):
         done = 0
         while done < reach:
-            step = min(done + 1, reach - done)  # further would leave out what lies between, at the edges
+            step = min(done + 1, reach - done)  # a larger step would leave out values at the edges
             np.maximum(lines[step:], lines[:-step], out=lines[step:])
             np.maximum(lines[:-step], lines[step:], out=lines[:-step])
             done += step

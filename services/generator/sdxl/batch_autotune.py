@@ -1,4 +1,4 @@
-"""How many images should share a step: measured at the start, on this machine, with the default model."""
+"""Chooses the batch size: measures at the start, on this machine, with the default model."""
 
 import logging
 import time
@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 _LARGEST = {"cpu": 8, "cuda": 16}
 _WORTHWHILE_GAIN = 1.04
 _STEPS = 2
-# A start should take seconds: larger batches than fit into this time are not tried.
+# A start should take seconds: batches that do not fit into this time are not tried.
 _BUDGET_SECONDS = {"cpu": 3.0, "cuda": 20.0}
 
 
 def choose_batch_size(engine: Engine, make_request: Callable[[int], ImageRequest]) -> int:
-    """The batch beyond which images a second grow by less than 4 %; more would only make everybody wait longer."""
+    """The batch size beyond which the throughput grows by less than 4 %. Larger batches only delay every image."""
     best, best_rate, table = 1, 0.0, {}
     size, begin = 1, time.monotonic()
     while size <= _LARGEST[engine.device]:
@@ -33,12 +33,12 @@ def choose_batch_size(engine: Engine, make_request: Callable[[int], ImageRequest
         size *= 2
         if time.monotonic() - begin + 2 * (1 + _STEPS) * seconds > _BUDGET_SECONDS[engine.device]:
             break
-    log.info("batch chosen", extra={"images": best, "ms_a_step": table})
+    log.info("batch size chosen", extra={"images": best, "ms_per_step": table})
     return best
 
 
 def _time_step(engine: Engine, requests: list[ImageRequest]) -> float:
-    """The shortest of a few steps: other processes can only make one longer."""
+    """The shortest of a few steps, in seconds: other processes can only make a step longer."""
     samples = engine.prepare(requests)
     engine.step(samples)
     engine.wait()

@@ -1,4 +1,4 @@
-"""Our own denoising loop: any number of samples of one size, each at its own step, with its own scheduler."""
+"""The denoising loop: any number of samples of one size, each at its own step, with its own scheduler."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -24,14 +24,14 @@ class Unet(Protocol):
 
 
 class Batch:
-    """Samples of one size packed for the UNet; good until the first joins, leaves or stops being guided.
+    """Samples of one size packed for the UNet. Valid until a sample joins, leaves or stops being guided.
 
-    The UNet sees one row for each prompt and one more for each negative prompt, so guided and unguided samples mix
-    freely. Rows that fill up to `rung` are copies of the first; nothing reads what comes out of them.
+    The UNet gets one row for each prompt and one more for each negative prompt, so guided and unguided samples can
+    share a batch. Rows that pad the batch to `rung` are copies of the first; their output is not used.
     """
 
     def __init__(self, samples: Sequence[SdxlSample], rung: int, pipeline: Any) -> None:
-        """`rung` is the number of UNet rows, at least `unet_rows(samples)`. The samples' latents move in here."""
+        """`rung` is the number of UNet rows, at least `unet_rows(samples)`. The latents of the samples become views."""
         self.signature = signature(samples)
         self._dtype = samples[0].stage.positive.text.tokens.dtype
         self._device = samples[0].latents.device
@@ -54,7 +54,7 @@ class Batch:
         self._guidance = self._embed_guidance(samples, rung, pipeline)
 
     def step(self, samples: Sequence[SdxlSample], unet: Unet) -> None:
-        """One step of every sample. Raises what the UNet raises, and has changed nothing then."""
+        """One step of every sample. Raises what the UNet raises; then no sample has changed."""
         numbers = to_device(torch.stack([_numbers(sample) for sample in samples]), self._device)
         scale, timestep, p, q, a, b, c, s = numbers.T[..., None, None, None]
         out = self._guide(unet(*self._inputs(self.latents * scale, timestep.flatten())).float())
@@ -74,7 +74,7 @@ class Batch:
             sample.advance()
 
     def unet_inputs(self) -> UnetInputs:
-        """What the UNet would be given now; for warming it up."""
+        """The inputs of the next UNet call, to warm the UNet up."""
         return self._inputs(self.latents, torch.full((len(self.latents),), 500.0, device=self._device))
 
     def _inputs(self, scaled: Tensor, timestep: Tensor) -> UnetInputs:
@@ -96,7 +96,7 @@ class Batch:
         return negative + self._guidance_scale * (positive - negative)
 
     def _embed_guidance(self, samples: Sequence[SdxlSample], rung: int, pipeline: Any) -> Tensor | None:
-        """For checkpoints distilled to take the guidance scale as an input instead of a second row."""
+        """For checkpoints distilled to use the guidance scale as an input instead of a second row."""
         width = pipeline.unet.config.time_cond_proj_dim
         if width is None:
             return None
@@ -109,17 +109,17 @@ class Batch:
 
 
 def signature(samples: Sequence[SdxlSample]) -> tuple[tuple[int, int, bool], ...]:
-    """What a batch is packed for."""
+    """The samples that a batch is packed for, and their state."""
     return tuple((sample.serial, sample.stage_number, sample.guided) for sample in samples)
 
 
 def unet_rows(samples: Sequence[SdxlSample]) -> int:
-    """Rows that the UNet needs for one step."""
+    """The number of UNet rows for one step."""
     return sum(2 if sample.guided else 1 for sample in samples)
 
 
 def text_length(samples: Sequence[SdxlSample]) -> int:
-    """Tokens of text that the UNet is given for each row: those of the longest prompt."""
+    """The number of text tokens in each UNet row: that of the longest prompt."""
     stages = [(sample.stage, sample.guided) for sample in samples]
     conditions = [stage.positive for stage, _ in stages] + [stage.negative for stage, guided in stages if guided]
     return max(len(condition.text.tokens) for condition in conditions if condition is not None)
@@ -132,13 +132,13 @@ def _numbers(sample: SdxlSample) -> Tensor:
     row = torch.zeros(samplers.COLUMNS, dtype=torch.float32)
     row[samplers.SCALE] = float(stage.scheduler.scale_model_input(torch.ones(1), timestep))
     row[samplers.TIMESTEP] = float(timestep)
-    # Only previews look at the clean image of such a sample; its noisy one has to do.
+    # Only previews use the clean image of such a sample; the noisy one replaces it.
     row[samplers.P] = row[samplers.SCALE]
     return row
 
 
 def _own_step(sample: SdxlSample, out: Tensor, latents: Tensor) -> Tensor:
     timestep, scheduler = sample.stage.timesteps[sample.step], sample.stage.scheduler
-    # Copies: these schedulers remember what they are given, and the batch's tensors change under them.
+    # Copies: these schedulers keep what they are given, and the tensors of the batch change.
     stepped: Tensor = scheduler.step(out[None].clone(), timestep, latents[None].clone(), return_dict=False)[0]
     return stepped[0]

@@ -1,4 +1,4 @@
-"""How far the CPU may run ahead of the device."""
+"""Limits how far the CPU runs ahead of the device."""
 
 import time
 from collections import deque
@@ -7,28 +7,29 @@ from typing import Any, Protocol
 
 import torch
 
-# Steps longer than this are waited for one by one: the gap until the next is launched is not felt, and a cancel takes
-# effect at the next boundary. Shorter ones are launched while the one before still runs.
+# A longer step is awaited before the next is launched: the gap does not matter, and a cancel takes effect at the next
+# step. A shorter step is launched while the one before still runs.
 _LONG_STEP_SECONDS = 0.02
-# Of the time that a step of this kind took before, so much is certainly not over before the step is.
+# The share of the time of the last step of the same kind that a step certainly takes.
 _CERTAIN = 0.9
 _MOST_KINDS = 1000
 
 
 class DeviceEvent(Protocol):
-    """A place in what the device has been given to do; torch.cuda.Event is one."""
+    """A point in the work queue of the device; torch.cuda.Event is one."""
 
     def query(self) -> bool:
-        """Whether the device has come there."""
+        """Whether the device has reached it."""
 
     def synchronize(self) -> None:
-        """Wait until it has."""
+        """Wait until the device has reached it."""
 
 
 class DeviceSync:
-    """Keeps a note of each step that a device was given, and waits for them.
+    """Records each step that is launched on the device, and waits for it.
 
-    Without it the CPU would run many steps ahead: progress would be a promise, and a cancel come late.
+    Without it the CPU would run many steps ahead: progress would be reported too early, and a cancel would take effect
+    late.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,11 +40,11 @@ class DeviceSync:
         self._last_end = 0.0
 
     def launched(self, mark: DeviceEvent, kind: Hashable) -> None:
-        """The device was given a step that ends at `mark`; steps of the same kind take about as long."""
+        """Record a step that ends at `mark`. Steps of the same `kind` take about as long."""
         self._steps.append((mark, kind, self._clock()))
 
     def remaining_seconds(self) -> float:
-        """For how long `wait` would certainly wait, as far as steps of the same kind tell; 0 when it might not."""
+        """Lower bound of the time that `wait` would take, from steps of the same kind; 0 if it may not wait."""
         if not self._must_wait():
             return 0.0
         mark, kind, begin = self._steps[0]
@@ -51,7 +52,7 @@ class DeviceSync:
         return 0.0 if mark.query() else max(0.0, end - self._clock())
 
     def wait(self) -> None:
-        """Until the device has done what it was given; of short steps, one may still be running."""
+        """Wait until the device has done its steps; one short step may still be running."""
         while self._steps and (self._must_wait() or self._steps[0][0].query()):
             mark, kind, begin = self._steps.popleft()
             mark.synchronize()
@@ -69,11 +70,11 @@ class DeviceSync:
 
 
 def to_device(tensor: torch.Tensor, device: Any) -> torch.Tensor:
-    """A tensor of the CPU on `device`, there when the device comes to use it; the CPU goes on at once.
+    """Copy a CPU tensor to `device` without waiting for it: the copy is done before the next work on the device.
 
-    A plain `.to` would wait until the device has done everything that it was given before, a whole denoising step.
+    A plain `.to` would wait for all work on the device, a whole denoising step.
     """
     if torch.device(device).type != "cuda":
         return tensor.to(device)
-    # From pageable memory CUDA may wait all the same.
+    # From pageable memory CUDA may wait.
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -222,7 +222,7 @@ class SdxlEngine:
         with _translated():
             latents = self._model(request.model).encoder.encode(pixels, torch.Generator())
         if not torch.isfinite(latents).all():
-            raise CheckpointError(f"{request.model} encodes no image: its numbers are not finite")
+            raise CheckpointError(f"{request.model} encodes no image: its values are not finite")
 
     def _warm_unet(self) -> None:
         request = self.trial_request(0)

@@ -1,6 +1,6 @@
-"""Inpainting: which part of an image is kept, in the latents after every step, and in the pixels at the end.
+"""Inpainting: keeps a region of the initial image, in the latents after every step and in the pixels at the end.
 
-This needs nothing of the checkpoint: any one inpaints. A UNet with nine channels is not needed and not taken.
+Every checkpoint can inpaint this way. A UNet with nine input channels is neither needed nor supported.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 Tensor = torch.Tensor
 Level = tuple[float, float]
-"""How much of the image and how much of the noise is in the latents."""
+"""The shares of the image and of the noise in the latents."""
 
 
 @dataclass(frozen=True, eq=False)
 class KeptRegion:
-    """The picture's latents and the noise over them, both (channels, h, w); `painted` (h, w) is true elsewhere.
+    """The latents of the initial image and their noise, both (channels, h, w); `painted` (h, w) is false where they
+    stay.
 
-    `levels` tells for each step how noisy the latents are after it.
+    `levels` is the noise level of the latents after each step.
     """
 
     original: Tensor
@@ -27,15 +28,15 @@ class KeptRegion:
     levels: tuple[Level, ...]
 
     def restore(self, latents: Tensor, step: int) -> Tensor:
-        """The latents (channels, h, w) after that step, counted from 0, with the kept part put back."""
+        """The latents (channels, h, w) after step number `step`, from 0, with the kept region restored."""
         signal, noise = self.levels[step]
         return torch.where(self.painted, latents, signal * self.original + noise * self.noise)
 
 
 def painted_cells(painted: NDArray[np.bool_], height: int, width: int) -> Tensor:
-    """Which of height × width latents to paint: those of which any pixel is painted.
+    """Which of height × width latents change: those that cover a painted pixel.
 
-    The pixels that are kept are put back at the end, so that a cell on the border may well be painted.
+    The kept pixels of such a cell are restored at the end.
     """
     side = painted.shape[0] // height
     return torch.from_numpy(painted.reshape(height, side, width, side).any(axis=(1, 3)))
@@ -44,7 +45,7 @@ def painted_cells(painted: NDArray[np.bool_], height: int, width: int) -> Tensor
 def keep_pixels(
     image: NDArray[np.uint8], original: NDArray[np.uint8], opacity: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    """`image` where `opacity` (height, width) is 1, `original` where it is 0, both to the last bit; elsewhere mixed.
+    """`image` where `opacity` (height, width) is 1, `original` where it is 0, both unchanged; between them mixed.
 
     Both are (height, width, 3). A mixed value is rounded once.
     """

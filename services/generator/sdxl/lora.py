@@ -1,6 +1,6 @@
-"""LoRA by name from a folder: a second set of numbers for some layers, put in place of the first between two steps.
+"""LoRAs from a folder. The weights of the affected layers are replaced between two steps.
 
-Writing the numbers into the same tensors costs milliseconds and keeps what was compiled or captured good.
+The weights are written into the same tensors, which takes milliseconds and keeps compiled code and CUDA graphs valid.
 """
 
 import re
@@ -20,18 +20,18 @@ from services.generator.models import Lora
 Tensor = torch.Tensor
 
 _SETS_KEPT = 4
-# The ways in which files name the two factors of a layer's difference.
+# The names of the factors of a layer in the known file formats.
 _DOWN = re.compile(r"(\.lora_A|\.lora\.down|\.lora_linear_layer\.down|\.lora_down|_lora\.down|\.down)\.weight$")
 
 
 def list_names(folder: Path | None) -> tuple[str, ...]:
-    """The names that requests may use: the .safetensors files of the folder."""
+    """The names of the LoRAs: the .safetensors files of the folder, without the suffix."""
     return tuple(sorted(file.stem for file in folder.glob("*.safetensors"))) if folder is not None else ()
 
 
 @dataclass(frozen=True)
 class _Difference:
-    """What a LoRA adds to the weight of one layer, as two thin factors and a scale."""
+    """The change of the weight of one layer, as two low-rank factors and a scale."""
 
     down: Tensor
     up: Tensor
@@ -43,10 +43,10 @@ class _Difference:
 
 
 class LoraSwitch:
-    """The layers of one pipeline, and which LoRAs are in them now."""
+    """The layers of one pipeline, and the LoRAs that are in them."""
 
     def __init__(self, pipeline: Any, folder: Path | None) -> None:
-        """Read LoRAs from `folder` as they are first wanted."""
+        """Read a LoRA from `folder` when it is first used."""
         self._pipeline = pipeline
         self._folder = folder
         self._files: dict[str, dict[str, _Difference]] = {}
@@ -55,7 +55,7 @@ class LoraSwitch:
         self._current: tuple[Lora, ...] = ()
 
     def apply(self, loras: tuple[Lora, ...]) -> None:
-        """Put these LoRAs in place of those that are there. Raises CheckpointError for a file that does not fit."""
+        """Replace the current LoRAs by these. Raises CheckpointError for a file that does not fit the model."""
         if loras == self._current:
             return
         wanted = self._weights(loras)
@@ -106,7 +106,7 @@ class LoraSwitch:
         return self._files[name]
 
     def _find(self, layer: str) -> str | None:
-        """The layer under the name that this pipeline has for it."""
+        """The name of the layer in this pipeline; None if there is no such layer."""
         for name in (layer, layer.replace(".text_model.", "."), layer.replace("encoder.", "encoder.text_model.", 1)):
             try:
                 weight = self._weight(name)
@@ -134,7 +134,7 @@ def _pair(state: Mapping[str, Tensor], alphas: Mapping[str, float]) -> Iterator[
 
 
 def _canonical(layer: str) -> str:
-    """Old files name the attention's processor instead of its layers, and those of text encoders as in the UNet."""
+    """Old files name the attention processor instead of its layers, and layers of text encoders as in the UNet."""
     if layer.startswith("text_encoder"):
         return re.sub(r"\.self_attn\.to_(q|k|v|out)$", r".self_attn.\1_proj", layer)
     layer = re.sub(r"\.processor\.(to_[qkv])$", r".\1", layer)

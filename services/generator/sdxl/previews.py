@@ -1,4 +1,4 @@
-"""Previews by a tiny decoder: a small network of its own, taught to show latents almost as the VAE does."""
+"""Previews by a tiny decoder: a small network that approximates the VAE decoder."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from services.generator.sdxl.loading.checkpoints import read_json
 Tensor = torch.Tensor
 
 MAX_SIDE = 256
-"""Longest side of a preview, in pixels: what a person needs to see where it goes."""
+"""Longest side of a preview, in pixels."""
 
 _SETTING = "GENERATOR_PREVIEW_DECODER"
 _FIRST_LAYER = "decoder.layers.0.weight"
@@ -35,16 +35,16 @@ class TinyDecoder:
         self._model = model.requires_grad_(False).eval().to(device, dtype)
 
     def check_fits(self, name: str, latent_channels: int) -> None:
-        """Raises CheckpointError unless it shows latents of so many channels, those of the model `name`."""
+        """Raises CheckpointError unless it decodes latents of `latent_channels` channels, those of the model `name`."""
         if self.latent_channels != latent_channels:
             raise CheckpointError(
-                f"{_SETTING}: it shows latents of {self.latent_channels} channels; those of {name} have "
+                f"{_SETTING}: it decodes latents of {self.latent_channels} channels; those of {name} have "
                 f"{latent_channels}"
             )
 
     @torch.no_grad()
     def preview(self, clean: Tensor) -> NDArray[np.uint8]:
-        """A picture (height, width, 3), at most MAX_SIDE long, of latents (channels, h, w)."""
+        """An image (height, width, 3), at most MAX_SIDE long, of latents (channels, h, w)."""
         image = self._model.decode(clean[None].to(self._model.dtype), return_dict=False)[0].float()
         shrink = -(-max(image.shape[-2:]) // MAX_SIDE)
         small = torch.nn.functional.avg_pool2d(image, shrink)[0].permute(1, 2, 0)
@@ -62,7 +62,7 @@ def _load_folder(folder: Path) -> Any:
 
 
 def _load_file(file: Path) -> Any:
-    """Weights alone: a config.json beside them says what they are, else their first layer says how many channels."""
+    """Weights alone: the config.json beside them describes them; without one, their first layer tells the channels."""
     if file.suffix != ".safetensors":
         raise ValueError("neither a folder nor a .safetensors file")
     weights = load_file(file)

@@ -1,4 +1,4 @@
-"""One image in the making: its stages, where it stands in them, and where in its batch its latents lie."""
+"""One image in progress: its stages, its current step, and its latents."""
 
 import itertools
 from collections.abc import Hashable
@@ -15,7 +15,7 @@ from services.generator.sdxl.samplers import Table
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What the UNet is told besides the latents: a text, and the numbers that come with it (sizes, or a score)."""
+    """The conditioning of the UNet: a text, and numbers (sizes, or an aesthetic score)."""
 
     text: Embedding
     time_ids: tuple[float, ...]
@@ -23,10 +23,10 @@ class Conditioning:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """The steps that one model does: all of them, or those from where a picture enters, up to where the refiner takes
-    over, or from there on.
+    """The steps that one model does: all, or those between the entry of an initial image and the hand-over to the
+    refiner.
 
-    A scheduler that is no table (`table` is None) steps by itself. `negative` is None when no step is guided.
+    A scheduler that is not a table (`table` is None) does its own steps. `negative` is None when no step is guided.
     """
 
     model: str
@@ -42,8 +42,8 @@ class Stage:
 class SdxlSample:
     """The state of one image; `latents` and `clean` are (4, h/8, w/8) float32, views into the batch's tensors.
 
-    `clean` is the image as the model last saw it, which multistep solvers need and previews show. `batch` is what the
-    sample is packed in. `stage_number` and `step` tell where it stands. `kept` is what inpainting leaves alone.
+    `clean` is the last prediction of the finished latents, which multistep solvers need and previews show. `batch` is
+    the batch that the sample is packed in. `kept` is the region that inpainting keeps.
     """
 
     request: ImageRequest
@@ -61,12 +61,12 @@ class SdxlSample:
     serial: int = field(default_factory=itertools.count().__next__)
 
     def __post_init__(self) -> None:
-        """A stage may have no steps at all."""
+        """Skip stages without steps."""
         self._enter_stage()
 
     @property
     def stage(self) -> Stage:
-        """The stage it is in; at the end, the last."""
+        """The current stage; after the end, the last."""
         return self.stages[self.stage_number]
 
     @property
@@ -76,16 +76,16 @@ class SdxlSample:
 
     @property
     def total_steps(self) -> int:
-        """UNet evaluations in all; more than the request's steps for schedulers that look twice, like Heun."""
+        """The number of UNet evaluations: more than num_inference_steps for second-order schedulers such as Heun."""
         return sum(len(stage.timesteps) for stage in self.stages)
 
     @property
     def guided(self) -> bool:
-        """Whether the next step looks at the negative prompt too."""
+        """Whether the next step uses the negative prompt."""
         return self.stage.negative is not None and self.steps_done < self.guided_steps
 
     def draw_noise(self) -> torch.Tensor | None:
-        """The noise of the next step on the CPU, the same again until `advance`; None when the step takes none."""
+        """The noise of the next step, on the CPU, unchanged until `advance`; None when the step adds no noise."""
         if self.stage.table is None or not self.stage.table.draws[self.step]:
             return None
         if self.noise is None:
@@ -93,7 +93,7 @@ class SdxlSample:
         return self.noise
 
     def advance(self) -> None:
-        """The step is done."""
+        """Go to the next step."""
         self.steps_done += 1
         self.step += 1
         self.noise = None

@@ -1,12 +1,13 @@
-"""Schedulers as tables of numbers, so that one line of arithmetic steps a batch in which each image has its own.
+"""Schedulers as tables of numbers, so that the images of a batch can have different schedulers.
 
-Euler, DDIM, DPM-Solver++(2M), LCM and their stochastic kin are all linear in what they see. A step is
+Euler (Karras et al. 2022, arXiv:2206.00364), DDIM (arXiv:2010.02502), DPM-Solver++(2M) (arXiv:2211.01095), LCM
+(arXiv:2310.04378) and their stochastic variants are linear. A step is
 
-    m  = p·x + q·out                 the clean image as the model sees it now; `out` is the UNet's (guided) output
-    x' = a·x + b·m + c·m' + s·z      m' is m of the step before, z fresh noise
+    m  = p·x + q·out                 the prediction of the clean image; `out` is the (guided) output of the UNet
+    x' = a·x + b·m + c·m' + s·z      m' is m of the step before, z is new noise
 
-and the UNet is given `scale·x` at `timestep`: eight numbers a step. The noise levels themselves come from the diffusers
-scheduler, so every spacing, Karras option and prediction type means here what it means there.
+where the UNet gets `scale·x` at `timestep`: eight numbers per step. The noise levels come from the diffusers scheduler,
+so every spacing, Karras option and prediction type has the same meaning as there.
 """
 
 import functools
@@ -25,8 +26,8 @@ COLUMNS = 8
 class Table:
     """The steps of one image.
 
-    `rows` is (steps, COLUMNS) float32 on the CPU; `draws` tells for each step whether noise is drawn, which must happen
-    even where `s` is 0 to leave the generator where the diffusers scheduler would.
+    `rows` is (steps, COLUMNS) float32 on the CPU. `draws` says for each step whether noise is drawn: also where `s` is
+    0, so that the random generator is in the same state as with the diffusers scheduler.
     """
 
     rows: torch.Tensor
@@ -35,7 +36,7 @@ class Table:
 
     @property
     def steps(self) -> int:
-        """Number of denoising steps."""
+        """The number of denoising steps."""
         return len(self.draws)
 
 
@@ -46,7 +47,7 @@ Built = tuple[list[Row], list[bool]] | None
 def tabulate(scheduler: Any, begin: int = 0, end: int | None = None) -> Table | None:
     """The table of a diffusers scheduler whose timesteps are set; None when it is not of the form above.
 
-    Of its steps, only those from `begin` up to `end` are done, and nothing is known then of the one before `begin`.
+    The table has the steps from `begin` up to `end`; the prediction of the step before `begin` is not used.
     """
     builders: dict[str, Callable[[Any], Built]] = {
         "EulerDiscreteScheduler": _euler,
@@ -95,7 +96,7 @@ def _euler_ancestral(scheduler: Any) -> Built:
 
 
 def _denoised_from_sigma(prediction: str, sigma: float) -> tuple[float, float]:
-    """p and q where x is the image plus sigma times noise."""
+    """p and q for x = image + sigma·noise."""
     if prediction == "epsilon":
         return 1.0, -sigma
     if prediction == "v_prediction":
@@ -104,7 +105,7 @@ def _denoised_from_sigma(prediction: str, sigma: float) -> tuple[float, float]:
 
 
 def _denoised_from_alpha(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:
-    """p and q where x is alpha times the image plus sigma times noise, alpha² + sigma² = 1."""
+    """p and q for x = alpha·image + sigma·noise, with alpha² + sigma² = 1."""
     if prediction == "epsilon":
         return 1 / alpha, -sigma / alpha
     if prediction == "v_prediction":
@@ -191,7 +192,7 @@ def _solver_update(
 ) -> tuple[float, float, float, float]:
     """a, b, c, s of DPM-Solver++ from `now` to `then`; second order when there is a point before."""
     h = then.log_ratio - now.log_ratio
-    # The stochastic solver takes the same step with twice the exponent, and adds the noise that this removes.
+    # The stochastic solver does the same step with twice the exponent, and adds the noise that this removes.
     exponent = 2 * h if stochastic else h
     shrink = math.exp(-exponent)
     a = then.sigma / now.sigma * (math.exp(-h) if stochastic else 1.0)

@@ -1,4 +1,4 @@
-"""Schedulers by name: the names people know, each a diffusers class and what it changes in the checkpoint's config."""
+"""Schedulers by name: for each a diffusers class, and changes to the configuration of the checkpoint."""
 
 import inspect
 from collections import OrderedDict
@@ -13,7 +13,7 @@ from services.generator.sdxl import samplers
 
 _SHARED_SCHEDULERS = 64
 
-# What one name sets, another must unset: a checkpoint's own config may come with any of them.
+# A scheduler must unset what another sets: the configuration of the checkpoint may have any of these options.
 _PLAIN: dict[str, Any] = {
     "use_karras_sigmas": False,
     "use_exponential_sigmas": False,
@@ -39,7 +39,7 @@ _RECIPES: dict[str, _Recipe] = {
     "dpmpp_2m_karras": _Recipe("DPMSolverMultistepScheduler", {**_KARRAS, **_SOLVER}),
     "dpmpp_2m_sde": _Recipe("DPMSolverMultistepScheduler", {**_PLAIN, **_SDE}),
     "dpmpp_2m_sde_karras": _Recipe("DPMSolverMultistepScheduler", {**_KARRAS, **_SDE}),
-    # Clipping belongs to models of pixels; latents reach far beyond ±1.
+    # Clipping is for models of pixels; latents are not limited to ±1.
     "ddim": _Recipe("DDIMScheduler", {"clip_sample": False, "thresholding": False}),
     "lcm": _Recipe("LCMScheduler", {"clip_sample": False, "thresholding": False}),
     "unipc": _Recipe("UniPCMultistepScheduler", _PLAIN),
@@ -52,7 +52,7 @@ NAMES = tuple(_RECIPES)
 
 
 def make_scheduler(name: str, config: Any) -> Any:
-    """A fresh diffusers scheduler of that name for a checkpoint with that scheduler config."""
+    """A new diffusers scheduler, for a checkpoint with that scheduler configuration."""
     recipe = _RECIPES[name]
     cls = getattr(diffusers, recipe.class_name)
     known = inspect.signature(cls.__init__).parameters
@@ -61,18 +61,18 @@ def make_scheduler(name: str, config: Any) -> Any:
 
 
 class SchedulerCache:
-    """The schedulers of one checkpoint with their steps laid out; what can be shared is made once. Not thread-safe."""
+    """The schedulers of one checkpoint with their timesteps set. Shareable ones are cached. Not thread-safe."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """For a checkpoint with that scheduler config."""
+        """For a checkpoint with that scheduler configuration."""
         self._config = config
         self._shared: OrderedDict[tuple[str, int], Any] = OrderedDict()
 
     def get(self, name: str, steps: int) -> Any:
         """A diffusers scheduler of that name with its timesteps set.
 
-        One that becomes a table is only read, so all who ask for the same share it, its begin index included; one that
-        steps by itself, and remembers what it has seen, is made anew for each image.
+        A scheduler that becomes a table is only read, so it is shared, its begin index included. A scheduler that does
+        its own steps has a state, and is new for each image.
         """
         key = name, steps
         if key in self._shared:
@@ -88,10 +88,10 @@ class SchedulerCache:
 
 
 def noise_level(scheduler: Any, step: int) -> tuple[float, float]:
-    """How much of the image and how much of the noise is in the latents before that step.
+    """The shares of the image and of the noise in the latents before that step.
 
-    Asked of diffusers itself, so that every spacing and rescaling means here what it means there. Leaves the
-    scheduler's begin at that step.
+    diffusers computes them, so that every spacing and rescaling has the same meaning. Sets the begin index of the
+    scheduler to that step.
     """
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(step)
@@ -100,18 +100,18 @@ def noise_level(scheduler: Any, step: int) -> tuple[float, float]:
 
 
 def canonical_name(name: str) -> str | None:
-    """Our name for a scheduler given by ours or by its diffusers class; None if there is none."""
+    """The name of a scheduler, from its name or its diffusers class; None for an unknown one."""
     if name in _RECIPES:
         return name
     return next((ours for ours, recipe in _RECIPES.items() if recipe.class_name == name), None)
 
 
 def name_of(config: Mapping[str, Any]) -> str:
-    """Our name for the scheduler that a scheduler_config.json describes; "euler" for a kind we do not offer."""
-    told_apart_by = {"use_karras_sigmas": False, "algorithm_type": "dpmsolver++"}
+    """The name of the scheduler in a scheduler_config.json; "euler" for an unsupported class."""
+    distinguishing = {"use_karras_sigmas": False, "algorithm_type": "dpmsolver++"}
     for name, recipe in _RECIPES.items():
         if recipe.class_name == config.get("_class_name") and all(
-            config.get(key, usual) == recipe.overrides.get(key, usual) for key, usual in told_apart_by.items()
+            config.get(key, usual) == recipe.overrides.get(key, usual) for key, usual in distinguishing.items()
         ):
             return name
     return "euler"

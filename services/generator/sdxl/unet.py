@@ -1,8 +1,8 @@
-"""Running the UNet as fast as the device can: eager, compiled, and as CUDA graphs on a fixed ladder of batch sizes.
+"""Runs the UNet: eagerly, compiled, or as CUDA graphs, with a fixed ladder of batch sizes.
 
-A compiled or captured UNet is good for one shape only. So the shapes are few and known at the start: the sizes that are
-warmed, times one chunk of text or two, times the rungs of a ladder of row counts; a batch in between is padded up to
-the next rung. Every other size, and longer texts, run eagerly, with as many rows as they have.
+A compiled or captured UNet is valid for one shape only. So the shapes are few and known at the start: the sizes that
+are warmed, one or two chunks of text, and the rungs of a ladder of row counts; a batch is padded to the next rung.
+Other sizes and longer texts run eagerly, with as many rows as they have.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class _Captured:
 
 
 class UnetRunner:
-    """One UNet and its fast versions. Belongs to the engine thread: graphs are captured and replayed by one thread."""
+    """One UNet and its fast versions. Belongs to the engine thread, which captures and replays the graphs."""
 
     def __init__(self, pipeline: Any, options: SdxlOptions, *, warm_chunks: tuple[int, ...] = WARM_CHUNKS) -> None:
         """Prepare the UNet of `pipeline`, already on its device, in place. `options` are those for the device."""
@@ -55,29 +55,30 @@ class UnetRunner:
 
     @property
     def module(self) -> Any:
-        """The UNet itself."""
+        """The UNet."""
         return self._unet
 
     @property
     def accelerated(self) -> bool:
-        """Whether warmed sizes run differently from others."""
+        """Whether warmed shapes run compiled or as CUDA graphs."""
         return self._options.compile != "off" or self._options.cuda_graphs
 
     @property
     def captured(self) -> int:
-        """How many sizes are CUDA graphs by now."""
+        """The number of captured CUDA graphs."""
         return len(self._graphs)
 
     def rung(self, rows: int, height: int, width: int, text_length: int) -> int:
-        """How many rows a batch of `rows` is padded to, for latents of that size and so many tokens of text."""
+        """The number of rows that a batch of `rows` is padded to, for that size of latents and number of tokens."""
         if not self._ladder or (self.accelerated and (height, width, text_length) not in self._warm):
             return rows
         return next((rung for rung in self._ladder if rung >= rows), rows)
 
     def warm_up(self, height: int, width: int, make_inputs: Any) -> None:
-        """Compile and capture every rung for latents of that size; `make_inputs(rows)` gives Inputs with a short text.
+        """Compile and capture every rung for latents of that size; `make_inputs(rows)` returns Inputs with a short
+        text.
 
-        Where that fails, this runner goes on eagerly and says so in the log.
+        If that fails, this runner stays eager and logs a warning.
         """
         if not self.accelerated:
             return
@@ -101,7 +102,7 @@ class UnetRunner:
     def __call__(
         self, x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor, time_ids: Tensor, guidance: Tensor | None
     ) -> Tensor:
-        """The UNet's output (rows, 4, h, w). Use it up before the next call: a graph writes to the same place again."""
+        """The output of the UNet, (rows, 4, h, w). It is valid until the next call: a graph overwrites it."""
         if self._options.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         inputs = (x, timestep, tokens, pooled, time_ids, guidance)
@@ -133,15 +134,15 @@ class UnetRunner:
     def _compile(self) -> Any:
         # Compiled kernels outlive the process: the second start takes seconds instead of minutes.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._options.compiled_dir))
-        # The settings that the PyTorch team found best for SDXL. The search for block sizes takes minutes a shape: only
-        # who asks for the longest compilation gets it.
+        # The settings that the PyTorch team recommends for SDXL. The search for block sizes takes minutes per shape:
+        # only max-autotune does it.
         search = self._options.compile.startswith("max-autotune")
         config = torch._inductor.config
         config.conv_1x1_as_mm = True
         config.coordinate_descent_tuning = search
         config.epilogue_fusion = False
         config.coordinate_descent_check_all_directions = search
-        # One compiled version for each rung and warmed size: the default limit of 8 would end in eager mode.
+        # One compiled version for each rung and warmed size: beyond the default limit of 8 it would run eagerly.
         torch._dynamo.config.recompile_limit = 64
         return torch.compile(self._unet, mode=self._options.compile, fullgraph=True, dynamic=False)
 
@@ -154,12 +155,12 @@ class UnetRunner:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(_CAPTURE_WARM_UPS):  # compiles, tunes and loads kernels: none of it may be captured
+            for _ in range(_CAPTURE_WARM_UPS):  # compiles, tunes and loads kernels, which must not be captured
                 self._call(self._fast, static)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # The graphs share one pool of memory. That is safe: one thread replays them, one after the other, and what a
-        # graph leaves in its output is used up before the next replay.
+        # The graphs share one pool of memory. That is safe: one thread replays them one after the other, and the output
+        # of a graph is used before the next replay.
         with torch.cuda.graph(graph, pool=self._pool):
             output = self._call(self._fast, static)
         return _Captured(graph, static, output)

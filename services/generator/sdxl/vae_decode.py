@@ -1,4 +1,4 @@
-"""Latents to pixels: the real decoder for images; for previews one small matrix, or a tiny decoder if there is one."""
+"""Latents to pixels: the VAE decoder for images; for previews a small matrix, or a tiny decoder if there is one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,25 +18,25 @@ _FITTED_SIZE = 16
 
 
 class VaeDecoder:
-    """The VAE of one pipeline."""
+    """The decoder of the VAE of one pipeline."""
 
     def __init__(self, vae: Any, tiny: TinyDecoder | None = None) -> None:
-        """Use `vae` (AutoencoderKL or alike), wherever it is, and for previews `tiny`."""
+        """Use `vae` (AutoencoderKL or similar) on its device, and for previews `tiny`."""
         self._vae = vae
         self._tiny = tiny
         self._preview_matrix: Tensor | None = None
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, in_tiles: bool = False) -> list[Pixels | InvalidImage]:
-        """Images of latents (n, 4, h, w), each (8h, 8w, 3); InvalidImage for one that is no picture.
+        """Images of latents (n, 4, h, w), each (8h, 8w, 3), or InvalidImage.
 
-        `in_tiles` needs less memory for large images; seams may be seen.
+        `in_tiles` needs less memory for large images; seams may be visible.
         """
         self._vae.use_tiling = in_tiles
         images = self._decode(latents)
         flat = images.flatten(1)
         finite = torch.isfinite(flat).all(dim=1)
-        # The conversion happens on the device: a quarter of the bytes cross, and the CPU has nothing to do.
+        # Converted on the device: a quarter of the bytes are copied, and the CPU does nothing.
         pixels = (images.nan_to_num(0) / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
         varied = (pixels.amin(dim=(1, 2)) != pixels.amax(dim=(1, 2))).any(dim=1)
         array = pixels.contiguous().cpu().numpy()
@@ -45,7 +45,7 @@ class VaeDecoder:
 
     @torch.no_grad()
     def preview(self, clean: Tensor) -> Pixels:
-        """A rough picture of latents (4, h, w): (h, w, 3), or what a tiny decoder makes."""
+        """A preview of latents (4, h, w): (h, w, 3), or larger from a tiny decoder."""
         if self._tiny is not None:
             return self._tiny.preview(clean)
         if self._preview_matrix is None:
@@ -66,7 +66,7 @@ class VaeDecoder:
         return images.float()
 
     def _fit_preview(self) -> Tensor:
-        """The matrix (channels + 1, 3) that best turns latents of this VAE, and 1, into colours: fitted, so for any."""
+        """The matrix (channels + 1, 3) from latents, and 1, to colours: a least-squares fit to this VAE."""
         parameter = next(self._vae.parameters())
         generator = torch.Generator().manual_seed(0)
         channels = self._vae.config.latent_channels
@@ -84,9 +84,9 @@ class VaeDecoder:
 
 def _judge(pixels: Pixels, is_finite: bool, is_varied: bool) -> Pixels | InvalidImage:
     if not is_finite:
-        return InvalidImage("its numbers are not finite")
+        return InvalidImage("its values are not finite")
     if not is_varied:
-        return InvalidImage("it is one colour all over")
+        return InvalidImage("it has only one colour")
     return pixels
 
 

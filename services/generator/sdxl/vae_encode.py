@@ -1,4 +1,4 @@
-"""Pixels to latents: where a picture that a generation begins from enters the latent space."""
+"""Pixels to latents, for initial images."""
 
 from typing import Any
 
@@ -12,25 +12,24 @@ Tensor = torch.Tensor
 
 
 class VaeEncoder:
-    """The VAE of one pipeline, the other way round."""
+    """The encoder of the VAE of one pipeline."""
 
     def __init__(self, vae: Any) -> None:
-        """Use `vae` (AutoencoderKL, or one without a posterior such as AutoencoderDC), wherever it is."""
+        """Use `vae` (AutoencoderKL, or one without a posterior such as AutoencoderDC) on its device."""
         self._vae = vae
 
     @torch.no_grad()
     def encode(self, pixels: NDArray[np.uint8], generator: torch.Generator, *, in_tiles: bool = False) -> Tensor:
-        """Latents (channels, h, w), float32, of a picture (height, width, 3), as the UNet sees them.
+        """Latents (channels, h, w), float32 and scaled for the UNet, of an image (height, width, 3).
 
-        A VAE with a posterior is sampled with `generator`, which is of the CPU. `in_tiles` needs less memory for large
-        pictures.
+        A posterior is sampled with `generator`, a CPU generator. `in_tiles` needs less memory for large images.
         """
         self._vae.use_tiling = in_tiles
         image = to_device(torch.from_numpy(pixels), self._vae.device).permute(2, 0, 1)[None]
         encoded = self._vae.encode((image.float() / 255 * 2 - 1).to(self._vae.dtype))
         if hasattr(encoded, "latent_dist"):
             mean, deviation = encoded.latent_dist.mean.float(), encoded.latent_dist.std.float()
-            # Drawn on the CPU in float32, as all noise is: the same seed means the same on every device.
+            # Drawn on the CPU in float32, as all noise: a seed gives the same noise on every device.
             latents = mean + deviation * to_device(torch.randn(mean.shape, generator=generator), mean.device)
         else:
             latents = encoded.latent.float()

@@ -253,7 +253,7 @@ def test_short_of_memory_a_picture_is_encoded_in_tiles(engine: SdxlEngine, monke
     expected = paint(engine, *wanted)
     with monkeypatch.context() as patch:
         patch.setattr(model.encoder._vae, "encode", tight)
-        samples: list[Any] = run_isolated(engine.open, wanted, engine.recover)
+        samples: list[Any] = run_isolated(engine.prepare, wanted, engine.recover)
     assert tried == [False, True, False, True]
     run(engine, samples)
     for sample, one in zip(samples, expected, strict=True):

@@ -1,4 +1,4 @@
-"""Which layers go to fp8: those that stand it and, on a GPU, of those the ones that it makes faster there."""
+"""Chooses the layers for fp8: those that tolerate it and, on a GPU, that are faster with it there."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -14,21 +14,21 @@ from services.generator.sdxl.fp8.tiles import TILES, Tile
 
 log = logging.getLogger(__name__)
 
-Clock = Callable[[Callable[[], Any]], float]  # the seconds that one call of some work takes
+Clock = Callable[[Callable[[], Any]], float]  # returns the seconds of one call
 
 _MULTIPLE = 16
 _ENDS = ("conv_in", "conv_out")
-# A gain within the noise of the measurement is not worth the error.
+# A smaller gain is within the noise of the measurement.
 _WORTHWHILE = 0.97
-# Three bits of mantissa on both sides make 0.036 of a product of random matrices, whatever its size.
+# With three bits of mantissa in both factors the relative error of a product of random matrices is 0.036, for any size.
 _LAYER_TOLERANCE = 0.06
 _ROUNDS, _CALLS = 3, 5
-_HEAD_START_CYCLES = 4_000_000  # two milliseconds: the calls are all in the GPU's queue before the first begins
+_HEAD_START_CYCLES = 4_000_000  # two milliseconds: all calls are queued before the first begins
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the speed of a layer depends on; `x` is its input for one UNet row."""
+    """The properties that the speed of a layer depends on; `x` is the shape of its input for one UNet row."""
 
     kind: str
     weight: tuple[int, ...]
@@ -40,7 +40,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Seconds of one call as the layer was, and in fp8 with the fastest tile."""
+    """Seconds of one call of the original layer, and in fp8 with the fastest tile."""
 
     seconds: float
     fp8_seconds: float
@@ -48,15 +48,15 @@ class Verdict:
 
     @property
     def keeps_fp8(self) -> bool:
-        """Whether fp8 is worth it."""
+        """Whether fp8 is faster."""
         return self.fp8_seconds < _WORTHWHILE * self.seconds
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How many layers went to fp8, how many were returned as no faster, and the seconds saved in one UNet call.
+    """The number of layers in fp8, of layers that are not faster with it, and the seconds saved in one UNet call.
 
-    `saved_seconds` is None where nothing was timed.
+    `saved_seconds` is None when nothing was timed.
     """
 
     kept: int
@@ -65,11 +65,11 @@ class Summary:
 
 
 def eligible(unet: nn.Module, mode: str) -> dict[str, nn.Module]:
-    """Layers by name that may go to fp8: with `mode` "linear" linear ones, with "all" convolutions too.
+    """Layers by name that may use fp8: linear layers with `mode` "linear", convolutions too with "all".
 
-    Not the first layer, nor the last and the block before it: nothing evens out their errors, and in the house model
-    that block alone makes nine tenths of the whole error. Nor the embeddings of time and sizes, which are tiny and felt
-    everywhere; nor sizes for which there is no kernel.
+    Excluded are the first layer, the last layer and the block before it: no later layer reduces their error, and in the
+    default model that block causes nine tenths of the total error. Excluded are also the embeddings of time and sizes,
+    which are small and affect every layer, and sizes without a kernel.
     """
     last_block = _last_block(unet)
     modules = (
@@ -81,7 +81,7 @@ def eligible(unet: nn.Module, mode: str) -> dict[str, nn.Module]:
 
 
 def _last_block(unet: Any) -> tuple[str, ...]:
-    """How the names of the layers begin that come last before the last convolution."""
+    """The prefixes of the names of the layers directly before the last convolution."""
     end = len(unet.up_blocks) - 1
     parts = {"resnets": unet.up_blocks[end].resnets, "attentions": getattr(unet.up_blocks[end], "attentions", ())}
     return tuple(f"up_blocks.{end}.{part}.{len(blocks) - 1}." for part, blocks in parts.items() if len(blocks))
@@ -102,7 +102,7 @@ def _is_conv(module: Any) -> bool:
 
 @contextmanager
 def watch(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Shape]]:
-    """The shapes of those layers that are called meanwhile, by name; their first dimension must be UNet rows."""
+    """Record the shapes of the `layers` called in the block, by name. The first dimension must be UNet rows."""
     shapes: dict[str, Shape] = {}
 
     def note(name: str) -> Any:
@@ -138,9 +138,9 @@ def quantize(
     clock: Clock | None,
     verdicts: MutableMapping[Shape, Verdict],
 ) -> Summary:
-    """Replace the layers named in `shapes` in place, with a `clock` only those that are faster at that many rows.
+    """Replace the layers named in `shapes` in place; with a `clock` only those that are faster with `rows` rows.
 
-    `verdicts` keeps what was measured: a shape is measured once, in whichever model it comes first.
+    `verdicts` is the cache of the measurements: each shape is measured once, for all models.
     """
     kept, saved = 0, 0.0
     for name, shape in shapes.items():
@@ -160,7 +160,7 @@ def quantize(
 
 
 def to_fp8(layer: Any, tile: Tile = TILES[0]) -> nn.Module:
-    """The same layer in fp8, on the same device."""
+    """The layer in fp8, on the same device."""
     if isinstance(layer, nn.Linear):
         return Float8Linear(layer.weight, layer.bias)
     if layer.kernel_size == (1, 1):
@@ -169,7 +169,7 @@ def to_fp8(layer: Any, tile: Tile = TILES[0]) -> nn.Module:
 
 
 def measure(layer: Any, shape: Shape, rows: int, clock: Clock) -> Verdict:
-    """Time a layer as it is and in fp8, with random inputs for that many UNet rows."""
+    """Time a layer as it is and in fp8, with random inputs for `rows` UNet rows."""
     x = torch.randn((rows, *shape.x), dtype=layer.weight.dtype, device=layer.weight.device)
     if shape.channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -177,21 +177,21 @@ def measure(layer: Any, shape: Shape, rows: int, clock: Clock) -> Verdict:
     out, quantized = layer(x).float(), to_fp8(layer)
     times: dict[Tile, float] = {}
     for tile in TILES if isinstance(quantized, Float8Conv2d) else TILES[:1]:
-        quantized.tile = tile  # type: ignore[assignment]  # a linear layer does not look at it
+        quantized.tile = tile  # type: ignore[assignment]  # a linear layer ignores it
         try:
             error = float((quantized(x).float() - out).norm() / out.norm())
             if not error < _LAYER_TOLERANCE:
-                raise ValueError(f"it is off by {error:.3f} of what the layer says")
+                raise ValueError(f"its relative error is {error:.3f}")
             times[tile] = clock(lambda: quantized(x))
         except Exception as error:
-            # A smaller GPU has no room for the larger tiles; and a kernel that computes something else is not used.
+            # A smaller GPU has no room for the larger tiles. A kernel that computes another result is not used.
             log.warning("left out: %s", error, extra={"weight": shape.weight, "tile": tuple(tile)})
     best = min(times, key=times.__getitem__, default=TILES[0])
     return Verdict(seconds, times.get(best, float("inf")), best)
 
 
 def device_seconds(work: Callable[[], Any]) -> float:
-    """Seconds of one call on the GPU alone: what it costs the CPU to launch it vanishes in a CUDA graph."""
+    """Seconds of one call on the GPU alone: in a CUDA graph the CPU has no launch cost."""
     for _ in range(2):
         work()
     times: list[float] = []

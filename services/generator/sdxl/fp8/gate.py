@@ -1,7 +1,7 @@
-"""Whether the pictures stand fp8: the UNet is given the same inputs before and after, and its answers are compared.
+"""Measures the error of fp8: compares the output of the UNet for the same inputs, before and after quantisation.
 
-The inputs are those of real images in the making, at every noise level of a short schedule, as the unquantised UNet
-makes them: so the levels are told apart, and an error at one does not pass for an error at the next.
+The inputs are those of real images at every noise level of a short schedule, computed by the unquantised UNet. So the
+levels are independent: an error at one level does not affect the next.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,13 +26,13 @@ _PROMPTS = (
     "two apples on a blue table",
     "a street in the rain at night",
 )
-# A refiner only knows the last noise levels, those below about 0.3.
+# A refiner is trained for the last noise levels only, those below about 0.3.
 _REFINER_STRENGTH = 0.3
 
 
 @dataclass(frozen=True)
 class Step:
-    """What the UNet was given at one noise level, and what it answered."""
+    """The inputs and the output of the UNet at one noise level."""
 
     inputs: UnetInputs
     out: Tensor
@@ -40,13 +40,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Recording:
-    """The steps of a few images, all of them guided or none."""
+    """The steps of a few images, either all guided or none."""
 
     steps: Sequence[Step]
     guidance_scale: float
 
     def predictions(self, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each image, what the UNet predicts with the prompt, and with guidance."""
+        """For each image the prediction with the prompt, and the guided prediction."""
         positive, negative = out[:IMAGES].float(), out[IMAGES:].float()
         guided = negative + self.guidance_scale * (positive - negative) if len(negative) else positive
         yield from zip(positive, guided, strict=True)
@@ -54,7 +54,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Level:
-    """How far the predictions of one noise level (timestep) are off: |difference| / |prediction| of the worst image."""
+    """The relative errors at one noise level (timestep): |difference| / |prediction| of the worst image."""
 
     timestep: float
     plain: float
@@ -69,13 +69,13 @@ class Quality:
 
     @property
     def worst(self) -> Level:
-        """The level where the guided prediction is off the most; one that is not finite is worse than any."""
+        """The level with the largest error of the guided prediction; NaN counts as infinite."""
         return max(self.levels, key=lambda level: level.guided if level.guided == level.guided else float("inf"))
 
 
 @torch.no_grad()
 def record(model: LoadedModel, info: ModelInfo, *, is_refiner: bool) -> Recording:
-    """Paint a few images a short way with the model as it is. Raises CheckpointError when that gives no numbers."""
+    """Run a few images with the unquantised model. Raises CheckpointError when its output is not finite."""
     steps: list[Step] = []
     requests = [_request(info, number, is_refiner=is_refiner) for number in range(IMAGES)]
     samples = [
@@ -86,7 +86,7 @@ def record(model: LoadedModel, info: ModelInfo, *, is_refiner: bool) -> Recordin
     def listening(
         x: Tensor, timestep: Tensor, tokens: Tensor, pooled: Tensor, time_ids: Tensor, guidance: Tensor | None
     ) -> Tensor:
-        # What a batch gives is made anew for each step, but the next call may write over what comes back.
+        # The inputs are new tensors for each step, but the next call may overwrite the output.
         out = model.unet(x, timestep, tokens, pooled, time_ids, guidance).clone()
         steps.append(Step((x, timestep, tokens, pooled, time_ids, guidance), out))
         return out
@@ -94,13 +94,13 @@ def record(model: LoadedModel, info: ModelInfo, *, is_refiner: bool) -> Recordin
     while samples[0].steps_done < samples[0].total_steps:
         Batch(samples, unet_rows(samples), model.pipeline).step(samples, listening)
     if not all(bool(torch.isfinite(step.out).all()) for step in steps):
-        raise CheckpointError(f"{info.id} paints no picture: its numbers are not finite, before any fp8")
+        raise CheckpointError(f"{info.id} generates no image: its values are not finite, before any fp8")
     return Recording(steps, requests[0].guidance_scale)
 
 
 @torch.no_grad()
 def compare(recording: Recording, unet: Unet) -> Quality:
-    """How far `unet` is off what was recorded."""
+    """The errors of `unet`, compared with the recording."""
     levels = []
     for step in recording.steps:
         pairs = zip(recording.predictions(step.out), recording.predictions(unet(*step.inputs)), strict=True)
@@ -116,7 +116,7 @@ def _difference(was: Tensor, now: Tensor) -> Tensor:
 
 
 def _request(info: ModelInfo, number: int, *, is_refiner: bool) -> ImageRequest:
-    """Different prompts and seeds, the rest by default, in few steps."""
+    """A request with its own prompt and seed, the defaults of the model, and few steps."""
     prompts = (*info.example_prompts, *_PROMPTS)
     width, height = info.width.default, info.height.default
     steps = min(STEPS, info.num_inference_steps.default)
@@ -135,7 +135,7 @@ def _request(info: ModelInfo, number: int, *, is_refiner: bool) -> ImageRequest:
 
 
 def _picture(width: int, height: int) -> InitialPixels:
-    """Something to refine: soft waves in three colours."""
+    """An image to refine: soft waves in three colours."""
     row, column = np.mgrid[0:height, 0:width] / min(width, height)
     waves = [np.sin(7 * row + 3 * column), np.sin(5 * column - 4 * row), np.cos(9 * row * column)]
     pixels = (127.5 * (1 + np.stack(waves, axis=-1))).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Putting fp8 into each model as it is loaded, and refusing it where the pictures would not stand it."""
+"""Quantises each model to fp8 when it is loaded, and refuses a model with too large an error."""
 
 import importlib.util
 import logging
@@ -16,14 +16,14 @@ from services.generator.sdxl.options import SdxlOptions
 log = logging.getLogger(__name__)
 
 _LEAST_CAPABILITY = (8, 9)
-_ROWS = 8  # where there is no ladder
+_ROWS = 8  # without a ladder
 
 
 class Quantizer:
-    """Belongs to whoever loads models, one at a time. Remembers how fast layers are in fp8."""
+    """Quantises models, one at a time. Caches the measured speed of layers."""
 
     def __init__(self, mode: str, tolerance: float, rows: int, clock: choice.Clock | None) -> None:
-        """`mode` is "linear" or "all". Layers are timed by `clock`, with that many UNet rows; without it all stay."""
+        """`mode` is "linear" or "all". `clock` times layers with `rows` UNet rows; without it no layer is timed."""
         self._mode = mode
         self._tolerance = tolerance
         self._rows = rows
@@ -31,9 +31,9 @@ class Quantizer:
         self._verdicts: dict[choice.Shape, choice.Verdict] = {}
 
     def __call__(self, model: LoadedModel, info: ModelInfo, *, is_refiner: bool) -> float:
-        """Quantise the UNet of `model` in place. Answers how far its guided prediction is off then, relative to it.
+        """Quantise the UNet of `model` in place. Returns the relative error of its guided prediction.
 
-        Raises CheckpointError when that is more than the tolerance.
+        Raises CheckpointError when the error is larger than the tolerance.
         """
         unet = model.unet.module
         with choice.watch(choice.eligible(unet, self._mode)) as shapes:
@@ -50,8 +50,8 @@ class Quantizer:
         worst = quality.worst
         milder = "GENERATOR_FP8=linear or off" if self._mode == "all" else "GENERATOR_FP8=off"
         return (
-            f"{name} does not stand GENERATOR_FP8={self._mode}: at timestep {worst.timestep:.0f} its guided prediction "
-            f"is off by {100 * worst.guided:.2g} % ({100 * worst.plain:.2g} % before guidance), and "
+            f"{name} does not tolerate GENERATOR_FP8={self._mode}: at timestep {worst.timestep:.0f} its guided "
+            f"prediction has an error of {100 * worst.guided:.2g} % ({100 * worst.plain:.2g} % before guidance), and "
             f"GENERATOR_FP8_TOLERANCE allows {100 * self._tolerance:.2g} %; set {milder}, or allow more"
         )
 
@@ -62,9 +62,9 @@ class Quantizer:
             extra={
                 "model": name,
                 "layers": summary.kept,
-                "returned_as_no_faster": summary.returned,
+                "not_faster": summary.returned,
                 "ms_saved": None if saved is None else f"{1e3 * saved:.2f} of a call of {self._rows} rows",
-                "percent_off": {f"{level.timestep:.0f}": round(100 * level.guided, 2) for level in quality.levels},
+                "error_percent": {f"{level.timestep:.0f}": round(100 * level.guided, 2) for level in quality.levels},
             },
         )
 
@@ -88,7 +88,7 @@ def make_quantizer(options: SdxlOptions, *, device: str, dtype: torch.dtype, on_
     reason = cannot(capability, dtype, has_triton=has_triton, has_compiler=has_compiler)
     if reason:
         raise CheckpointError(f"GENERATOR_FP8={mode} {reason}")
-    # The kernels, once compiled, outlive the process.
+    # Compiled kernels outlive the process.
     os.environ.setdefault("TRITON_CACHE_DIR", str(options.compiled_dir / "triton"))
     return Quantizer(mode, tolerance, max(options.batch_sizes, default=_ROWS), choice.device_seconds)
 
@@ -96,7 +96,7 @@ def make_quantizer(options: SdxlOptions, *, device: str, dtype: torch.dtype, on_
 def cannot(
     capability: tuple[int, int] | None, dtype: torch.dtype, *, has_triton: bool = True, has_compiler: bool = True
 ) -> str:
-    """Why a device, None for the CPU, cannot compute in fp8; "" if it can."""
+    """Why a device (None: the CPU) cannot compute in fp8; "" if it can."""
     if capability is None:
         return "needs a CUDA device, and the model is on the CPU"
     if capability < _LEAST_CAPABILITY:
@@ -104,7 +104,7 @@ def cannot(
     if dtype != torch.bfloat16:
         return f"needs GENERATOR_DTYPE=bfloat16, not {str(dtype).removeprefix('torch.')}"
     if not has_triton:
-        return "needs the package triton, which is not there"
+        return "needs the package triton, which is not installed"
     if not has_compiler:
-        return "needs a C compiler (gcc or clang) for what Triton launches its kernels with"
+        return "needs a C compiler (gcc or clang), with which Triton builds its launchers"
     return ""

@@ -1,4 +1,4 @@
-"""Finding, checking and loading checkpoints: safetensors only, no code from outside, hub models at a fixed commit."""
+"""Finds, checks and loads checkpoints: only safetensors, no foreign code, hub models at a fixed commit."""
 
 import hashlib
 import json
@@ -25,8 +25,8 @@ _FORBIDDEN_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickl
 _HUB_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
 _HUB_TOP_FILES = ("model_index.json", "frontispiece.json", "config.json", "diffusion_pytorch_model.safetensors")
 _EDGE_BYTES = 1024 * 1024
-# While accelerate builds a model without memory for it, it changes torch.nn.Module itself, and puts back what it found:
-# two loads that overlap would leave it changed for good.
+# While accelerate builds a model without memory it patches torch.nn.Module, and restores it afterwards. Two loads that
+# overlap would leave it patched.
 _ONE_LOAD = threading.Lock()
 
 
@@ -40,7 +40,10 @@ class ModelSource:
 
     @classmethod
     def parse(cls, name: str, text: str) -> "ModelSource":
-        """`text` is a path or a hub id, the latter optionally with `@commit`; an empty `name` is taken from it."""
+        """`text` is a path or a hub id, the latter optionally with `@commit`. An empty `name` is derived from it.
+
+        Raises CheckpointError.
+        """
         location, _, commit = text.partition("@") if _HUB_ID.fullmatch(text.partition("@")[0]) else (text, "", "")
         if commit and not _COMMIT.fullmatch(commit):
             raise CheckpointError(f"{text}: a revision is a commit of 40 hexadecimal digits, not {commit!r}")
@@ -49,7 +52,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on this machine, checked."""
+    """A checked checkpoint on this machine. `about` is its frontispiece.json."""
 
     name: str
     path: Path
@@ -59,13 +62,13 @@ class Checkpoint:
 
     @property
     def configuration(self) -> Path | None:
-        """The folder of its JSON files: its own, or, of a single file, the one beside it that is named like it."""
+        """The folder of its JSON files: its own, or for a single file the folder beside it with the same name."""
         folder = self.path if self.path.is_dir() else self.path.with_suffix("")
         return folder if folder.is_dir() else None
 
 
 def find(source: ModelSource, models_dir: Path, *, is_refiner: bool = False) -> Checkpoint:
-    """Bring a checkpoint to this machine and check it. Raises CheckpointError."""
+    """Download a checkpoint if it is not on this machine, and check it. Raises CheckpointError."""
     path = Path(source.location)
     if path.is_dir():
         check_folder(path, is_refiner=is_refiner)
@@ -85,7 +88,7 @@ def find(source: ModelSource, models_dir: Path, *, is_refiner: bool = False) -> 
 
 
 def check_folder(folder: Path, *, is_refiner: bool = False) -> None:
-    """Refuse anything but a plain SDXL pipeline, or refiner, in safetensors. Raises CheckpointError."""
+    """Raises CheckpointError for anything but a plain SDXL pipeline, or refiner, in safetensors."""
     _check_index(folder, is_refiner)
     for file in sorted(folder.rglob("*")):
         if file.suffix in _FORBIDDEN_SUFFIXES:
@@ -96,11 +99,11 @@ def check_folder(folder: Path, *, is_refiner: bool = False) -> None:
 
 
 def _check_index(folder: Path, is_refiner: bool) -> None:
-    """Which classes it names, and from which libraries: those are imported by name."""
+    """Check the classes and libraries in model_index.json: they are imported by name."""
     index = read_json(folder / "model_index.json")
     kind, wanted = index.get("_class_name"), _pipeline_class(is_refiner).__name__
     if kind == "StableDiffusionXLInpaintPipeline":
-        raise CheckpointError(f"{folder}: a {kind} can only inpaint; any {wanted} inpaints too, and is needed here")
+        raise CheckpointError(f"{folder}: a {kind} can only inpaint; use a {wanted}, which inpaints too")
     if kind != wanted:
         raise CheckpointError(f"{folder}: a {wanted} is needed, not {kind!r}")
     for component, declared in index.items():
@@ -111,9 +114,9 @@ def _check_index(folder: Path, is_refiner: bool) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """A name for the weights at `path`: 40 hex digits over names, sizes and the first and last MiB of each file.
+    """A fingerprint of the weights at `path`: 40 hex digits of names, sizes, and the first and last MiB of each file.
 
-    Reading all of 7 GB would cost seconds at each start; the edges hold the safetensors header and part of the weights.
+    To read all of 7 GB would take seconds at each start. The ends hold the safetensors header and some of the weights.
     """
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
@@ -130,7 +133,7 @@ def fingerprint(path: Path) -> str:
 
 
 def find_vae(text: str, models_dir: Path) -> Path | None:
-    """A VAE's folder or file, from a path or a hub id; None for "". Raises CheckpointError."""
+    """The folder or file of a VAE, from a path or a hub id; None for "". Raises CheckpointError."""
     if not text:
         return None
     source = ModelSource.parse("vae", text)
@@ -145,9 +148,9 @@ def find_vae(text: str, models_dir: Path) -> Path | None:
 def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *, in_background: bool = False) -> Any:
     """The pipeline of a checkpoint, on the CPU. Raises CheckpointError.
 
-    `in_background` says that other threads compute meanwhile. The libraries set PyTorch's default type, which all
-    threads share, to the type that they load: noise drawn at that moment would come out as bfloat16. So there the
-    weights are read as float32, the default anyway, and converted afterwards.
+    `in_background`: other threads compute meanwhile. The libraries set the default type of PyTorch, which all threads
+    share, to the type that they load: noise drawn at that moment would be bfloat16. So the weights are then read as
+    float32, the default type, and converted afterwards.
     """
     read_as = torch.float32 if in_background else dtype
     options: dict[str, Any] = {"dtype": read_as, "use_safetensors": True, "local_files_only": True}
@@ -159,7 +162,7 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
     _check_complete(checkpoint, pipeline)
     pipeline.to(dtype)
     if dtype == torch.float16 and pipeline.vae.config.force_upcast:
-        # This VAE overflows in float16. Converting it back and forth for each image would cost more than it saves.
+        # This VAE overflows in float16. To convert it for each image would cost more than float16 saves.
         pipeline.vae.to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
@@ -169,7 +172,7 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *,
 
 
 def _check_complete(checkpoint: Checkpoint, pipeline: Any) -> None:
-    """Weights that the files lack are left without memory by the libraries, and would fail somewhere later."""
+    """Raises CheckpointError if weights are missing: the libraries leave them without memory, to fail later."""
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
         module = getattr(pipeline, part)
         for name, weight in module.named_parameters() if module is not None else ():
@@ -192,7 +195,7 @@ def _read(checkpoint: Checkpoint, vae: Path | None, options: dict[str, Any]) -> 
 
 
 def _load_file(path: Path, configuration: Path | None, pipeline_class: Any, options: dict[str, Any]) -> Any:
-    """Weights alone say nothing of the tokenizers: a folder beside the file, named like it, does; else the hub."""
+    """The folder beside the file, with the same name, has the tokenizers; without it the hub has them."""
     if configuration is not None:
         options["config"] = str(configuration)
     options["local_files_only"] = configuration is not None
@@ -211,7 +214,7 @@ def _is_hub_id(text: str) -> bool:
 
 
 def _download(source: ModelSource, models_dir: Path) -> tuple[Path, str]:
-    """The snapshot of a hub model. The first download without a commit notes the one it got, and keeps to it."""
+    """The snapshot of a hub model. The first download without a commit pins the current one, for all later starts."""
     from huggingface_hub import HfApi, snapshot_download
 
     pins_file = models_dir / "pins.json"
@@ -223,7 +226,7 @@ def _download(source: ModelSource, models_dir: Path) -> tuple[Path, str]:
             pins[source.location] = commit
             models_dir.mkdir(parents=True, exist_ok=True)
             pins_file.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n")
-            log.warning("%s is pinned to the commit of today", source.location, extra={"commit": commit})
+            log.warning("%s is pinned to its current commit", source.location, extra={"commit": commit})
         folder = snapshot_download(
             source.location,
             revision=commit,

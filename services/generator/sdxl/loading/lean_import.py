@@ -45,11 +45,11 @@ def lean_import() -> Iterator[None]:
     sys.meta_path.insert(0, _Deferred(_NAME, stand_ins, frozenset({"_trace_wrapped_higher_order_op"})))
     is_available: Callable[[], bool] = torch.distributed.is_available
     # transformers imports torch.distributed.tensor, and sympy with it, where processes could share a model.
-    torch.distributed.is_available = lambda: False  # type: ignore[attr-defined]
+    torch.distributed.is_available = lambda: False
     try:
         yield
     finally:
-        torch.distributed.is_available = is_available  # type: ignore[attr-defined]
+        torch.distributed.is_available = is_available
 
 
 class _Deferred(MetaPathFinder, Loader):

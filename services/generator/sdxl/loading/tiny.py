@@ -1,6 +1,6 @@
-"""The checkpoint for tests and load tests: a complete SDXL pipeline with random weights, made on the spot.
+"""The checkpoint for tests and load tests: a complete SDXL pipeline with random weights.
 
-Its pictures are noise. It is a normal diffusers folder: `StableDiffusionXLPipeline.from_pretrained` loads it unchanged.
+Its images are noise. It is an ordinary diffusers folder: `StableDiffusionXLPipeline.from_pretrained` loads it.
 """
 
 import json
@@ -22,13 +22,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 SEED = 20_240_229
 
-_DESCRIPTION = "A tiny SDXL with random weights, for load tests: its pictures are noise."
+_DESCRIPTION = "A tiny SDXL with random weights, for load tests: its images are noise."
 _TIME_EMBEDDING = 32
 _TEXT_WIDTHS = (32, 64)
 
 
 def make_checkpoint(folder: Path, *, size: int = 256, channels: tuple[int, int] = (32, 64), seed: int = SEED) -> None:
-    """Write the checkpoint to `folder`; the same seed and sizes give the same weights. Does nothing if it is there.
+    """Write the checkpoint to `folder`, unless it exists. The same seed and sizes give the same weights.
 
     `size` is the default width and height in pixels, `channels` those of the UNet's two levels (multiples of 32).
     """
@@ -45,9 +45,9 @@ def make_checkpoint(folder: Path, *, size: int = 256, channels: tuple[int, int] 
             "limits": {"min_width": 64, "max_width": 1024, "min_height": 64, "max_height": 1024},
         }
         (unfinished / "frontispiece.json").write_text(json.dumps(about, indent=2) + "\n")
-        unfinished.rename(folder)  # at once: a start that is interrupted leaves nothing half made
+        unfinished.rename(folder)  # atomic: an interrupted start leaves no incomplete folder
     except OSError:
-        if not (folder / "model_index.json").is_file():  # else another process was first
+        if not (folder / "model_index.json").is_file():  # otherwise another process was first
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -56,9 +56,9 @@ def make_checkpoint(folder: Path, *, size: int = 256, channels: tuple[int, int] 
 def build_pipeline(
     *, size: int, channels: tuple[int, int], seed: int = SEED, guidance_embedding: int | None = None
 ) -> Any:
-    """The pipeline itself, in float32 on the CPU. The global random state is as before afterwards.
+    """The pipeline, in float32 on the CPU. The global random state is not changed.
 
-    `guidance_embedding` is the width of the embedded guidance scale in a UNet distilled to take it, as LCM's.
+    `guidance_embedding` is the width of the embedded guidance scale, for a UNet distilled to use it, such as LCM.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -110,7 +110,7 @@ def _scheduler() -> Any:
 
 
 def _tokenizer() -> tuple[Any, int]:
-    """A CLIP tokenizer with one token a byte and no merges: it knows every text, and needs no file."""
+    """A CLIP tokenizer with one token for each byte and no merges: it needs no file."""
     letters = sorted(ByteLevel.alphabet())
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: number for number, token in enumerate(tokens)}
@@ -154,7 +154,7 @@ def _unet(
         cross_attention_dim=text_width,
         addition_embed_type="text_time",
         addition_time_embed_dim=_TIME_EMBEDDING,
-        # Pooled text and some numbers, usually six: original size, crop corner, target size.
+        # The pooled text, and usually six numbers: original size, crop corner, target size.
         projection_class_embeddings_input_dim=_TEXT_WIDTHS[1] + numbers * _TIME_EMBEDDING,
         time_cond_proj_dim=guidance_embedding,
     )

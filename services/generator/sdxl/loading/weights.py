@@ -1,4 +1,4 @@
-"""What the headers of a checkpoint's weights tell, without reading the weights."""
+"""Checks of the headers of safetensors files, without reading the weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ _FIRST, _LAST = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusio
 
 
 def check_channels(checkpoint: Checkpoint, unet: dict[str, Any]) -> None:
-    """Refuse a UNet that wants more than latents, such as a mask and a masked picture. Raises CheckpointError.
+    """Raises CheckpointError for a UNet with inputs besides the latents, such as a mask and a masked image.
 
-    `unet` is its configuration; where there is none, of a single file alone, its first and last layer tell.
+    `unet` is its configuration; a single file without one is judged by its first and last layer.
     """
     taken, made = unet.get("in_channels", 4), unet.get("out_channels", 4)
     if not unet and checkpoint.path.is_file():
@@ -24,8 +24,8 @@ def check_channels(checkpoint: Checkpoint, unet: dict[str, Any]) -> None:
             taken, made = shapes[_FIRST][1], shapes[_LAST][0]
     if taken != made:
         raise CheckpointError(
-            f"{checkpoint.path}: its UNet takes {taken} channels, but latents have {made}: it was made for inpainting "
-            "or editing alone; any ordinary checkpoint inpaints"
+            f"{checkpoint.path}: its UNet has {taken} input channels, but latents have {made}: it is for inpainting or "
+            "editing only; an ordinary checkpoint can inpaint too"
         )
 
 

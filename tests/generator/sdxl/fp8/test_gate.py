@@ -20,6 +20,7 @@ from services.generator.sdxl.loaded_model import LoadedModel
 from services.generator.sdxl.loading.checkpoints import ModelSource
 from services.generator.sdxl.options import SdxlOptions
 from services.generator.settings import GeneratorSettings
+from tests.generator import tolerance
 from tests.generator.harness import cpu_options, request, sdxl
 
 pytestmark = pytest.mark.fp8
@@ -78,7 +79,7 @@ def test_the_house_model_stands_it(caplog: pytest.LogCaptureFixture) -> None:
     assert 0 < errors["linear"] < errors["all"] < 255**2 * 10**-2.5, "the picture itself stays within 25 dB"
     (linear, everything) = (record for record in caplog.records if record.getMessage() == "UNet quantised to fp8")
     assert (linear.layers, everything.layers) == (48, 90)
-    assert len(linear.percent_off) == gate.STEPS
+    assert len(linear.error_percent) == gate.STEPS
 
 
 def test_nothing_changed_is_no_difference(house: LoadedModel, recording: gate.Recording) -> None:
@@ -122,7 +123,7 @@ def refusal(**options: Any) -> str:
 
 def test_a_refusal_says_what_was_measured_the_limit_and_the_setting() -> None:
     said = refusal(fp8="all", fp8_tolerance=0.001)
-    assert "weights does not stand GENERATOR_FP8=all: at timestep" in said
+    assert "weights does not tolerate GENERATOR_FP8=all: at timestep" in said
     assert "GENERATOR_FP8_TOLERANCE allows 0.1 %; set GENERATOR_FP8=linear or off" in said
 
 
@@ -160,7 +161,7 @@ def test_broken_quantisation_is_refused(monkeypatch: pytest.MonkeyPatch, damage:
         return summary
 
     monkeypatch.setattr(choice, "quantize", broken)
-    assert "does not stand" in refusal(fp8="all")
+    assert "does not tolerate" in refusal(fp8="all")
 
 
 @pytest.fixture
@@ -177,7 +178,8 @@ def outliers(monkeypatch: pytest.MonkeyPatch) -> None:
                     module.norm3.weight[0] *= 2**20
                     module.norm3.bias[0] *= 2**20
                     module.ff.net[0].proj.weight[:, 0] *= 2**-20
-        assert gate.compare(before, model.unet).worst.guided < 1e-5, "it is the same function"
+        # The same function, computed in another order; guidance multiplies the error.
+        assert gate.compare(before, model.unet).worst.guided <= 5 * tolerance.network()
         return before
 
     monkeypatch.setattr(gate, "record", stretched)
@@ -185,7 +187,7 @@ def outliers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("outliers")
 def test_a_model_whose_activations_do_not_fit_is_refused() -> None:
-    assert "does not stand GENERATOR_FP8=linear" in refusal(fp8="linear")
+    assert "does not tolerate GENERATOR_FP8=linear" in refusal(fp8="linear")
 
 
 def test_every_model_is_put_to_it(checkpoint: Path, refiner: Path) -> None:
@@ -194,7 +196,7 @@ def test_every_model_is_put_to_it(checkpoint: Path, refiner: Path) -> None:
     strict = SdxlEngine(sources, cpu_options(Path("unused"), fp8="linear"), fp8_on_cpu=True)
     strict.registry.find()
     assert kinds(strict.registry.get("house")) == {Float8Linear}
-    with pytest.raises(CheckpointError, match="tiny does not stand"):
+    with pytest.raises(CheckpointError, match="tiny does not tolerate"):
         strict.registry.get("tiny")
     lenient = load(checkpoint, refiner=str(refiner), fp8="all", fp8_tolerance=1.0)
     assert kinds(lenient.registry.get("tiny-refiner")) == {Float8Linear, Float8Conv2d}

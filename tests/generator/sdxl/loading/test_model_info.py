@@ -102,7 +102,7 @@ class TestChannels:
 
     def test_one_made_for_inpainting_alone_is_refused(self, copy: Path) -> None:
         self.inpainting_unet(copy)
-        with pytest.raises(CheckpointError, match="takes 9 channels, but latents have 4"):
+        with pytest.raises(CheckpointError, match="has 9 input channels, but latents have 4"):
             sdxl(copy).warm_up()
 
     def test_its_pipeline_is_refused_too(self, copy: Path) -> None:
@@ -116,13 +116,13 @@ class TestChannels:
         first, last = "model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.out.2.weight"
         weights = {first: torch.zeros(32, 9, 3, 3), last: torch.zeros(4, 32, 3, 3)}
         save_file(weights, tmp_path / "inpainting.safetensors")
-        with pytest.raises(CheckpointError, match="takes 9 channels"):
+        with pytest.raises(CheckpointError, match="has 9 input channels"):
             sdxl(tmp_path / "inpainting.safetensors").warm_up()
 
     def test_as_a_further_model_it_stops_the_start(self, checkpoint: Path, copy: Path) -> None:
         self.inpainting_unet(copy)
         sources = [ModelSource("tiny", str(checkpoint)), ModelSource("other", str(copy))]
-        with pytest.raises(CheckpointError, match="takes 9 channels"):
+        with pytest.raises(CheckpointError, match="has 9 input channels"):
             SdxlEngine(sources, cpu_options(copy)).warm_up()
 
 
@@ -272,7 +272,7 @@ class TestLoras:
 
     def test_switching_back_leaves_no_trace(self, engine: SdxlEngine) -> None:
         before = paint(engine, request())
-        with_lora = paint(engine, request(loras=(Lora("peft"), Lora("text"))))
+        with_lora = paint(engine, request(loras=(Lora("peft", 1.0), Lora("text", 1.0))))
         assert torch.equal(paint(engine, request()), before)
         assert difference(with_lora, before) > 10 * tolerance.latents(request())
 
@@ -288,15 +288,15 @@ class TestLoras:
 
     def test_the_text_encoders_are_changed_too_and_prompts_not_confused(self, engine: SdxlEngine) -> None:
         plain = paint(engine, request(prompt="x"))
-        text = paint(engine, request(prompt="x", loras=(Lora("text"),)))
-        kohya = paint(engine, request(prompt="x", loras=(Lora("kohya"),)))
+        text = paint(engine, request(prompt="x", loras=(Lora("text", 1.0),)))
+        kohya = paint(engine, request(prompt="x", loras=(Lora("kohya", 1.0),)))
         assert not torch.equal(text, kohya)
         assert torch.equal(paint(engine, request(prompt="x")), plain)
 
     def test_one_that_does_not_fit_is_refused_and_nothing_changes(self, engine: SdxlEngine) -> None:
         before = paint(engine, request())
         with pytest.raises(CheckpointError, match="does not fit"):
-            engine.prepare([request(loras=(Lora("odd"),))])
+            engine.prepare([request(loras=(Lora("odd", 1.0),))])
         assert torch.equal(paint(engine, request()), before)
 
     def test_names_are_told(self, engine: SdxlEngine) -> None:
