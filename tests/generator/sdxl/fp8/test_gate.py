@@ -260,6 +260,6 @@ class TestWhere:
             GeneratorSettings(fp8="linear", loras_dir=tmp_path)
         with pytest.raises(ValidationError, match="fp8"):
             GeneratorSettings(fp8="true")
-        for tolerance in (0, 1.5):
+        for wrong in (0, 1.5):
             with pytest.raises(ValidationError, match="fp8_tolerance"):
-                GeneratorSettings(fp8_tolerance=tolerance)
+                GeneratorSettings(fp8_tolerance=wrong)
