@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-all lint format protos lock clean train-house evaluate-house load compose-test
+.PHONY: help setup run test test-slow test-all lint format protos release-protos lock clean train-house evaluate-house load compose-test
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ lint: $(VENV)/.dev ## Check style, types, imports and contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
-	@sh protos/plugins/check_breaking.sh ../$(BIN)/buf
+	@cd protos && ../$(BIN)/buf breaking --against released.binpb
 
 format: $(VENV)/.dev ## Format code and contracts
 	@$(BIN)/ruff check --fix --quiet . || true
@@ -44,6 +44,9 @@ format: $(VENV)/.dev ## Format code and contracts
 
 protos: $(VENV)/.dev ## Generate the committed stubs from protos/
 	@cd protos && PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
+
+release-protos: $(VENV)/.dev ## At a release: what later contracts are compared with
+	@cd protos && ../$(BIN)/buf build --exclude-source-info -o released.binpb
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate

@@ -36,7 +36,7 @@ class Pages:
         )
         self._environment.globals.update(site_title=settings.site_title, base_url=self._base_url)
         self._environment.filters.update(
-            markdown=self.markdown, excerpt=self.excerpt, day=day, local=self.local, reference=_reference
+            markdown=self.markdown, inline=self.inline, excerpt=self.excerpt, local=self.local, day=day, number=_number
         )
         self._headers = {
             "content-security-policy": content_policy(settings),
@@ -61,6 +61,10 @@ class Pages:
     def markdown(self, text: str) -> Markup:
         """Markdown as HTML. HTML in the text is escaped."""
         return Markup(self._markdown.render(text))  # markdown-it escapes raw HTML
+
+    def inline(self, text: str) -> Markup:
+        """One line of Markdown as HTML without a paragraph."""
+        return Markup(self._markdown.renderInline(text))
 
     def excerpt(self, text: str) -> str:
         """The beginning of a Markdown text as plain text."""
@@ -105,9 +109,6 @@ def day(time: str) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
-def _reference(node: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An OpenAPI node, or the node that its `$ref` names."""
-    path = str(node.get("$ref", ""))
-    for part in path.removeprefix("#/").split("/") if path else ():
-        document = document[part]
-    return document if path else node
+def _number(value: float) -> float:
+    """`4096` for `4096.0`, as FastAPI writes the limits of integers."""
+    return int(value) if value == int(value) else value

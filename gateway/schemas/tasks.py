@@ -64,6 +64,7 @@ class NewTask(Input):
         description="Fraction of the noise that the model removes; its `refiner` removes the rest. With an "
         "`initial_image` it must be greater than 1 - strength. Default: the refiner is not used.",
     )
+    clip_skip: int = Field(0, description="Number of layers of the text encoders to skip, from the last but one.")
     initial_image: InitialImage | None = Field(
         None,
         description="A stored image to start from. Without width and height the new image keeps its shape: its own "
@@ -98,6 +99,7 @@ class Parameters(Output):
     loras: list[Lora]
     guidance_end: float | None
     denoising_end: float | None
+    clip_skip: int
     initial_image: UsedInitialImage | None
 
 

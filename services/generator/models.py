@@ -107,6 +107,7 @@ class ImageRequest:
     guidance_end: float = 1.0
     denoising_end: float | None = None
     initial_image: InitialPixels | None = None
+    clip_skip: int = 0
     refiner: str = ""
     preview_interval: int = 0
 

@@ -52,6 +52,7 @@ def resolve(parameters: Parameters, models: Sequence[ModelInfo], *, inspect: Ins
         guidance_end=value_of(parameters, "guidance_end"),
         denoising_end=parameters.denoising_end if parameters.HasField("denoising_end") else None,
         refiner=model.refiner if parameters.HasField("denoising_end") else "",
+        clip_skip=parameters.clip_skip,
     )
     if inspect and not is_stock(parameters) and (problems := list(inspect(request))):
         raise refusal(problems)

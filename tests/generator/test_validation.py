@@ -167,6 +167,7 @@ class TestValidateParameters:
             {"prompt": ""},
             {"width": 2000},
             {"model": "other"},
+            {"clip_skip": 2},
             {"prompt": "a " * 999, "negative_prompt": "1" * 2000, "guidance_scale": 31},
         ):
             error = await self.refused(client, **fields)

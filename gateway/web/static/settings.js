@@ -48,6 +48,12 @@ export function advanced(model, models, onModel) {
       }),
     );
   }
+  const layers = limit("task", "clip_skip");
+  made.push(
+    slider("CLIP skip", "clip_skip", { min: 0, max: layers.max, step: 1, default: 0 }, {
+      words: (value) => (value ? `${value} ${layers.unit}` : "none"),
+    }),
+  );
   if (model.loras.length) made.push(loras(model.loras));
   return made;
 }
@@ -116,6 +122,7 @@ export function values(form, { withSize }) {
   for (const name of ["scheduler", "model"]) {
     if (data.get(name)) body[name] = data.get(name);
   }
+  if (Number(data.get("clip_skip"))) body.clip_skip = Number(data.get("clip_skip"));
   if (data.has("guidance_end") && Number(data.get("guidance_end")) < 1) body.guidance_end = Number(data.get("guidance_end"));
   const share = Number(data.get("refiner_share") ?? 0);
   if (share) body.denoising_end = Number((1 - share).toFixed(2));

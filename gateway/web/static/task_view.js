@@ -66,9 +66,9 @@ export async function showImage(image) {
   shown = null;
   const { signal } = watching;
   const title = el("div", { class: "task-head" }, el("h2", { id: "task-title" }, image.name));
-  const shownPicture = el("img", { src: local(image.url), alt: image.name, width: image.width, height: image.height });
+  const element = el("img", { src: local(image.url), alt: image.name, width: image.width, height: image.height });
   const actions = el("div", { class: "row after" });
-  body.replaceChildren(title, el("div", { class: "canvas" }, shownPicture), facts(image), actions);
+  body.replaceChildren(title, el("div", { class: "canvas" }, element), facts(image), actions);
   try {
     const form = await postForm(image, (post) => {
       form.remove();
@@ -153,7 +153,7 @@ function progress(task) {
         image.src = `data:${data.content_type};base64,${data.data}`;
         place(data.index, image);
       } else if (name === "image") {
-        place(data.image.index, picture(task, data.image));
+        place(data.image.index, taskImage(task, data.image));
       } else if ("state" in data) {
         this.state(data.state, data);
         onChange({ ...task, state: data.state, terminal: data.terminal });
@@ -166,7 +166,7 @@ function waiting(position) {
   return position === 0 ? "next in the queue" : `${position} before it`;
 }
 
-function picture(task, image) {
+function taskImage(task, image) {
   return el("img", { src: local(image.url), alt: task.parameters.prompt, width: image.width, height: image.height });
 }
 
@@ -177,7 +177,7 @@ async function showResult(task, signal) {
   const parts = [title];
   const many = task.images.length > 1 && task.state === "awaiting_approval";
   if (many) parts.push(choices(task));
-  else if (task.images.length) parts.push(el("div", { class: "canvas" }, picture(task, task.images[0])));
+  else if (task.images.length) parts.push(el("div", { class: "canvas" }, taskImage(task, task.images[0])));
   const chosen = () => Number(body.querySelector('[name="image_index"]:checked')?.value ?? task.images[0].index);
   if (task.images.length) parts.push(facts(task.images[0], task.parameters.initial_image));
   if (task.images.length && !task.images[0].credit) {
@@ -234,7 +234,7 @@ function choices(task) {
       "label",
       {},
       el("input", { type: "radio", name: "image_index", value: image.index, checked: position === 0, "aria-label": `Image ${position + 1}` }),
-      picture(task, image),
+      taskImage(task, image),
     ),
   );
   return el("fieldset", { class: "choices" }, el("legend", {}, "Choose one"), labels);

@@ -23,6 +23,7 @@ class Prompt:
 
     text: str
     loras: tuple[Lora, ...] = ()
+    clip_skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,17 @@ class PromptEncoder:
         self._capacity = capacity
         self._cache: OrderedDict[Prompt, Embedding] = OrderedDict()
         self._tokenizer_lock = threading.Lock()
+        encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
+        # hidden_states are the input of the first layer and the output of each.
+        self._max_clip_skip = min(some.config.num_hidden_layers for some in encoders if some is not None) - 1
 
     def problems(self, request: ImageRequest) -> list[tuple[str, str]]:
-        """The prompts of `request` that this model cannot encode: name of the parameter, and why. On any thread."""
+        """What this model cannot encode: name of the parameter of `request`, and why. On any thread."""
         found = []
+        if request.clip_skip > self._max_clip_skip:
+            found.append(
+                ("clip_skip", f"must be at most {self._max_clip_skip} layers for this model; is {request.clip_skip}")
+            )
         for name in ("prompt", "negative_prompt"):
             try:
                 self._tokenize([getattr(request, name)])
@@ -61,10 +69,14 @@ class PromptEncoder:
     def encode_requests(self, requests: Sequence[ImageRequest], loras: tuple[Lora, ...]) -> list[PromptPair]:
         """The embeddings of the prompts of each request, with `loras` in place.
 
-        An empty negative prompt is zeros where the checkpoint was trained so. Raises InvalidRequest for a text that is
-        too long.
+        An empty negative prompt is zeros where the checkpoint was trained so. `clip_skip` is for the prompt alone, as
+        in the diffusers pipelines. Raises InvalidRequest for a text that is too long, and for too large a `clip_skip`.
         """
-        positives = self._encode_named("prompt", [Prompt(request.prompt, loras) for request in requests])
+        for request in requests:
+            if request.clip_skip > self._max_clip_skip:
+                raise InvalidRequest(*self.problems(request)[0])
+        prompts = [Prompt(request.prompt, loras, request.clip_skip) for request in requests]
+        positives = self._encode_named("prompt", prompts)
         negatives = self._encode_named(
             "negative_prompt",
             [
@@ -101,7 +113,8 @@ class PromptEncoder:
 
     @torch.no_grad()
     def _encode(self, prompts: list[Prompt]) -> list[Embedding]:
-        return _embed(self._pipeline, self._tokenize([prompt.text for prompt in prompts]), self._device)
+        tokenized = self._tokenize([prompt.text for prompt in prompts])
+        return _embed(self._pipeline, tokenized, self._device, [prompt.clip_skip for prompt in prompts])
 
     def _tokenize(self, texts: list[str]) -> list[Chunks]:
         with self._tokenizer_lock:  # tokenizers are not thread-safe
@@ -113,7 +126,7 @@ def embed(pipeline: Any, texts: Sequence[str], device: Any) -> list[Embedding]:
 
     That method waits for the device, encodes every text twice, and leaves out all after the first chunk.
     """
-    return _embed(pipeline, _tokenize(pipeline, texts), device)
+    return _embed(pipeline, _tokenize(pipeline, texts), device, [0] * len(texts))
 
 
 def stack(embeddings: Sequence[Embedding]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,15 +145,15 @@ def _tokenize(pipeline: Any, texts: Sequence[str]) -> list[Chunks]:
     return [split_into_chunks(texts, tokenizer) for tokenizer, encoder in pairs if encoder is not None]
 
 
-def _embed(pipeline: Any, tokenized: list[Chunks], device: Any) -> list[Embedding]:
+def _embed(pipeline: Any, tokenized: list[Chunks], device: Any, clip_skips: list[int]) -> list[Embedding]:
     encoders = [some for some in (pipeline.text_encoder, pipeline.text_encoder_2) if some is not None]
     parts = [_run(encoder, texts, device) for encoder, texts in zip(encoders, tokenized, strict=True)]
-    tokens = torch.cat([part.hidden_states[-2] for part in parts], dim=-1)
     pooled = parts[-1][0]
     embeddings, first = [], 0
-    for chunks in tokenized[-1]:
+    for chunks, clip_skip in zip(tokenized[-1], clip_skips, strict=True):
         end = first + len(chunks)
-        embeddings.append(Embedding(tokens[first:end].flatten(0, 1), pooled[first]))
+        tokens = torch.cat([part.hidden_states[-2 - clip_skip][first:end] for part in parts], dim=-1)
+        embeddings.append(Embedding(tokens.flatten(0, 1), pooled[first]))
         first = end
     return embeddings
 

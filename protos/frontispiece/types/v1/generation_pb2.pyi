@@ -18,7 +18,7 @@ IMAGE_SOURCE_GENERATED: ImageSource
 IMAGE_SOURCE_STOCK: ImageSource
 
 class GenerationParameters(_message.Message):
-    __slots__ = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "source", "loras", "guidance_end", "denoising_end", "initial_image")
+    __slots__ = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "scheduler", "model", "source", "loras", "guidance_end", "denoising_end", "initial_image", "clip_skip")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class GenerationParameters(_message.Message):
     GUIDANCE_END_FIELD_NUMBER: _ClassVar[int]
     DENOISING_END_FIELD_NUMBER: _ClassVar[int]
     INITIAL_IMAGE_FIELD_NUMBER: _ClassVar[int]
+    CLIP_SKIP_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     negative_prompt: str
     width: int
@@ -47,7 +48,8 @@ class GenerationParameters(_message.Message):
     guidance_end: float
     denoising_end: float
     initial_image: InitialImage
-    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., source: _Optional[_Union[ImageSource, str]] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[InitialImage, _Mapping]] = ...) -> None: ...
+    clip_skip: int
+    def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., scheduler: _Optional[str] = ..., model: _Optional[str] = ..., source: _Optional[_Union[ImageSource, str]] = ..., loras: _Optional[_Iterable[_Union[Lora, _Mapping]]] = ..., guidance_end: _Optional[float] = ..., denoising_end: _Optional[float] = ..., initial_image: _Optional[_Union[InitialImage, _Mapping]] = ..., clip_skip: _Optional[int] = ...) -> None: ...
 
 class InitialImage(_message.Message):
     __slots__ = ("key", "strength", "mask", "mask_feather", "has_mask", "url")
