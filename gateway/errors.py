@@ -42,6 +42,7 @@ HTTP_STATUS: dict[grpc.StatusCode, int] = {
 
 STATUS_BY_REASON: dict[str, int] = {
     "IDEMPOTENCY_MISMATCH": 422,  # as draft-ietf-httpapi-idempotency-key-header says
+    "STOCK_NOT_CONFIGURED": 422,  # the caller can generate the image instead
     "ETAG_MISMATCH": 412,
     "TRANSACTION_CONFLICT": 503,
     "DISK_FULL": 507,

@@ -178,9 +178,9 @@ class TestFailing:
 
     async def test_a_stock_photo_without_an_api_key_is_422(self, editor: httpx2.AsyncClient) -> None:
         response = await editor.post(PATH, json={"prompt": "a door", "use_generation": False})
-        document = assert_problem(response, 422)
+        document = assert_problem(response, 422, "STOCK_NOT_CONFIGURED")
         assert "PEXELS_API_KEY" in document["detail"]
-        assert uuid.UUID(document["task_id"])
+        assert "task_id" not in document  # refused before a task is created
 
     async def test_a_cancelled_task_is_409(self, front: Scripted) -> None:
         front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
