@@ -82,13 +82,16 @@ class _CheckedRequests:
     """An iterator of requests that checks each."""
 
     def __init__(self, requests: AsyncIterator[Any]) -> None:
-        self._requests = aiter(requests)
+        self._requests = requests
+        self._iterator: AsyncIterator[Any] | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
-        request = await anext(self._requests)
+        if self._iterator is None:  # not before: an iterator of gRPC that is never read warns when it is deleted
+            self._iterator = aiter(self._requests)
+        request = await anext(self._iterator)
         if isinstance(request, Message):
             validation.check(request)
         return request

@@ -13,7 +13,7 @@ from frontispiece.types.v1 import generation_pb2 as types
 from PIL import Image as PillowImage
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from rpc.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from rpc.errors import FailedPrecondition, FieldViolation, NotFound, ResourceExhausted, Unavailable
 from services.generator.models import Image
 
 log = logging.getLogger(__name__)
@@ -80,9 +80,8 @@ class StockPhotos:
     def check_configured(self) -> None:
         """Raises FailedPrecondition when no key is configured."""
         if not self.available:
-            raise FailedPrecondition(
-                "stock photos are not configured: set PEXELS_API_KEY", reason="STOCK_NOT_CONFIGURED"
-            )
+            problem = FieldViolation("parameters.source", "stock photos are not configured: set PEXELS_API_KEY")
+            raise FailedPrecondition(problem.description, reason="STOCK_NOT_CONFIGURED", violations=[problem])
 
     async def fetch(self, prompt: str, width: int, height: int) -> Image:
         """A photo that matches `prompt`, of about this size and shape, in pixels.

@@ -69,9 +69,9 @@ async def test_caller_that_stops_waiting_takes_no_connection(database: Database)
 
 
 async def test_caller_that_waits_too_long_gets_unavailable(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ACQUIRE_TIMEOUT_SECONDS", 0.05)
     done, holders = await occupy(database)
-    with pytest.raises(errors.Unavailable) as raised:
+    with monkeypatch.context() as changed, pytest.raises(errors.Unavailable) as raised:
+        changed.setattr(module, "ACQUIRE_TIMEOUT_SECONDS", 0.05)  # not before: opening a connection may take longer
         await database.fetchval("SELECT 1")
     assert raised.value.retry_after_seconds
     done.set()
