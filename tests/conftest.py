@@ -24,11 +24,20 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(8, (os.cpu_count() or 1) + 1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests for `--dist loadgroup`. What shares nothing expensive is spread test by test."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None and (group := _group(item)):
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Stop when pytest-xdist ignores the groups, as 3.8 does with pytest 9.2: one system a group, not a process."""
+    if "PYTEST_XDIST_WORKER" in os.environ and session.config.getoption("loadgroup"):
+        ignored = [i for i in session.items if i.get_closest_marker("xdist_group") and "@" not in i.nodeid]
+        if ignored:
+            raise pytest.UsageError(f"pytest-xdist ignores xdist_group: {ignored[0].nodeid}")
 
 
 def _group(item: pytest.Item) -> str | None:
