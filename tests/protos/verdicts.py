@@ -39,11 +39,8 @@ def completed(case: Case, stored: dict[str, str]) -> Case:
         if name in names and name != case.field and not (name == "task_id" and case.method.name == "CreateTask"):
             setattr(request, name, value)
     if "update_mask" in names and case.field != "update_mask":
-        tested = field_of(case)
-        request.update_mask.paths.append("title" if tested in {"id", "etag"} else tested)
         request.title = request.title or "A door"
-        if tested != "title":
-            request.update_mask.paths.append("title")
+        request.update_mask.paths.extend(sorted({"title", field_of(case)} - {"id", "etag"}))
     if "parameters" in names:
         _complete_initial_image(case, request, stored["key"])
     return Case(case.method, request, case.field, case.limit, case.is_accepted)
