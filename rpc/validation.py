@@ -179,7 +179,7 @@ def _list_check(limits: Limits, check_item: ValueCheck) -> ValueCheck:
             if clean == "":
                 found.append(FieldViolation(f"{path}[{i}]", "must not be empty"))
             if limits.unique_by and first.setdefault(key := getattr(clean, limits.unique_by), i) != i:
-                problem = f"must differ from the other items; is the same as in {path}[{first[key]}]"
+                problem = f"must differ from the other items; item {first[key]} has the same"
                 found.append(FieldViolation(f"{path}[{i}].{limits.unique_by}", problem))
         return values
 

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from rpc.limits import of_field
+from tests.protos.samples import EXAMPLES, UUID, png
 
 FILES = (tasks_pb2, posts_pb2, images_pb2, generator_pb2)
 METHODS: list[MethodDescriptor] = [
@@ -22,7 +23,7 @@ METHODS: list[MethodDescriptor] = [
 ]
 
 # For the patterns that a text of one letter, repeated, does not match: a UUID, a SHA-256, a revision.
-_SAMPLES = ("6f1b7f0c-58a4-4c1e-9d3b-0a1b2c3d4e5f", "a" * 64)
+_SAMPLES = (UUID, "a" * 64)
 
 _REALS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
 
@@ -153,6 +154,8 @@ def _values(field: FieldDescriptor) -> Iterator[tuple[str, bool, Any, str]]:
     limits = of_field(field)
     if limits.required:
         yield "required", False, "" if _is_choice(field) else None, ""
+        if field.type == FieldDescriptor.TYPE_STRING and not limits.pattern:
+            yield "blank", False, " \u3000", ""
     if is_map(field):
         yield from _map_values(limits)
     elif field.is_repeated:
@@ -191,8 +194,8 @@ def _scalar_values(field: FieldDescriptor, limits: Limits) -> Iterator[tuple[str
         yield from _text_values(limits)
     elif field.type == FieldDescriptor.TYPE_BYTES:
         if limits.HasField("max_bytes"):
-            yield "max_bytes", True, b"x" * limits.max_bytes
-            yield "max_bytes", False, b"x" * (limits.max_bytes + 1)
+            yield "max_bytes", True, png(limits.max_bytes)
+            yield "max_bytes", False, png(limits.max_bytes + 1)
     elif field.enum_type is not None:
         yield "defined", True, max(field.enum_type.values_by_number)
         yield "defined", False, max(field.enum_type.values_by_number) + 1
@@ -210,9 +213,12 @@ def _text_values(limits: Limits) -> Iterator[tuple[str, bool, Any]]:
     if limits.pattern:
         yield "pattern", True, _text(limits, 1)
         yield "pattern", False, "\u00e9 \u00e9"
+        for is_accepted, text in EXAMPLES.get(limits.pattern, []):
+            yield "example", is_accepted, text
     else:
         if limits.HasField("max_length"):  # decomposed, it is twice as long before it is normalised
             yield "normalised", True, "e\u0301" * limits.max_length
+            yield "blanks", not limits.multiline, f" {'x' * limits.max_length}\u3000"
         yield "control", False, "x\x07"
 
 

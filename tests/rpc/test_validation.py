@@ -175,7 +175,7 @@ class TestOthers:
     def test_items_differ_once_they_are_normalised(self) -> None:
         assert not violations(Request(items=[item("a"), item("b")]))
         assert violations(Request(items=[item("a"), item("b"), item(" a ")])) == {
-            "items[2].name": "must differ from the other items; is the same as in items[0]"
+            "items[2].name": "must differ from the other items; item 0 has the same"
         }
 
     def test_fields_of_nested_messages_are_named_by_their_path(self) -> None:
