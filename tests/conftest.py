@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Stop when pytest-xdist ignores the groups, as 3.8 does with pytest 9.2: one system a group, not a process."""
-    if "PYTEST_XDIST_WORKER" in os.environ and session.config.getoption("loadgroup"):
+    if hasattr(session.config, "workerinput") and session.config.getoption("loadgroup"):
         ignored = [i for i in session.items if i.get_closest_marker("xdist_group") and "@" not in i.nodeid]
         if ignored:
             raise pytest.UsageError(f"pytest-xdist ignores xdist_group: {ignored[0].nodeid}")
