@@ -58,7 +58,7 @@ class Speeds:
         return latencies
 
     def windows(self, gaps: Sequence[float]) -> list[float]:
-        """Latencies of one that paints whole batches of what has come, and lets nobody join."""
+        """Latencies of a server that generates whole batches of the waiting requests; none joins a running batch."""
         latencies: list[float] = []
         free, left = 0.0, _times(gaps)
         while left:

@@ -1,4 +1,4 @@
-"""C11: requests that come when they come, the same at the same times for everybody, whoever is how far behind."""
+"""C11: open-loop load. Every server gets the same requests at the same times, however late its responses are."""
 
 import asyncio
 import math
@@ -90,7 +90,7 @@ class OpenLoop:
         self._batches = 0
 
     def draw(self, count: int | None = None) -> list[Wanted]:
-        """Requests with prompts that nobody has seen."""
+        """Requests with prompts that are in no cache."""
         self._batches += 1
         kinds = self._mix.kinds(count or self._count, self._batches)
         return [

@@ -57,7 +57,7 @@ class Report:
         tflop: float | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Print a row and write the file anew; `tflop` done in `seconds` become TFLOP/s."""
+        """Print a row and write the file again; `tflop` done in `seconds` become TFLOP/s."""
         tflops = tflop / seconds if tflop and seconds else None
         share = tflops / self.ceiling_tflops if tflops and self.ceiling_tflops else None
         row = Row(id, what, _round(value), unit, reference, _round(ratio), _round(tflops), _round(share))

@@ -43,7 +43,7 @@ class SideBySide:
         self._numbers = itertools.count()
 
     def _fresh(self, count: int) -> list[Wanted]:
-        """Prompts that nobody has seen: a cache of prompts must not help."""
+        """Prompts that are in no cache of prompts."""
         return [
             Wanted(f"{PROMPTS[n % len(PROMPTS)]}, number {n}", seed=n) for n in itertools.islice(self._numbers, count)
         ]

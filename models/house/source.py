@@ -19,7 +19,7 @@ UNTOLD_SHARE = 0.1
 _FITTED_SCENES = 512
 POOL = 16_384
 """How many different scenes a training sees: painting each once and keeping its latents costs 134 MB and saves a tenth
-of the time of a step on a CPU; captions are told anew each time."""
+of the time of a step on a CPU; captions are composed for each step."""
 
 
 @dataclass(frozen=True)

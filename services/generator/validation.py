@@ -117,7 +117,8 @@ def _problems(parameters: Parameters, model: ModelInfo) -> Iterator[Problem]:
     if not is_stock(parameters):  # the contract: ignored for a stock photo
         for i, lora in enumerate(parameters.loras):
             if lora.name not in model.loras:
-                yield f"loras[{i}].name", f"must be one of {', '.join(model.loras) or 'none: there are no LoRAs'}"
+                known = f"must be one of {', '.join(model.loras)}" if model.loras else "the model has no LoRAs"
+                yield f"loras[{i}].name", known
     if parameters.HasField("denoising_end"):
         yield from _refiner_problems(parameters, model)
     if parameters.HasField("initial_image"):

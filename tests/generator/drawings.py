@@ -36,7 +36,7 @@ def initial(
 
 
 def encode(pixels: NDArray[Any] | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """The file that somebody would send."""
+    """The file that a client would send."""
     picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     stream = io.BytesIO()
     picture.save(stream, kind, **options)

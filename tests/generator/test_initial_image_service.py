@@ -1,4 +1,4 @@
-"""Pictures to begin from, through the service: what is told, what is refused, who waits for whom, what is left."""
+"""Initial images through the service: results, refusals, waiting, and memory that is released."""
 
 import asyncio
 import gc

@@ -22,7 +22,7 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 
 class SlowEngine(FakeEngine):
-    """Warms up when it is told to."""
+    """Warms up when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()

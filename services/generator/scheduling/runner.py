@@ -73,7 +73,7 @@ class EngineRunner:
         _fail([*waiting, *self._admitted()], _stopping())
         self._encoder.shutdown(wait=False)
         if self._ready and not self._ready.cancelled() and self._ready.done():
-            self._ready.exception()  # seen: whoever wanted it has awaited `ready`
+            self._ready.exception()  # mark it as retrieved: a caller that needs it awaits `ready`
 
     async def ready(self) -> Engine:
         """Wait until the engine is ready. Raises what its construction or warm-up raised."""

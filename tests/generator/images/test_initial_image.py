@@ -1,4 +1,4 @@
-"""Reading somebody else's picture: which files are taken, how they are scaled and cut, and what is refused."""
+"""Reading initial images: which files are accepted, how they are scaled and cropped, and what is refused."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""Who waits, who is turned away, who is served next, and what ends a request."""
+"""Which requests wait, which are refused, which is next, and what ends a request."""
 
 import asyncio
 import itertools

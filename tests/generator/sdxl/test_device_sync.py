@@ -41,7 +41,7 @@ class DeviceEvent:
 def test_long_steps_are_waited_for_one_by_one() -> None:
     device = Device()
     device.launch(1.0)
-    device.pace.wait()  # nobody knows yet how long it takes
+    device.pace.wait()  # no time is known yet
     device.launch(1.0)
     device.pace.wait()
     assert device.now >= 1.0

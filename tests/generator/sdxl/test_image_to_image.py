@@ -1,4 +1,4 @@
-"""Image to image and inpainting in our loop are the stock pipelines' for the same request, whoever shares the steps."""
+"""Image to image and inpainting in our loop equal the diffusers pipelines, whichever requests share the steps."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which layers go to fp8: the choice by time, with a clock that says what it is told."""
+"""Which layers use fp8: the choice by time, with a scripted clock."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -100,7 +100,7 @@ async def test_an_image_on_its_way_goes_on(client: Client, gate: Gate) -> None:
     await eventually(lambda: gate.loading == ["b"])
     assert (await going).all("progress")[-1].step == 80
     assert not late.done()
-    late.cancel()  # who waits may leave
+    late.cancel()  # a waiting request may be cancelled
     await client.until(lambda now: now.queue_length == 0)
 
 
