@@ -1,4 +1,4 @@
-"""Takes the two screenshots of the README, of a system of its own with the default model: `python docs/screenshots.py`."""
+"""Takes the two screenshots of the README, of a system with the default model: `python docs/screenshots.py`."""
 
 import tempfile
 from pathlib import Path

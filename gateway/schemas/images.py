@@ -1,9 +1,14 @@
 """JSON of images that a caller provides: the initial image of a task with its mask, and uploads."""
 
+from frontispiece.generator.v1 import generator_pb2
 from frontispiece.types.v1 import generation_pb2
 from pydantic import ConfigDict, Field
 
 from gateway.schemas.base import Base64, Input, Output
+from rpc.limits import limits
+
+_IMAGE = limits(generator_pb2.GenerateRequest, "initial_image")
+_STRENGTH = limits(generation_pb2.InitialImage, "strength")
 
 
 class InitialImage(Input):
@@ -14,17 +19,20 @@ class InitialImage(Input):
 
     key: str = Field(
         description="The `key` of a stored image: an image of a task, the `featured_image` of a post, or an upload. It "
-        "has at most 16 MiB and 32 megapixels. The image is kept permanently from then on."
+        f"has at most {_IMAGE.max_bytes} bytes and {_IMAGE.max_pixels} pixels, and is kept permanently from "
+        "then on."
     )
     strength: float | None = Field(
         None,
-        description="How much of the image changes: the share of the steps that are done. Default: 0.6; 1 with a mask.",
+        description="How much of the image changes: the share of the steps that are done. "
+        f"Default: {_STRENGTH.default:g}; {_STRENGTH.max:g} with a mask.",
     )
     mask: Base64 | None = Field(
         None,
         json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
-        description="Where the image may change: base64 of a PNG of at most 4,194,304 pixels, which is scaled to the "
-        "image. A pixel is regenerated where the lightness of the mask is 128 or more of 255. Every other pixel, and "
+        description="Where the image may change: base64 of a PNG of at most "
+        f"{limits(generation_pb2.InitialImage, 'mask').max_pixels} pixels, which is scaled to the image. "
+        "A pixel is regenerated where the lightness of the mask is 128 or more of 255. Every other pixel, and "
         "every transparent one, is kept exactly. Default: the whole image may change.",
     )
     mask_feather: int | None = Field(

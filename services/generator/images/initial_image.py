@@ -11,17 +11,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from frontispiece.generator.v1.generator_pb2 import GenerateRequest
 from frontispiece.types.v1 import generation_pb2 as types
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from rpc.errors import InvalidArgument, ResourceExhausted
+from rpc.limits import limits
 from services.generator.images.mask import soften
 from services.generator.models import InitialPixels
 from services.generator.validation import used_initial_image
 
-MAX_IMAGE_PIXELS = 32_000_000
-MAX_MASK_PIXELS = 4_194_304
+MAX_IMAGE_PIXELS = limits(GenerateRequest, "initial_image").max_pixels
+MAX_MASK_PIXELS = limits(types.InitialImage, "mask").max_pixels
 MAX_HELD_BYTES = 256 * 2**20
 """Encoded initial images and masks of all calls, waiting or in progress: sixteen of the largest size."""
 

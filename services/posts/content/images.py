@@ -8,8 +8,7 @@ from rpc.limits import limits
 from services.posts.clients.storage import StorageClient
 from services.posts.database.database import Database
 
-MAX_INITIAL_PIXELS = 32_000_000
-_MAX_INITIAL_BYTES = limits(generator_pb2.GenerateRequest, "initial_image").max_bytes
+_INITIAL = limits(generator_pb2.GenerateRequest, "initial_image")
 _INITIAL_KEY = "parameters.initial_image.key"
 
 IMAGE_SOURCE = "SELECT image_source FROM task_images WHERE key = $1 LIMIT 1"
@@ -57,13 +56,13 @@ class Images:
                 "storage does not say whether the initial image exists", reason="STORAGE_UNAVAILABLE"
             ) from error
         file = found.file
-        if file.size_bytes > _MAX_INITIAL_BYTES:
+        if file.size_bytes > _INITIAL.max_bytes:
             raise errors.InvalidArgument.field(
-                _INITIAL_KEY, f"the image must have at most {_MAX_INITIAL_BYTES} bytes; it has {file.size_bytes}"
+                _INITIAL_KEY, f"the image must have at most {_INITIAL.max_bytes} bytes; it has {file.size_bytes}"
             )
-        if file.width * file.height > MAX_INITIAL_PIXELS:
+        if file.width * file.height > _INITIAL.max_pixels:
             raise errors.InvalidArgument.field(
                 _INITIAL_KEY,
-                f"the image must have at most {MAX_INITIAL_PIXELS} pixels; it is {file.width} x {file.height}",
+                f"the image must have at most {_INITIAL.max_pixels} pixels; it is {file.width} x {file.height}",
             )
         return found.url
