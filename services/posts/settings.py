@@ -33,9 +33,10 @@ class DatabaseSettings(ProcessSettings):
         return value
 
 
-class LeafSettings(ProcessSettings):
-    """The services that posts calls. The API and the worker read the same variables."""
+class ConnectionSettings(DatabaseSettings):
+    """The connections of a process. The API and the worker read the same variables, except the size of the pool."""
 
+    database_pool_size: int = Field(10, ge=2, le=200, description="Largest number of database connections.")
     generator_targets: Annotated[tuple[Target, ...], NoDecode] = Field(
         ("127.0.0.1:50051",),
         validation_alias="POSTS_GENERATOR_TARGETS",
@@ -53,13 +54,12 @@ class LeafSettings(ProcessSettings):
         return value
 
 
-class PostsSettings(ServerSettings, DatabaseSettings, LeafSettings):
+class PostsSettings(ServerSettings, ConnectionSettings):
     """The settings of the API process."""
 
     model_config = SettingsConfigDict(env_prefix="POSTS_")
 
     listen: str = Field("127.0.0.1:50053", description="Address and port to serve on. Port 0 picks a free one.")
-    database_pool_size: int = Field(10, ge=2, le=200, description="Largest number of database connections.")
     max_attempts: int = Field(5, ge=1, le=100, description="Attempts before a task is FAILED.")
     poll_seconds: float = Field(
         1.0,

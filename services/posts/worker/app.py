@@ -1,14 +1,11 @@
 """The parts of a worker, put together."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from services.posts.clients.generator import GeneratorClient
-from services.posts.clients.storage import StorageClient
-from services.posts.database.database import Database, connected
-from services.posts.database.migrate import require_current
+from services.posts.connections import background, connect
+from services.posts.database.database import Database
 from services.posts.tasks.notify import Listener
 from services.posts.tasks.queue import Queue
 from services.posts.worker.attempt import AttemptPolicy, Leaves
@@ -31,36 +28,19 @@ async def running(settings: WorkerSettings) -> AsyncIterator[Worker]:
 
     Raises Unavailable (no database) and FailedPrecondition (old schema).
     """
-    url = settings.database_url.get_secret_value()
-    async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            connected(url, "worker", size=settings.database_pool_size, wait_seconds=settings.database_wait_seconds)
-        )
-        await require_current(database)
-        storage = StorageClient(settings.storage_target)
-        stack.push_async_callback(storage.close)
-        generators = [GeneratorClient(target) for target in settings.generator_targets]
-        for generator in generators:
-            stack.push_async_callback(generator.close)
-
+    async with connect(settings, "worker") as connections:
+        database, storage = connections.database, connections.storage
         queue = Queue(database, settings.lease_seconds)
         policy = AttemptPolicy.of(settings)
-        dispatcher = Dispatcher(Leaves(queue, database, storage), generators, policy)
+        dispatcher = Dispatcher(Leaves(queue, database, storage), connections.generators, policy)
         maintenance = Maintenance(database, queue, storage, policy)
+        url = settings.database_url.get_secret_value()
         listener = Listener(url, "worker-listener", dispatcher.on_stored, dispatcher.on_gap)
-        loops = [
+        loops = (
             listener.run(),
             maintenance.reap(settings.reap_seconds),
             maintenance.retain_images(),
             maintenance.expire_keys(settings.idempotency_days),
-        ]
-        tasks = [asyncio.create_task(loop) for loop in loops]
-        stack.push_async_callback(_cancel, tasks)
-        await stack.enter_async_context(dispatcher.running())
-        yield Worker(database, dispatcher)
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        )
+        async with background(*loops), dispatcher.running():
+            yield Worker(database, dispatcher)

@@ -4,10 +4,10 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from rpc.settings import ServerSettings
-from services.posts.settings import DatabaseSettings, LeafSettings
+from services.posts.settings import ConnectionSettings
 
 
-class WorkerSettings(ServerSettings, DatabaseSettings, LeafSettings):
+class WorkerSettings(ServerSettings, ConnectionSettings):
     """The settings of the worker. It reads the database, the generators and storage from the variables of the API."""
 
     model_config = SettingsConfigDict(env_prefix="WORKER_")
