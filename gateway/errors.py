@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from rpc import context, errors
+from rpc.validation import MAX_VIOLATIONS
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ STATUS_BY_REASON: dict[str, int] = {
 
 # Fields of gRPC requests that have another name in REST.
 _RENAMED = {"query": "q", "request_id": "Idempotency-Key", "id": "post", "source": "use_generation"}
+
+_MAX_NAME = 200
 
 _RETRY_AFTER_SECONDS = {429: 5, 503: 2}
 
@@ -134,8 +137,8 @@ def _sentence_of(fields: Sequence[FieldError]) -> str:
 
 
 def from_validation(error: RequestValidationError) -> Problem:
-    """The problem for a request that does not match its schema. It names every wrong field."""
-    found = error.errors()
+    """The problem for a request that does not match its schema. It names the wrong fields, at most MAX_VIOLATIONS."""
+    found = error.errors()[:MAX_VIOLATIONS]  # as the services do; a body of 1 MiB can have 50,000 unknown fields
     for item in found:
         if item["type"] == "json_invalid":
             reason = str(item.get("ctx", {}).get("error", "invalid"))
@@ -146,11 +149,11 @@ def from_validation(error: RequestValidationError) -> Problem:
 
 
 def _field_name(location: Sequence[int | str]) -> str:
-    """`tags[3]` for `("body", "tags", 3)`."""
+    """`tags[3]` for `("body", "tags", 3)`. A name that the caller made up is shortened."""
     name = ""
     for part in location[1:]:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
-    return name
+    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
 
 
 def _message(item: Mapping[str, Any]) -> str:
@@ -178,8 +181,21 @@ _CODES = {
 _DETAILS = {404: "this address does not exist", 405: "this address does not support the method"}
 
 
+def _unreadable(cause: BaseException | None) -> str:
+    """Why a body is not JSON that can be read."""
+    if isinstance(cause, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if isinstance(cause, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(cause, ValueError):
+        return "a number has too many digits"
+    return "it cannot be parsed"
+
+
 def from_http(error: HTTPException) -> Problem:
     """The problem for an error of the framework."""
+    if error.status_code == 400:  # FastAPI: any error of json.loads but JSONDecodeError
+        return Problem(400, "MALFORMED_JSON", f"the body is not JSON: {_unreadable(error.__cause__)}")
     detail = _DETAILS.get(error.status_code, str(error.detail))
     headers = {key.lower(): value for key, value in (error.headers or {}).items()}
     return Problem(error.status_code, _CODES.get(error.status_code, "ERROR"), detail, headers=headers)

@@ -30,13 +30,16 @@ class System:
     """The processes of the Procfile, and a PostgreSQL server unless the settings name one."""
 
     def __init__(self, settings: RunSettings) -> None:
-        """Prepare; nothing is started."""
+        """Prepare; nothing is started. Raises StartError for a folder of data that cannot be written."""
         self._settings = settings
         self._variables = environment.build(settings)
         commands = procfile.read(PROCFILE)
         self._migrate = commands.pop(procfile.RELEASE)
         folder = settings.data / "run"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(f"FRONTISPIECE_DATA: {folder} cannot be made: {error.strerror}") from error
         for stale in folder.glob("*.pid"):
             stale.unlink()
         self._processes = {

@@ -8,6 +8,7 @@ import base64
 import types
 from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
+from frontispiece.types.v1.limits_pb2 import Limits
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -124,8 +125,15 @@ _WIRE = {
 """The values that a field of each type can hold, in words."""
 
 
+_UNSIGNED = (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64)
+
+
 def _range(field: FieldDescriptor) -> str:
-    return describe_range(of_field(field)) or _WIRE[field.cpp_type]
+    limits = Limits()
+    limits.CopyFrom(of_field(field))
+    if limits.HasField("max") and not limits.HasField("min") and field.cpp_type in _UNSIGNED:
+        limits.min = 0  # by its type
+    return describe_range(limits) or _WIRE[field.cpp_type]
 
 
 def _steps(path: str, name: str) -> tuple[int | str, ...] | None:

@@ -17,10 +17,10 @@ class TestBodies:
             (b"{", 400, "MALFORMED_JSON"),
             (b"{'prompt': 'a'}", 400, "MALFORMED_JSON"),
             (b'{"prompt": "a"} x', 400, "MALFORMED_JSON"),
-            (b"\xff\xfe", 400, None),
-            (b'{"prompt": "\xff"}', 400, None),
-            (b"[" * 100_000, 400, None),
-            (b'{"prompt": "a", "width": ' + b"9" * 5000 + b"}", 400, None),
+            (b"\xff\xfe", 400, "MALFORMED_JSON"),
+            (b'{"prompt": "\xff"}', 400, "MALFORMED_JSON"),
+            (b"[" * 100_000, 400, "MALFORMED_JSON"),
+            (b'{"prompt": "a", "width": ' + b"9" * 5000 + b"}", 400, "MALFORMED_JSON"),
             (b"[]", 422, "INVALID_ARGUMENT"),
             (b'"prompt"', 422, "INVALID_ARGUMENT"),
             (b"null", 422, "INVALID_ARGUMENT"),
@@ -32,11 +32,29 @@ class TestBodies:
         ],
         ids=lambda part: repr(part)[:50],
     )
-    async def test_an_invalid_body_is_a_problem(
-        self, front: Scripted, body: bytes, status: int, code: str | None
-    ) -> None:
+    async def test_an_invalid_body_is_a_problem(self, front: Scripted, body: bytes, status: int, code: str) -> None:
         response = await front.client.post("/api/tasks", content=body, headers=JSON)
         assert_problem(response, status, code)
+
+    @pytest.mark.parametrize(
+        ("body", "reason"),
+        [
+            (b'{"prompt": "\xff"}', "it is not UTF-8"),
+            (b"[" * 100_000, "it is nested too deeply"),
+            (b'{"prompt": "a", "width": ' + b"9" * 5000 + b"}", "a number has too many digits"),
+        ],
+        ids=["bytes", "nesting", "digits"],
+    )
+    async def test_the_problem_of_an_unreadable_body_says_why(self, front: Scripted, body: bytes, reason: str) -> None:
+        response = await front.client.post("/api/tasks", content=body, headers=JSON)
+        assert assert_problem(response, 400)["detail"] == f"the body is not JSON: {reason}"
+
+    async def test_a_problem_names_at_most_32_fields_and_shortens_their_names(self, front: Scripted) -> None:
+        unknown = {"a" * 100_000: 1} | {f"field{i}": 1 for i in range(10_000)}
+        response = await front.client.post("/api/tasks", json={"prompt": "a", **unknown})
+        problem = assert_problem(response, 422, "INVALID_ARGUMENT")
+        assert len(problem["errors"]) == 32
+        assert problem["errors"][0]["field"] == "a" * 200 + "…"
 
     async def test_a_body_without_a_json_content_type_is_refused(self, front: Scripted) -> None:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):

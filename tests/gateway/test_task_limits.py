@@ -148,6 +148,11 @@ class TestLimits:
         assert wrong_fields(assert_problem(response, 422, "INVALID_ARGUMENT")) == {name}
         assert accepting.scripts.sent("CreateTask") == []
 
+    async def test_the_problem_of_a_negative_number_names_both_ends_of_its_range(self, accepting: Scripted) -> None:
+        response = await accepting.client.post("/api/tasks", json={"prompt": "a door", "clip_skip": -1})
+        (error,) = assert_problem(response, 422)["errors"]
+        assert error["message"] == "must be from 0 to 11 layers"
+
     async def test_all_wrong_fields_are_named_in_one_response(self, accepting: Scripted) -> None:
         body = {"prompt": "", "width": 1, "colour": "red", "seed": "x", "loras": [{"name": "a", "weight": 5}]}
         response = await accepting.client.post("/api/tasks", json=body)

@@ -44,6 +44,13 @@ class TestStart:
         assert f"port {port} is in use" in result.stderr
         assert "Traceback" not in result.stderr
 
+    def test_a_data_folder_that_cannot_be_made_is_reported(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        result = _run(tmp_path / "file" / "data")
+        assert result.returncode == 1
+        assert "FRONTISPIECE_DATA" in result.stderr
+        assert "Traceback" not in result.stderr
+
     def test_unreachable_database_stops_the_start(self, tmp_path: Path) -> None:
         url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
         result = _run(tmp_path, POSTS_DATABASE_URL=url, POSTS_DATABASE_WAIT_SECONDS="1")
