@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from rpc.image_urls import ImageUrlSettings
 from rpc.settings import ProcessSettings, ServerSettings, Target
 
 
@@ -33,7 +34,7 @@ class DatabaseSettings(ProcessSettings):
         return value
 
 
-class ConnectionSettings(DatabaseSettings):
+class ConnectionSettings(DatabaseSettings, ImageUrlSettings):
     """The connections of a process. The API and the worker read the same variables, except the size of the pool."""
 
     database_pool_size: int = Field(10, ge=2, le=200, description="Largest number of database connections.")

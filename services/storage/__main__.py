@@ -9,6 +9,7 @@ from functools import partial
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 
 from rpc import logs, server, settings
+from rpc.image_urls import ImageUrls
 from services.storage.admission import Admission
 from services.storage.backends.base import Backend, BackendRefused
 from services.storage.backends.local.backend import LocalBackend
@@ -22,7 +23,6 @@ from services.storage.readiness import Readiness
 from services.storage.servicer import SERVICE_NAME, ImageServicer
 from services.storage.settings import MAX_IMAGE_BYTES, StorageSettings
 from services.storage.spooling import SpoolingBackend
-from services.storage.urls import Urls
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def open_backends(chosen: StorageSettings) -> tuple[Backend, Readiness, Mover | 
 @asynccontextmanager
 async def assembled(chosen: StorageSettings) -> AsyncIterator[tuple[server.Service, Readiness]]:
     """The service and its readiness. Raises BackendRefused or OSError if the settings cannot work."""
-    urls = Urls(chosen.public_base_url, chosen.cdn)
+    urls = ImageUrls.of(chosen)
     async with AsyncExitStack() as stack:
         backend, readiness, mover = open_backends(chosen)
         stack.push_async_callback(backend.close)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from frontispiece.storage.v1.images_pb2 import ImageOrigin, ImageState, StoreImageHeader
 
 from rpc.errors import AlreadyExists, DeadlineExceeded, NotFound, OutOfRange, RpcError
+from rpc.image_urls import ImageUrls
 from services.storage.admission import Admission
 from services.storage.backends.base import Backend
 from services.storage.imaging.decoder import Decoder
@@ -16,7 +17,6 @@ from services.storage.keys import IMAGE_PREFIX, folder_of, image_key
 from services.storage.metadata import object_metadata
 from services.storage.models import ByteRange, ImageHandle, Redirect, StoredImage
 from services.storage.readiness import Readiness
-from services.storage.urls import Urls
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Images:
         decoder: Decoder,
         admission: Admission,
         readiness: Readiness,
-        urls: Urls,
+        urls: ImageUrls,
         upload_seconds: float,
     ) -> None:
         """`upload_seconds` is the time that the bytes of one upload may take to arrive."""
@@ -91,9 +91,7 @@ class Images:
 
     def url_of(self, image: StoredImage) -> str:
         """The permanent URL of an image. An image that is not in the primary backend is served by the gateway."""
-        if image.backend == self.backend.kind:
-            return self._urls.permanent(image.key)
-        return self._urls.media(image.key)
+        return self._urls.url(image.key, spooled=image.backend != self.backend.kind)
 
     async def _receive(self, header: StoreImageHeader, chunks: AsyncIterator[bytes]) -> ReceivedImage:
         incoming = IncomingImage(header.size_bytes, header.sha256)

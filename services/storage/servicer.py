@@ -10,11 +10,11 @@ from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 from frontispiece.types.v1 import image_pb2
 
 from rpc.errors import InvalidArgument, RpcError
+from rpc.image_urls import ImageUrls
 from rpc.limits import limits
 from services.storage.images import Images
 from services.storage.models import ImageHandle, StoredImage
 from services.storage.readiness import Readiness
-from services.storage.urls import Urls
 
 SERVICE_NAME = images_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 
@@ -28,7 +28,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ImageServicer(images_pb2_grpc.ImageServiceServicer):
     """The gRPC interface of the storage process."""
 
-    def __init__(self, images: Images, urls: Urls, readiness: Readiness, bucket: str) -> None:
+    def __init__(self, images: Images, urls: ImageUrls, readiness: Readiness, bucket: str) -> None:
         """`bucket` is its name, or empty for local storage."""
         self._images = images
         self._urls = urls

@@ -1,28 +1,25 @@
 """Settings of the storage process. No other module here reads the environment."""
 
-import re
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from frontispiece.storage.v1.images_pb2 import StoreImageHeader
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
+from rpc.image_urls import ImageUrlSettings, web_address
 from rpc.limits import limits
 from rpc.settings import ServerSettings
 from services.storage.imaging.formats import MAX_DECODED_BYTES
 
-_HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MIB = 1024 * 1024
 
 MAX_IMAGE_BYTES = int(limits(StoreImageHeader, "size_bytes").max)
 """The size of the largest image, as it comes and as it is stored."""
 
 
-class StorageSettings(ServerSettings):
+class StorageSettings(ServerSettings, ImageUrlSettings):
     """The settings of the storage process."""
 
     model_config = SettingsConfigDict(env_prefix="STORAGE_")
@@ -36,22 +33,7 @@ class StorageSettings(ServerSettings):
         10 * 1024 * _MIB, ge=0, description="Largest size of the spool in bytes. Above it, uploads fail until S3 works."
     )
     spool_min_free_bytes: int = Field(256 * _MIB, ge=0, description="Free bytes to keep on the disk of the spool.")
-    public_base_url: str = Field(
-        "http://127.0.0.1:8080",
-        validation_alias="PUBLIC_BASE_URL",
-        description="Public address of the gateway. Image URLs begin with it if there is no CDN.",
-    )
 
-    use_s3: Literal["auto", "true", "false"] = Field(
-        "auto",
-        validation_alias="USE_S3",
-        description="Whether to store images in S3. `auto`: if a bucket is set.",
-    )
-    s3_bucket: str = Field(
-        "",
-        validation_alias=AliasChoices("AWS_S3_BUCKET", "S3_BUCKET_NAME"),
-        description="S3 bucket for the images.",
-    )
     s3_region: str = Field(
         "us-east-1",
         validation_alias=AliasChoices("AWS_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -72,16 +54,6 @@ class StorageSettings(ServerSettings):
         "",
         validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
         description="Address of an S3-compatible server. Default: AWS.",
-    )
-    cloudfront_domain: str = Field(
-        "",
-        validation_alias="AWS_CLOUDFRONT_DOMAIN",
-        description="Host of the CloudFront distribution of the bucket, such as d111.cloudfront.net.",
-    )
-    cdn_base_url: str = Field(
-        "",
-        description="Address of another CDN, such as http://localhost:8081. Image URLs begin with it. "
-        "Default: https://AWS_CLOUDFRONT_DOMAIN.",
     )
     s3_encryption: Literal["auto", "AES256", "aws:kms", "none"] = Field(
         "auto", description="Server-side encryption to request. `auto`: AES256 on AWS, none on compatible servers."
@@ -106,58 +78,14 @@ class StorageSettings(ServerSettings):
     health_seconds: float = Field(10.0, gt=0, le=3600, description="Seconds between two health checks of the backend.")
 
     @property
-    def s3_chosen(self) -> bool:
-        """Whether images are stored in S3."""
-        return self.use_s3 == "true" or (self.use_s3 == "auto" and bool(self.s3_bucket))
-
-    @property
     def spool_folder(self) -> Path:
         """The folder of the spool."""
         return self.spool_root or self.local_root.parent / "spool"
 
-    @property
-    def cdn(self) -> str:
-        """The beginning of URLs at the CDN, without a slash at the end; empty without a CDN."""
-        if not self.s3_chosen:
-            return ""
-        return self.cdn_base_url or (f"https://{self.cloudfront_domain}" if self.cloudfront_domain else "")
-
-    @field_validator("use_s3", mode="before")
-    @classmethod
-    def _truth(cls, value: object) -> object:
-        words = {"1": "true", "yes": "true", "on": "true", "0": "false", "no": "false", "off": "false"}
-        text = str(value).strip().lower()
-        return words.get(text, text)
-
-    @field_validator("public_base_url")
-    @classmethod
-    def _base_url(cls, value: str) -> str:
-        return _web_address(value, "https://blog.example.org")
-
     @field_validator("s3_endpoint_url")
     @classmethod
     def _endpoint(cls, value: str) -> str:
-        return _web_address(value, "http://127.0.0.1:8333") if value else ""
-
-    @field_validator("cdn_base_url")
-    @classmethod
-    def _cdn_base_url(cls, value: str) -> str:
-        return _web_address(value, "http://localhost:8081") if value else ""
-
-    @field_validator("cloudfront_domain")
-    @classmethod
-    def _domain(cls, value: str) -> str:
-        host = value.strip().lower().removeprefix("https://").removesuffix("/")
-        if host and not _HOST.fullmatch(host):
-            raise ValueError(f"{value!r} is not a bare host such as d111.cloudfront.net")
-        return host
-
-    @field_validator("s3_bucket")
-    @classmethod
-    def _bucket(cls, value: str) -> str:
-        if value and not _BUCKET.fullmatch(value):
-            raise ValueError(f"{value!r} is not a bucket name: 3 to 63 of a-z, 0-9, dot and hyphen")
-        return value
+        return web_address(value, "http://127.0.0.1:8333") if value else ""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -189,10 +117,3 @@ def _missing(field: str, problem: str) -> ValidationError:
     """An error about one field that was found by comparing several."""
     details = InitErrorDetails(type=PydanticCustomError("missing_setting", problem), loc=(field,), input="")
     return ValidationError.from_exception_data("StorageSettings", [details])
-
-
-def _web_address(value: str, example: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ValueError(f"{value!r} is not an address such as {example}")
-    return value.rstrip("/")

@@ -70,7 +70,15 @@ NOT_IN_REST = {
     ("CreateTask", "parameters"): "its fields stand in the body itself",
     ("CreateTask", "parameters.initial_image.url"): "it is output only",
     ("UpdatePost", "update_mask"): "it is the names of the fields in the body",
-    ("UpdatePost", "etag"): "it is If-Match, and an HTTP header cannot carry a control character",
+    **{
+        (f"{verb}{noun}", "etag"): "it is If-Match, and an HTTP header cannot carry a control character"
+        for noun, verbs in (
+            ("Post", ("Update", "Publish", "Unpublish", "Delete")),
+            ("Task", ("Cancel", "Retry", "Approve", "Reject")),
+        )
+        for verb in verbs
+    },
+    ("ListPosts", "view"): "REST returns the content of each post",
     ("ListAuthors", "page_size"): _PAGES,
     ("ListAuthors", "page_token"): _PAGES,
     ("ListCategories", "page_size"): _PAGES,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpc import errors, validation
+from rpc.image_urls import ImageUrls
 from services.storage.keys import folder_of, image_key
-from services.storage.urls import Urls
 from tests.storage.conftest import TIME, Client, stream, upload_header
 
 GENERATED = re.compile(r"generated/1790000000-[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\.png")
@@ -112,9 +112,10 @@ class TestKeys:
 
 
 def test_urls_with_and_without_a_cdn() -> None:
-    plain, cdn = Urls("https://blog.example.org"), Urls("https://blog.example.org", "https://d1.cloudfront.net")
-    assert plain.permanent("generated/a.png") == "https://blog.example.org/media/generated/a.png"
+    plain = ImageUrls("https://blog.example.org")
+    cdn = ImageUrls("https://blog.example.org", "https://d1.cloudfront.net")
+    assert plain.url("generated/a.png") == "https://blog.example.org/media/generated/a.png"
     assert plain.cdn("generated/a.png") is None
-    assert cdn.permanent("generated/a.png") == "https://d1.cloudfront.net/generated/a.png"
-    assert cdn.media("generated/a.png") == "https://blog.example.org/media/generated/a.png"
+    assert cdn.url("generated/a.png") == "https://d1.cloudfront.net/generated/a.png"
+    assert cdn.url("generated/a.png", spooled=True) == "https://blog.example.org/media/generated/a.png"
     assert cdn.base_url == "https://d1.cloudfront.net"

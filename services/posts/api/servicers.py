@@ -143,3 +143,8 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
     async def ListTags(self, request: p.ListTagsRequest, call: Call) -> p.ListTagsResponse:
         """List the tags of published posts, the most used first."""
         return await self._taxonomy.tags(decode.page_size(request), request.page_token)
+
+    async def WatchChanges(self, request: p.WatchChangesRequest, call: Call) -> AsyncIterator[p.WatchChangesResponse]:
+        """Notify of changes."""
+        raise errors.Unimplemented("WatchChanges is being written")
+        yield p.WatchChangesResponse()

@@ -1,5 +1,7 @@
 """Authors, categories and tags."""
 
+from typing import Any
+
 from frontispiece.posts.v1 import posts_pb2 as p
 
 from rpc import errors
@@ -83,6 +85,6 @@ class Taxonomy:
         return paging.page(found, cursor, lambda row: (row["name"], str(row["id"])))
 
 
-def _named(row: Record) -> dict[str, str]:
+def _named(row: Record) -> dict[str, Any]:
     """A row of authors or categories as the fields of an Author or a Category."""
     return {"id": str(row["id"]), "slug": row["slug"], "name": row["name"]}

@@ -18,12 +18,21 @@ class PostState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     POST_STATE_UNSPECIFIED: _ClassVar[PostState]
     POST_STATE_DRAFT: _ClassVar[PostState]
     POST_STATE_PUBLISHED: _ClassVar[PostState]
+
+class PostView(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    POST_VIEW_UNSPECIFIED: _ClassVar[PostView]
+    POST_VIEW_CONTENT: _ClassVar[PostView]
+    POST_VIEW_SUMMARY: _ClassVar[PostView]
 POST_STATE_UNSPECIFIED: PostState
 POST_STATE_DRAFT: PostState
 POST_STATE_PUBLISHED: PostState
+POST_VIEW_UNSPECIFIED: PostView
+POST_VIEW_CONTENT: PostView
+POST_VIEW_SUMMARY: PostView
 
 class Post(_message.Message):
-    __slots__ = ("id", "slug", "state", "title", "content", "featured_image", "author", "category", "tags", "task_id", "created_by", "updated_by", "create_time", "update_time", "publish_time", "etag")
+    __slots__ = ("id", "slug", "state", "title", "content", "featured_image", "author", "category", "tags", "task_id", "created_by", "updated_by", "create_time", "update_time", "publish_time", "etag", "excerpt", "html")
     ID_FIELD_NUMBER: _ClassVar[int]
     SLUG_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +49,8 @@ class Post(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    EXCERPT_FIELD_NUMBER: _ClassVar[int]
+    HTML_FIELD_NUMBER: _ClassVar[int]
     id: str
     slug: str
     state: PostState
@@ -56,7 +67,9 @@ class Post(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     publish_time: _timestamp_pb2.Timestamp
     etag: str
-    def __init__(self, id: _Optional[str] = ..., slug: _Optional[str] = ..., state: _Optional[_Union[PostState, str]] = ..., title: _Optional[str] = ..., content: _Optional[str] = ..., featured_image: _Optional[_Union[FeaturedImage, _Mapping]] = ..., author: _Optional[_Union[Author, _Mapping]] = ..., category: _Optional[_Union[Category, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., task_id: _Optional[str] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    excerpt: str
+    html: str
+    def __init__(self, id: _Optional[str] = ..., slug: _Optional[str] = ..., state: _Optional[_Union[PostState, str]] = ..., title: _Optional[str] = ..., content: _Optional[str] = ..., featured_image: _Optional[_Union[FeaturedImage, _Mapping]] = ..., author: _Optional[_Union[Author, _Mapping]] = ..., category: _Optional[_Union[Category, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ..., task_id: _Optional[str] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., excerpt: _Optional[str] = ..., html: _Optional[str] = ...) -> None: ...
 
 class FeaturedImage(_message.Message):
     __slots__ = ("image", "alt_text", "image_source")
@@ -69,24 +82,28 @@ class FeaturedImage(_message.Message):
     def __init__(self, image: _Optional[_Union[_image_pb2.StoredImage, _Mapping]] = ..., alt_text: _Optional[str] = ..., image_source: _Optional[str] = ...) -> None: ...
 
 class Author(_message.Message):
-    __slots__ = ("id", "slug", "name")
+    __slots__ = ("id", "slug", "name", "is_default")
     ID_FIELD_NUMBER: _ClassVar[int]
     SLUG_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     id: str
     slug: str
     name: str
-    def __init__(self, id: _Optional[str] = ..., slug: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    is_default: bool
+    def __init__(self, id: _Optional[str] = ..., slug: _Optional[str] = ..., name: _Optional[str] = ..., is_default: _Optional[bool] = ...) -> None: ...
 
 class Category(_message.Message):
-    __slots__ = ("id", "slug", "name")
+    __slots__ = ("id", "slug", "name", "is_default")
     ID_FIELD_NUMBER: _ClassVar[int]
     SLUG_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     id: str
     slug: str
     name: str
-    def __init__(self, id: _Optional[str] = ..., slug: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    is_default: bool
+    def __init__(self, id: _Optional[str] = ..., slug: _Optional[str] = ..., name: _Optional[str] = ..., is_default: _Optional[bool] = ...) -> None: ...
 
 class Tag(_message.Message):
     __slots__ = ("name", "post_count")
@@ -143,7 +160,7 @@ class GetPostResponse(_message.Message):
     def __init__(self, post: _Optional[_Union[Post, _Mapping]] = ...) -> None: ...
 
 class ListPostsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "state", "tag", "category", "author", "query")
+    __slots__ = ("page_size", "page_token", "state", "tag", "category", "author", "query", "view")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +168,7 @@ class ListPostsRequest(_message.Message):
     CATEGORY_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     state: PostState
@@ -158,7 +176,8 @@ class ListPostsRequest(_message.Message):
     category: str
     author: str
     query: str
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., state: _Optional[_Union[PostState, str]] = ..., tag: _Optional[str] = ..., category: _Optional[str] = ..., author: _Optional[str] = ..., query: _Optional[str] = ...) -> None: ...
+    view: PostView
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., state: _Optional[_Union[PostState, str]] = ..., tag: _Optional[str] = ..., category: _Optional[str] = ..., author: _Optional[str] = ..., query: _Optional[str] = ..., view: _Optional[_Union[PostView, str]] = ...) -> None: ...
 
 class ListPostsResponse(_message.Message):
     __slots__ = ("posts", "next_page_token")
@@ -201,10 +220,12 @@ class UpdatePostResponse(_message.Message):
     def __init__(self, post: _Optional[_Union[Post, _Mapping]] = ...) -> None: ...
 
 class PublishPostRequest(_message.Message):
-    __slots__ = ("id",)
+    __slots__ = ("id", "etag")
     ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     id: str
-    def __init__(self, id: _Optional[str] = ...) -> None: ...
+    etag: str
+    def __init__(self, id: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class PublishPostResponse(_message.Message):
     __slots__ = ("post",)
@@ -213,10 +234,12 @@ class PublishPostResponse(_message.Message):
     def __init__(self, post: _Optional[_Union[Post, _Mapping]] = ...) -> None: ...
 
 class UnpublishPostRequest(_message.Message):
-    __slots__ = ("id",)
+    __slots__ = ("id", "etag")
     ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     id: str
-    def __init__(self, id: _Optional[str] = ...) -> None: ...
+    etag: str
+    def __init__(self, id: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class UnpublishPostResponse(_message.Message):
     __slots__ = ("post",)
@@ -225,10 +248,12 @@ class UnpublishPostResponse(_message.Message):
     def __init__(self, post: _Optional[_Union[Post, _Mapping]] = ...) -> None: ...
 
 class DeletePostRequest(_message.Message):
-    __slots__ = ("id",)
+    __slots__ = ("id", "etag")
     ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     id: str
-    def __init__(self, id: _Optional[str] = ...) -> None: ...
+    etag: str
+    def __init__(self, id: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class DeletePostResponse(_message.Message):
     __slots__ = ()
@@ -309,3 +334,11 @@ class ListTagsResponse(_message.Message):
     tags: _containers.RepeatedCompositeFieldContainer[Tag]
     next_page_token: str
     def __init__(self, tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class WatchChangesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchChangesResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

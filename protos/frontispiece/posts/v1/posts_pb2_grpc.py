@@ -98,6 +98,11 @@ class PostServiceStub:
                 request_serializer=frontispiece_dot_posts_dot_v1_dot_posts__pb2.ListTagsRequest.SerializeToString,
                 response_deserializer=frontispiece_dot_posts_dot_v1_dot_posts__pb2.ListTagsResponse.FromString,
                 _registered_method=True)
+        self.WatchChanges = channel.unary_stream(
+                '/frontispiece.posts.v1.PostService/WatchChanges',
+                request_serializer=frontispiece_dot_posts_dot_v1_dot_posts__pb2.WatchChangesRequest.SerializeToString,
+                response_deserializer=frontispiece_dot_posts_dot_v1_dot_posts__pb2.WatchChangesResponse.FromString,
+                _registered_method=True)
 
 
 class PostServiceServicer:
@@ -117,7 +122,8 @@ class PostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPost(self, request, context):
-        """Returns a post by id or slug. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
+        """Returns a post by id or slug. A slug that the post had earlier finds it too, unless another post has it now; the slug in
+        the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,21 +145,22 @@ class PostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishPost(self, request, context):
-        """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND.
+        """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND · ABORTED (the etag is not the current one).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpublishPost(self, request, context):
-        """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND.
+        """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND · ABORTED (the etag is not
+        the current one).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeletePost(self, request, context):
-        """Deletes a post and its revisions. Its image is kept. Errors: NOT_FOUND.
+        """Deletes a post and its revisions. Its image is kept. Errors: NOT_FOUND · ABORTED (the etag is not the current one).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +196,14 @@ class PostServiceServicer:
 
     def ListTags(self, request, context):
         """Lists the tags of published posts, the most used first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchChanges(self, request, context):
+        """Sends a message at once, and one after each change of a post, an author, a category or a tag, for caches. Changes that
+        follow each other within milliseconds may share a message. A stream that ends is to be opened again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,6 +271,11 @@ def add_PostServiceServicer_to_server(servicer, server):
                     servicer.ListTags,
                     request_deserializer=frontispiece_dot_posts_dot_v1_dot_posts__pb2.ListTagsRequest.FromString,
                     response_serializer=frontispiece_dot_posts_dot_v1_dot_posts__pb2.ListTagsResponse.SerializeToString,
+            ),
+            'WatchChanges': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchChanges,
+                    request_deserializer=frontispiece_dot_posts_dot_v1_dot_posts__pb2.WatchChangesRequest.FromString,
+                    response_serializer=frontispiece_dot_posts_dot_v1_dot_posts__pb2.WatchChangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -586,6 +606,33 @@ class PostService:
             '/frontispiece.posts.v1.PostService/ListTags',
             frontispiece_dot_posts_dot_v1_dot_posts__pb2.ListTagsRequest.SerializeToString,
             frontispiece_dot_posts_dot_v1_dot_posts__pb2.ListTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/frontispiece.posts.v1.PostService/WatchChanges',
+            frontispiece_dot_posts_dot_v1_dot_posts__pb2.WatchChangesRequest.SerializeToString,
+            frontispiece_dot_posts_dot_v1_dot_posts__pb2.WatchChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

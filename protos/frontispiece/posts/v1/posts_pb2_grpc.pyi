@@ -43,7 +43,9 @@ class PostServiceStub:
     ALREADY_EXISTS (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another request).
     """
     GetPost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.GetPostRequest, _posts_pb2.GetPostResponse]
-    """Returns a post by id or slug. Errors: NOT_FOUND, also for a draft unless include_drafts is set."""
+    """Returns a post by id or slug. A slug that the post had earlier finds it too, unless another post has it now; the slug in
+    the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
+    """
     ListPosts: _grpc.UnaryUnaryMultiCallable[_posts_pb2.ListPostsRequest, _posts_pb2.ListPostsResponse]
     """Lists posts, newest first, with keyset pagination: no post is repeated or skipped when posts are added meanwhile."""
     UpdatePost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.UpdatePostRequest, _posts_pb2.UpdatePostResponse]
@@ -51,11 +53,13 @@ class PostServiceStub:
     INVALID_ARGUMENT · ABORTED (the etag is not the current one) · ALREADY_EXISTS (SLUG_TAKEN).
     """
     PublishPost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.PublishPostRequest, _posts_pb2.PublishPostResponse]
-    """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND."""
+    """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND · ABORTED (the etag is not the current one)."""
     UnpublishPost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.UnpublishPostRequest, _posts_pb2.UnpublishPostResponse]
-    """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND."""
+    """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND · ABORTED (the etag is not
+    the current one).
+    """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.DeletePostRequest, _posts_pb2.DeletePostResponse]
-    """Deletes a post and its revisions. Its image is kept. Errors: NOT_FOUND."""
+    """Deletes a post and its revisions. Its image is kept. Errors: NOT_FOUND · ABORTED (the etag is not the current one)."""
     CreateAuthor: _grpc.UnaryUnaryMultiCallable[_posts_pb2.CreateAuthorRequest, _posts_pb2.CreateAuthorResponse]
     """Creates an author. Errors: INVALID_ARGUMENT · ALREADY_EXISTS (SLUG_TAKEN)."""
     ListAuthors: _grpc.UnaryUnaryMultiCallable[_posts_pb2.ListAuthorsRequest, _posts_pb2.ListAuthorsResponse]
@@ -66,6 +70,10 @@ class PostServiceStub:
     """Lists categories by name."""
     ListTags: _grpc.UnaryUnaryMultiCallable[_posts_pb2.ListTagsRequest, _posts_pb2.ListTagsResponse]
     """Lists the tags of published posts, the most used first."""
+    WatchChanges: _grpc.UnaryStreamMultiCallable[_posts_pb2.WatchChangesRequest, _posts_pb2.WatchChangesResponse]
+    """Sends a message at once, and one after each change of a post, an author, a category or a tag, for caches. Changes that
+    follow each other within milliseconds may share a message. A stream that ends is to be opened again.
+    """
 
 @_typing.type_check_only
 class PostServiceAsyncStub(PostServiceStub):
@@ -82,7 +90,9 @@ class PostServiceAsyncStub(PostServiceStub):
     ALREADY_EXISTS (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another request).
     """
     GetPost: _aio.UnaryUnaryMultiCallable[_posts_pb2.GetPostRequest, _posts_pb2.GetPostResponse]  # type: ignore[assignment]
-    """Returns a post by id or slug. Errors: NOT_FOUND, also for a draft unless include_drafts is set."""
+    """Returns a post by id or slug. A slug that the post had earlier finds it too, unless another post has it now; the slug in
+    the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
+    """
     ListPosts: _aio.UnaryUnaryMultiCallable[_posts_pb2.ListPostsRequest, _posts_pb2.ListPostsResponse]  # type: ignore[assignment]
     """Lists posts, newest first, with keyset pagination: no post is repeated or skipped when posts are added meanwhile."""
     UpdatePost: _aio.UnaryUnaryMultiCallable[_posts_pb2.UpdatePostRequest, _posts_pb2.UpdatePostResponse]  # type: ignore[assignment]
@@ -90,11 +100,13 @@ class PostServiceAsyncStub(PostServiceStub):
     INVALID_ARGUMENT · ABORTED (the etag is not the current one) · ALREADY_EXISTS (SLUG_TAKEN).
     """
     PublishPost: _aio.UnaryUnaryMultiCallable[_posts_pb2.PublishPostRequest, _posts_pb2.PublishPostResponse]  # type: ignore[assignment]
-    """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND."""
+    """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND · ABORTED (the etag is not the current one)."""
     UnpublishPost: _aio.UnaryUnaryMultiCallable[_posts_pb2.UnpublishPostRequest, _posts_pb2.UnpublishPostResponse]  # type: ignore[assignment]
-    """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND."""
+    """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND · ABORTED (the etag is not
+    the current one).
+    """
     DeletePost: _aio.UnaryUnaryMultiCallable[_posts_pb2.DeletePostRequest, _posts_pb2.DeletePostResponse]  # type: ignore[assignment]
-    """Deletes a post and its revisions. Its image is kept. Errors: NOT_FOUND."""
+    """Deletes a post and its revisions. Its image is kept. Errors: NOT_FOUND · ABORTED (the etag is not the current one)."""
     CreateAuthor: _aio.UnaryUnaryMultiCallable[_posts_pb2.CreateAuthorRequest, _posts_pb2.CreateAuthorResponse]  # type: ignore[assignment]
     """Creates an author. Errors: INVALID_ARGUMENT · ALREADY_EXISTS (SLUG_TAKEN)."""
     ListAuthors: _aio.UnaryUnaryMultiCallable[_posts_pb2.ListAuthorsRequest, _posts_pb2.ListAuthorsResponse]  # type: ignore[assignment]
@@ -105,6 +117,10 @@ class PostServiceAsyncStub(PostServiceStub):
     """Lists categories by name."""
     ListTags: _aio.UnaryUnaryMultiCallable[_posts_pb2.ListTagsRequest, _posts_pb2.ListTagsResponse]  # type: ignore[assignment]
     """Lists the tags of published posts, the most used first."""
+    WatchChanges: _aio.UnaryStreamMultiCallable[_posts_pb2.WatchChangesRequest, _posts_pb2.WatchChangesResponse]  # type: ignore[assignment]
+    """Sends a message at once, and one after each change of a post, an author, a category or a tag, for caches. Changes that
+    follow each other within milliseconds may share a message. A stream that ends is to be opened again.
+    """
 
 class PostServiceServicer(metaclass=_abc_1.ABCMeta):
     """Posts, authors, categories and tags. Every post has an image, an author and a category.
@@ -130,7 +146,9 @@ class PostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _posts_pb2.GetPostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_posts_pb2.GetPostResponse, _abc.Awaitable[_posts_pb2.GetPostResponse]]:
-        """Returns a post by id or slug. Errors: NOT_FOUND, also for a draft unless include_drafts is set."""
+        """Returns a post by id or slug. A slug that the post had earlier finds it too, unless another post has it now; the slug in
+        the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
+        """
 
     @_abc_1.abstractmethod
     def ListPosts(
@@ -156,7 +174,7 @@ class PostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _posts_pb2.PublishPostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_posts_pb2.PublishPostResponse, _abc.Awaitable[_posts_pb2.PublishPostResponse]]:
-        """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND."""
+        """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND · ABORTED (the etag is not the current one)."""
 
     @_abc_1.abstractmethod
     def UnpublishPost(
@@ -164,7 +182,9 @@ class PostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _posts_pb2.UnpublishPostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_posts_pb2.UnpublishPostResponse, _abc.Awaitable[_posts_pb2.UnpublishPostResponse]]:
-        """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND."""
+        """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND · ABORTED (the etag is not
+        the current one).
+        """
 
     @_abc_1.abstractmethod
     def DeletePost(
@@ -172,7 +192,7 @@ class PostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _posts_pb2.DeletePostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_posts_pb2.DeletePostResponse, _abc.Awaitable[_posts_pb2.DeletePostResponse]]:
-        """Deletes a post and its revisions. Its image is kept. Errors: NOT_FOUND."""
+        """Deletes a post and its revisions. Its image is kept. Errors: NOT_FOUND · ABORTED (the etag is not the current one)."""
 
     @_abc_1.abstractmethod
     def CreateAuthor(
@@ -213,5 +233,15 @@ class PostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_posts_pb2.ListTagsResponse, _abc.Awaitable[_posts_pb2.ListTagsResponse]]:
         """Lists the tags of published posts, the most used first."""
+
+    @_abc_1.abstractmethod
+    def WatchChanges(
+        self,
+        request: _posts_pb2.WatchChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_posts_pb2.WatchChangesResponse], _abc.AsyncIterator[_posts_pb2.WatchChangesResponse]]:
+        """Sends a message at once, and one after each change of a post, an author, a category or a tag, for caches. Changes that
+        follow each other within milliseconds may share a message. A stream that ends is to be opened again.
+        """
 
 def add_PostServiceServicer_to_server(servicer: PostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -38,7 +38,7 @@ TERMINAL_FIELD_NUMBER: _ClassVar[int]
 terminal: _descriptor.FieldDescriptor
 
 class Task(_message.Message):
-    __slots__ = ("id", "state", "parameters", "candidate_count", "images", "attempt_count", "max_attempts", "error", "queue_position", "post_id", "last_sequence", "created_by", "updated_by", "create_time", "update_time")
+    __slots__ = ("id", "state", "parameters", "candidate_count", "images", "attempt_count", "max_attempts", "error", "queue_position", "post_id", "last_sequence", "created_by", "updated_by", "create_time", "update_time", "approved_image_index", "etag")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,8 @@ class Task(_message.Message):
     UPDATED_BY_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    APPROVED_IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: TaskState
     parameters: _generation_pb2.GenerationParameters
@@ -69,7 +71,9 @@ class Task(_message.Message):
     updated_by: str
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., parameters: _Optional[_Union[_generation_pb2.GenerationParameters, _Mapping]] = ..., candidate_count: _Optional[int] = ..., images: _Optional[_Iterable[_Union[TaskImage, _Mapping]]] = ..., attempt_count: _Optional[int] = ..., max_attempts: _Optional[int] = ..., error: _Optional[_Union[TaskError, _Mapping]] = ..., queue_position: _Optional[int] = ..., post_id: _Optional[str] = ..., last_sequence: _Optional[int] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    approved_image_index: int
+    etag: str
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., parameters: _Optional[_Union[_generation_pb2.GenerationParameters, _Mapping]] = ..., candidate_count: _Optional[int] = ..., images: _Optional[_Iterable[_Union[TaskImage, _Mapping]]] = ..., attempt_count: _Optional[int] = ..., max_attempts: _Optional[int] = ..., error: _Optional[_Union[TaskError, _Mapping]] = ..., queue_position: _Optional[int] = ..., post_id: _Optional[str] = ..., last_sequence: _Optional[int] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approved_image_index: _Optional[int] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class TaskImage(_message.Message):
     __slots__ = ("index", "image", "image_source", "generation")
@@ -214,10 +218,12 @@ class TaskPreview(_message.Message):
     def __init__(self, index: _Optional[int] = ..., content_type: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class CancelTaskRequest(_message.Message):
-    __slots__ = ("task_id",)
+    __slots__ = ("task_id", "etag")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     task_id: str
-    def __init__(self, task_id: _Optional[str] = ...) -> None: ...
+    etag: str
+    def __init__(self, task_id: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class CancelTaskResponse(_message.Message):
     __slots__ = ("task",)
@@ -226,12 +232,14 @@ class CancelTaskResponse(_message.Message):
     def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ...) -> None: ...
 
 class RetryTaskRequest(_message.Message):
-    __slots__ = ("task_id", "request_id")
+    __slots__ = ("task_id", "etag", "request_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
+    etag: str
     request_id: str
-    def __init__(self, task_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, task_id: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RetryTaskResponse(_message.Message):
     __slots__ = ("task",)
@@ -240,8 +248,9 @@ class RetryTaskResponse(_message.Message):
     def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ...) -> None: ...
 
 class ApproveTaskRequest(_message.Message):
-    __slots__ = ("task_id", "image_index", "title", "content", "author_id", "category_id", "tags", "slug", "alt_text", "publish", "request_id")
+    __slots__ = ("task_id", "etag", "image_index", "title", "content", "author_id", "category_id", "tags", "slug", "alt_text", "publish", "request_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
@@ -253,6 +262,7 @@ class ApproveTaskRequest(_message.Message):
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
+    etag: str
     image_index: int
     title: str
     content: str
@@ -263,7 +273,7 @@ class ApproveTaskRequest(_message.Message):
     alt_text: str
     publish: bool
     request_id: str
-    def __init__(self, task_id: _Optional[str] = ..., image_index: _Optional[int] = ..., title: _Optional[str] = ..., content: _Optional[str] = ..., author_id: _Optional[str] = ..., category_id: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., slug: _Optional[str] = ..., alt_text: _Optional[str] = ..., publish: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, task_id: _Optional[str] = ..., etag: _Optional[str] = ..., image_index: _Optional[int] = ..., title: _Optional[str] = ..., content: _Optional[str] = ..., author_id: _Optional[str] = ..., category_id: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., slug: _Optional[str] = ..., alt_text: _Optional[str] = ..., publish: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ApproveTaskResponse(_message.Message):
     __slots__ = ("task", "post")
@@ -274,14 +284,16 @@ class ApproveTaskResponse(_message.Message):
     def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ..., post: _Optional[_Union[_posts_pb2.Post, _Mapping]] = ...) -> None: ...
 
 class RejectTaskRequest(_message.Message):
-    __slots__ = ("task_id", "comment", "request_id")
+    __slots__ = ("task_id", "etag", "comment", "request_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
+    etag: str
     comment: str
     request_id: str
-    def __init__(self, task_id: _Optional[str] = ..., comment: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, task_id: _Optional[str] = ..., etag: _Optional[str] = ..., comment: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RejectTaskResponse(_message.Message):
     __slots__ = ("task",)

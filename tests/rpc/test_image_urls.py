@@ -2,8 +2,8 @@
 
 import pytest
 
+from rpc.image_urls import ImageUrls
 from services.storage.settings import StorageSettings
-from services.storage.urls import Urls
 
 KEY = "generated/1790000000-6f1f.png"
 
@@ -11,7 +11,7 @@ KEY = "generated/1790000000-6f1f.png"
 def url(**settings: str) -> str:
     """The URL that a storage process with these settings returns."""
     chosen = StorageSettings.model_validate({"public_base_url": "https://blog.example.org", **settings})
-    return Urls(chosen.public_base_url, chosen.cdn).permanent(KEY)
+    return ImageUrls.of(chosen).url(KEY)
 
 
 @pytest.mark.parametrize(
