@@ -1,19 +1,20 @@
 """`python -m bench.reading.hand_written PORT`: what a developer writes who has only this database and these pages.
 
-Starlette, asyncpg and uvicorn in one process, without middleware, log lines, metrics, validation or errors. It sends the
-same JSON and the same pages as the gateway, from the statements of services.posts. DATABASE_URL names the database,
+Starlette, asyncpg and uvicorn in one process, without middleware, log lines, metrics, validation or errors. It sends
+the same JSON and the same pages as the gateway, from the statements of services.posts. DATABASE_URL names the database,
 BASE_URL the address of its pages.
 """
 
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import orjson
 import uvicorn
-from frontispiece.posts.v1 import posts_pb2
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -59,10 +60,10 @@ class Site:
         pool = await self.pool()
         rows = await pool.fetch(LIST, 14)
         values = {
-            "posts": [post(row) for row in rows[:13]],
+            "posts": [shown(row) for row in rows[:13]],
             "tags": await pool.fetch(TAGS),
-            "categories": await pool.fetch("SELECT slug, name FROM categories ORDER BY name"),
-            "authors": await pool.fetch("SELECT slug, name FROM authors ORDER BY name"),
+            "categories": await pool.fetch("SELECT slug, name FROM categories ORDER BY name LIMIT 100"),
+            "authors": await pool.fetch("SELECT slug, name FROM authors ORDER BY name LIMIT 100"),
             "chosen": dict.fromkeys(("q", "tag", "category", "author"), ""),
             "lengths": {"q": 200},
             "filtered": False,
@@ -75,8 +76,8 @@ class Site:
         """The page of a post."""
         pool = await self.pool()
         row = await pool.fetchrow(ONE, request.path_params["slug"])
-        more = [post(one) for one in await pool.fetch(LIST, 4) if one["id"] != row["id"]]
-        return self._pages.render("post.html", {"post": post(row), "more": more[:3]}, {})
+        more = [shown(one) for one in await pool.fetch(LIST, 4) if one["id"] != row["id"]]
+        return self._pages.render("post.html", {"post": shown(row), "more": more[:3]}, {})
 
     def app(self) -> Starlette:
         """The application."""
@@ -117,6 +118,31 @@ def post(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def shown(row: Mapping[str, Any]) -> SimpleNamespace:
+    """A row as the templates read it."""
+    featured = orjson.loads(row["featured_image"])
+    return SimpleNamespace(
+        slug=row["slug"],
+        title=row["title"],
+        excerpt=row["excerpt"],
+        html=row["html"],
+        featured_image=featured,
+        author={"slug": row["author_slug"], "name": row["author_name"]},
+        category={"slug": row["category_slug"], "name": row["category_name"]},
+        tags=row["tags"],
+        publish_time=Moment(int(row["publish_time"].timestamp())),
+        update_time=Moment(int(row["update_time"].timestamp())),
+    )
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time as the templates read it."""
+
+    seconds: int
+    nanos: int = 0
+
+
 def time(value: Any) -> str:
     """RFC 3339 in UTC."""
     return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}"
@@ -132,6 +158,5 @@ def _json(value: Any) -> Response:
 
 
 if __name__ == "__main__":
-    assert posts_pb2  # the templates read no message, but the settings do
     site = Site(os.environ["BASE_URL"])
     uvicorn.run(site.app(), port=int(sys.argv[1]), log_level="error", access_log=False, lifespan="off")

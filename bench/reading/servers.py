@@ -84,9 +84,7 @@ async def servers(folder: Path) -> AsyncIterator[tuple[dict[str, Server], str]]:
                 arguments = [str(port) if one == "PORT" else one for one in module]
                 chosen = {**variables, **more, "GATEWAY_PORT": str(port), "PUBLIC_BASE_URL": f"http://127.0.0.1:{port}"}
                 chosen["BASE_URL"] = chosen["PUBLIC_BASE_URL"]
-                process = await asyncio.to_thread(
-                    lambda: stack.enter_context(_started(arguments, port, path, chosen))
-                )
+                process = await asyncio.to_thread(lambda: stack.enter_context(_started(arguments, port, path, chosen)))
                 found[name] = Server(name, f"127.0.0.1:{port}", (process, *helpers))
 
             database = {"DATABASE_URL": variables["POSTS_DATABASE_URL"]}
