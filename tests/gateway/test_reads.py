@@ -234,15 +234,8 @@ class TestQueries:
 
 class TestLists:
     async def test_the_default_is_said(self, site: Site) -> None:
-        site.scripts.on(
-            "ListAuthors",
-            lambda _: posts_pb2.ListAuthorsResponse(
-                authors=[
-                    posts_pb2.Author(id="1", name="Ana"),
-                    posts_pb2.Author(id="2", name="Editors", is_default=True),
-                ]
-            ),
-        )
+        two = [posts_pb2.Author(id="1", name="Ana"), posts_pb2.Author(id="2", name="Editors", is_default=True)]
+        site.scripts.on("ListAuthors", lambda _: posts_pb2.ListAuthorsResponse(authors=two))
         authors = (await site.client.get("/api/authors")).json()["authors"]
         assert [one["is_default"] for one in authors] == [False, True]
         assert (await site.client.get("/api/categories")).json()["categories"][0]["is_default"] is False
