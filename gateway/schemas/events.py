@@ -5,6 +5,7 @@ from typing import Any
 from frontispiece.posts.v1 import tasks_pb2
 
 from gateway.schemas.base import Output, enum_name
+from gateway.schemas.formats import Uuid
 from gateway.schemas.tasks import TaskError, TaskImage, TaskState
 
 
@@ -15,7 +16,7 @@ class StateChange(Output):
     attempt: int
     error: TaskError | None
     actor: str
-    post_id: str | None
+    post_id: Uuid | None
     comment: str | None
 
 
