@@ -16,6 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from rpc.errors import FieldViolation, InvalidArgument
 from rpc.validation import limits, number_problem
 from services.generator.models import FloatRange, ImageRequest, IntegerRange, Lora, ModelInfo
+from services.generator.scheduler_names import canonical
 
 Parameters = types.GenerationParameters
 Problem = tuple[str, str]
@@ -46,7 +47,7 @@ def resolve(parameters: Parameters, models: Sequence[ModelInfo], *, inspect: Ins
         num_inference_steps=value_of(parameters, "num_inference_steps", model),
         guidance_scale=value_of(parameters, "guidance_scale", model),
         seed=parameters.seed if parameters.HasField("seed") else random_seed(),
-        scheduler=parameters.scheduler or model.schedulers[0],
+        scheduler=canonical(parameters.scheduler, model.schedulers) or model.schedulers[0],
         # Sorted, so that requests that name the same LoRAs in another order still share steps.
         loras=tuple(sorted((_lora(lora) for lora in parameters.loras), key=lambda lora: lora.name)),
         guidance_end=value_of(parameters, "guidance_end"),
@@ -112,7 +113,7 @@ def _problems(parameters: Parameters, model: ModelInfo) -> Iterator[Problem]:
         if len(getattr(parameters, name)) > model.max_prompt_length:
             yield name, f"must have at most {model.max_prompt_length} characters for {model.id}"
     yield from _number_problems(parameters, model)
-    if parameters.scheduler and parameters.scheduler not in model.schedulers:
+    if parameters.scheduler and canonical(parameters.scheduler, model.schedulers) is None:
         yield "scheduler", f"must be one of {', '.join(model.schedulers)}"
     if not is_stock(parameters):  # the contract: ignored for a stock photo
         for i, lora in enumerate(parameters.loras):

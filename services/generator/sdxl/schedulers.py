@@ -99,13 +99,6 @@ def noise_level(scheduler: Any, step: int) -> tuple[float, float]:
     return float(scheduler.add_noise(one, zero, timestep)), float(scheduler.add_noise(zero, one, timestep))
 
 
-def canonical_name(name: str) -> str | None:
-    """The name of a scheduler, from its name or its diffusers class; None for an unknown one."""
-    if name in _RECIPES:
-        return name
-    return next((ours for ours, recipe in _RECIPES.items() if recipe.class_name == name), None)
-
-
 def name_of(config: Mapping[str, Any]) -> str:
     """The name of the scheduler in a scheduler_config.json; "euler" for an unsupported class."""
     distinguishing = {"use_karras_sigmas": False, "algorithm_type": "dpmsolver++"}

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from rpc.errors import FailedPrecondition, FieldViolation, NotFound, ResourceExhausted, Unavailable
 from services.generator.models import Image
+from services.generator.stock.public_hosts import has_public_addresses, is_address
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class PexelsOptions(BaseModel):
     pexels_image_hosts: str = Field(
         "images.pexels.com",
         validation_alias="PEXELS_IMAGE_HOSTS",
-        description="Hosts from which photos may be fetched, comma-separated.",
+        description="Hosts from which photos may be fetched, comma-separated. A name must resolve to public addresses "
+        "and is reached by https on port 443; an address, such as 127.0.0.1 for a test server, is reached as it is.",
     )
     pexels_timeout_seconds: float = Field(
         10.0, gt=0, le=120, validation_alias="PEXELS_TIMEOUT_SECONDS", description="Timeout of a Pexels request."
@@ -54,8 +56,11 @@ class PexelsOptions(BaseModel):
     @field_validator("pexels_api_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        if not value.startswith(("https://", "http://")):
-            raise ValueError("must be an http or https URL")
+        parts = urlsplit(value)
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_address(parts.hostname or "")):
+            raise ValueError("must be an https URL; http is accepted for an address, such as http://127.0.0.1:8000")
+        if not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise ValueError("must have only a scheme, a host, a port and a path")
         return value.rstrip("/")
 
     @property
@@ -109,11 +114,9 @@ class StockPhotos:
             raise Unavailable("Pexels sent a response without photos", reason="STOCK_UNAVAILABLE") from error
 
     async def _download(self, photo: dict[str, Any], prompt: str, width: int, height: int) -> Image:
-        address = urlsplit(photo["src"]["original"])
-        if (address.hostname or "").lower() not in self._options.image_hosts:
-            raise Unavailable("Pexels names a photo on a host that is not allowed", reason="STOCK_UNAVAILABLE")
+        original = await self._allowed(photo["src"]["original"])
         size = {"auto": "compress", "cs": "srgb", "fit": "crop", "w": str(width), "h": str(height)}
-        content = await self._get(address._replace(query="").geturl(), self._options.pexels_max_bytes, size, {})
+        content = await self._get(original, self._options.pexels_max_bytes, size, {})
         kind = next((kind for start, kind in _SIGNATURES.items() if content.startswith(start)), None)
         if kind is None:
             raise Unavailable("Pexels sent a file that is neither PNG nor JPEG", reason="STOCK_UNAVAILABLE")
@@ -128,6 +131,27 @@ class StockPhotos:
             ),
         )
         return Image.of(content, kind, _size(content), generation)
+
+    async def _allowed(self, url: str) -> str:
+        """The URL of a photo without its query. Raises Unavailable unless it is one that photos may be fetched from."""
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").lower(), parts.port
+        except ValueError:  # "//[" or a port that is no number
+            host, port = "", None
+        if host not in self._options.image_hosts:
+            raise Unavailable("Pexels names a photo on a host that is not allowed", reason="STOCK_UNAVAILABLE")
+        is_plain = parts.scheme == "https" and port in (None, 443)
+        if "@" in parts.netloc or not (is_plain or (is_address(host) and parts.scheme in ("http", "https"))):
+            raise Unavailable("Pexels names a photo that is not at an https URL", reason="STOCK_UNAVAILABLE")
+        if not is_address(host):
+            try:
+                is_public = await has_public_addresses(host, 443)
+            except OSError as error:
+                raise Unavailable("the host of Pexels photos cannot be resolved", reason="STOCK_UNAVAILABLE") from error
+            if not is_public:
+                raise Unavailable("the host of Pexels photos has a private address", reason="STOCK_UNAVAILABLE")
+        return parts._replace(query="", fragment="").geturl()
 
     async def _get(self, url: str, max_bytes: int, query: dict[str, str], headers: dict[str, str]) -> bytes:
         try:

@@ -178,3 +178,41 @@ async def test_nobody_answers(pexels: Pexels) -> None:
     async with open_stock(options(pexels, pexels_api_url="http://127.0.0.1:9")) as stock:
         with pytest.raises(errors.Unavailable):
             await stock.fetch("rocks", 64, 64)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://images.pexels.com/photos/1/a.jpeg",
+        "ftp://images.pexels.com/photos/1/a.jpeg",
+        "https://images.pexels.com:8443/photos/1/a.jpeg",
+        "https://user:word@images.pexels.com/photos/1/a.jpeg",
+        "//images.pexels.com/photos/1/a.jpeg",
+        "//[/x",
+        "https://images.pexels.com:x/a.jpeg",
+        "file:///etc/passwd",
+    ],
+)
+async def test_a_photo_is_fetched_from_an_https_url_of_an_allowed_host_only(pexels: Pexels, url: str) -> None:
+    pexels.search = (200, json.dumps({"photos": [{"src": {"original": url}}]}).encode())
+    async with open_stock(options(pexels, pexels_image_hosts="images.pexels.com")) as stock:
+        with pytest.raises(errors.Unavailable, match=r"not allowed|not at an https URL"):
+            await stock.fetch("rocks", 64, 64)
+    assert [path for path, _, _ in pexels.requests] == ["/v1/search"]
+
+
+async def test_a_host_with_a_private_address_is_not_asked(pexels: Pexels, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    pexels.search = (200, json.dumps({"photos": [{"src": {"original": "https://localhost/a.jpeg"}}]}).encode())
+    async with open_stock(options(pexels, pexels_image_hosts="localhost")) as stock:
+        with pytest.raises(errors.Unavailable, match="private address"):
+            await stock.fetch("rocks", 64, 64)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://api.pexels.com/v1", "ftp://127.0.0.1", "https://", "https://u:p@api.pexels.com"]
+)
+def test_the_address_of_the_api_is_https(pexels: Pexels, url: str) -> None:
+    with pytest.raises(ValueError, match=r"https|scheme"):
+        options(pexels, pexels_api_url=url)

@@ -21,12 +21,15 @@ log = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LIBRARIES = frozenset({"diffusers", "transformers"})
-_FORBIDDEN_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".py", ".msgpack"})
+# Pickles, code and archives. None of them is read, whatever the folder holds; to refuse them shows what was copied.
+_FORBIDDEN_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".npy", ".npz", ".h5", ".msgpack"})
+_FORBIDDEN_SUFFIXES |= {".py", ".pyc", ".so", ".dll", ".dylib", ".exe", ".sh", ".gz", ".zip", ".tar"}
 _HUB_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
 _HUB_TOP_FILES = ("model_index.json", "frontispiece.json", "config.json", "diffusion_pytorch_model.safetensors")
 # While accelerate builds a model without memory it patches torch.nn.Module, and restores it afterwards. Two loads that
 # overlap would leave it patched.
 _ONE_LOAD = threading.Lock()
+_DIGESTS = "digests.json"
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,16 @@ def find(source: ModelSource, models_dir: Path, *, is_refiner: bool = False) -> 
     path = Path(source.location)
     if path.is_dir():
         check_folder(path, is_refiner=is_refiner)
-        return Checkpoint(source.name, path, fingerprint(path), _read_about(path), is_refiner)
+        revision = fingerprint(path, models_dir / _DIGESTS)
+        return Checkpoint(source.name, path, revision, _read_about(path), is_refiner)
     if path.is_file():
         if path.suffix != ".safetensors":
             raise CheckpointError(f"{path}: single files must be .safetensors")
         beside = path.with_suffix("")
         if beside.is_dir():
             _check_index(beside, is_refiner)
-        return Checkpoint(source.name, path, fingerprint(path), _read_about(beside), is_refiner)
+        revision = fingerprint(path, models_dir / _DIGESTS)
+        return Checkpoint(source.name, path, revision, _read_about(beside), is_refiner)
     if not _is_hub_id(source.location):
         raise CheckpointError(f"{source.location}: no such folder or file")
     folder, commit = _download(source, models_dir)
@@ -89,12 +94,17 @@ def find(source: ModelSource, models_dir: Path, *, is_refiner: bool = False) -> 
 def check_folder(folder: Path, *, is_refiner: bool = False) -> None:
     """Raises CheckpointError for anything but a plain SDXL pipeline, or refiner, in safetensors."""
     _check_index(folder, is_refiner)
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in _FORBIDDEN_SUFFIXES:
-            raise CheckpointError(f"{folder}: holds {file.relative_to(folder)}; only safetensors are loaded")
+    _check_suffixes(folder)
     for component in ("unet", "vae"):
         if not list((folder / component).glob("*.safetensors")):
             raise CheckpointError(f"{folder}: {component} has no safetensors")
+
+
+def _check_suffixes(folder: Path) -> None:
+    """Raises CheckpointError for a folder with a file of a forbidden kind: `unet.PKL`, `weights.bin.index.txt`."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and not _FORBIDDEN_SUFFIXES.isdisjoint(suffix.lower() for suffix in file.suffixes):
+            raise CheckpointError(f"{folder}: holds {file.relative_to(folder)}; only safetensors are loaded")
 
 
 def _check_index(folder: Path, is_refiner: bool) -> None:
@@ -112,20 +122,34 @@ def _check_index(folder: Path, is_refiner: bool) -> None:
             raise CheckpointError(f"{folder}: {component} comes from {declared[0]!r}, which is not loaded")
 
 
-def find_vae(text: str, models_dir: Path) -> Path | None:
-    """The folder or file of a VAE, from a path or a hub id; None for "". Raises CheckpointError."""
+@dataclass(frozen=True)
+class Vae:
+    """A checked VAE on this machine: a folder with its configuration, or a .safetensors file."""
+
+    path: Path
+    revision: str
+
+
+def find_vae(text: str, models_dir: Path) -> Vae | None:
+    """A VAE by a path or a hub id; None for "". Raises CheckpointError for anything but safetensors."""
     if not text:
         return None
     source = ModelSource.parse("vae", text)
-    path = Path(source.location)
-    if path.exists():
-        return path
-    if not _is_hub_id(source.location):
-        raise CheckpointError(f"{text}: no such folder or file")
-    return _download(source, models_dir)[0]
+    path, revision = Path(source.location), ""
+    if not path.exists():
+        if not _is_hub_id(source.location):
+            raise CheckpointError(f"{text}: no such folder or file")
+        path, revision = _download(source, models_dir)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: a VAE in a single file must be .safetensors")
+    if path.is_dir():
+        _check_suffixes(path)
+        if not list(path.glob("*.safetensors")):
+            raise CheckpointError(f"{path}: the VAE has no safetensors")
+    return Vae(path, revision or fingerprint(path, models_dir / _DIGESTS))
 
 
-def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Path | None = None, *, in_background: bool = False) -> Any:
+def load(checkpoint: Checkpoint, dtype: torch.dtype, vae: Vae | None = None, *, in_background: bool = False) -> Any:
     """The pipeline of a checkpoint, on the CPU. Raises CheckpointError.
 
     `in_background`: other threads compute meanwhile. The libraries set the default type of PyTorch, which all threads
@@ -164,11 +188,13 @@ def _pipeline_class(is_refiner: bool) -> Any:
     return StableDiffusionXLImg2ImgPipeline if is_refiner else StableDiffusionXLPipeline
 
 
-def _read(checkpoint: Checkpoint, vae: Path | None, options: dict[str, Any]) -> Any:
+def _read(checkpoint: Checkpoint, vae: Vae | None, options: dict[str, Any]) -> Any:
     path, pipeline_class = checkpoint.path, _pipeline_class(checkpoint.is_refiner)
     if vae is not None:
-        loader = AutoencoderKL.from_single_file if vae.is_file() else AutoencoderKL.from_pretrained
-        options["vae"] = loader(str(vae), dtype=options["dtype"])
+        if vae.path.is_file():  # the hub may have to supply the configuration of a single file
+            options["vae"] = AutoencoderKL.from_single_file(str(vae.path), dtype=options["dtype"])
+        else:
+            options["vae"] = AutoencoderKL.from_pretrained(str(vae.path), **options)
     if path.is_file():
         return _load_file(path, checkpoint.configuration, pipeline_class, options)
     return pipeline_class.from_pretrained(path, add_watermarker=False, trust_remote_code=False, **options)

@@ -12,6 +12,7 @@ from frontispiece.types.v1.generation_pb2 import GenerationParameters, Lora
 
 from rpc.errors import InvalidArgument
 from rpc.validation import check, limits, number_problem
+from services.generator import scheduler_names
 from services.generator.engine import CheckpointError
 from services.generator.models import FloatRange, IntegerRange, ModelInfo
 from services.generator.sdxl import lora, schedulers
@@ -182,7 +183,7 @@ def _is_nameable(lora_name: str) -> bool:
 
 
 def _schedulers(preferred: str) -> tuple[str, ...]:
-    first = schedulers.canonical_name(preferred)
+    first = scheduler_names.canonical(preferred, schedulers.NAMES)
     if first is None:
         raise ValueError(f"there is no scheduler {preferred!r}; choose from {', '.join(schedulers.NAMES)}")
     return (first, *(name for name in schedulers.NAMES if name != first))

@@ -13,6 +13,7 @@ from services.generator.engine import CheckpointError
 from services.generator.models import ModelInfo
 from services.generator.sdxl.loading import checkpoints, model_info
 from services.generator.sdxl.loading.checkpoints import ModelSource
+from services.generator.sdxl.loading.fingerprint import combined
 from services.generator.sdxl.loading.model_info import Entry
 from services.generator.sdxl.options import SdxlOptions
 
@@ -85,6 +86,10 @@ class ModelRegistry(Generic[LoadedT]):
                 raise CheckpointError(f"two models are called {entry.info.id!r}; give them names")
             self._entries[entry.info.id] = entry
             log.info("model found", extra={"model": entry.info.id, "revision": entry.info.revision})
+        if vae := checkpoints.find_vae(self._options.vae, self._options.models_dir):
+            default = self.default
+            revision = combined(default.info.revision, vae.revision)
+            self._entries[default.info.id] = replace(default, info=replace(default.info, revision=revision))
         if self._options.refiner:
             self._find_refiner(ModelSource.parse("", self._options.refiner))
 
