@@ -2,12 +2,14 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from fastapi import Request
 
 from gateway.clients import Clients
 from gateway.middleware.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
+from gateway.spool import Spool
 
 
 @dataclass
@@ -22,6 +24,16 @@ class AppContext:
     open_event_streams: int = 0
     generator_was_ready: bool = False
     """Whether the generator has been ready since this process started."""
+    spool: Spool = field(init=False)
+    """The temporary files of uploads."""
+
+    def __post_init__(self) -> None:
+        """Make what follows from the settings."""
+        self.spool = Spool(self.settings.spool_bytes)
+
+    def path(self, path: str) -> str:
+        """The path of a link for clients: behind a proxy that cuts off the path of PUBLIC_BASE_URL, with that path."""
+        return urlsplit(self.settings.public_base_url).path.rstrip("/") + path
 
 
 def app_context(request: Request) -> AppContext:

@@ -68,7 +68,10 @@ class Input(Shape):
             if message := cls._message_with(name):
                 given = field.json_schema_extra
                 own = given if isinstance(given, dict) else {}
-                field.json_schema_extra = {**openapi_limits(field_of(message, name), required=name in cls.never_empty), **own}
+                field.json_schema_extra = {
+                    **openapi_limits(field_of(message, name), required=name in cls.never_empty),
+                    **own,
+                }
         cls.model_rebuild(force=True)
 
     @classmethod
@@ -112,7 +115,7 @@ class Input(Shape):
 class Output(Shape):
     """What the gateway returns. A field whose value is null is present."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 def checked(message: type[Message], name: str, value: Any) -> Any:

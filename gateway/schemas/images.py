@@ -15,7 +15,9 @@ _STRENGTH = limits(generation_pb2.InitialImage, "strength")
 class InitialImage(Input):
     """An image to start from instead of noise alone, and the part of it that may change."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"key": "generated/1790000000-a1b2c3.png", "strength": 0.5}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"key": "generated/1790000000-a1b2c3.png", "strength": 0.5}]}
+    )
     messages = (generation_pb2.InitialImage,)
 
     key: str = Field(

@@ -52,9 +52,13 @@ class NewTask(Input):
     seed: int | None = Field(
         None, description="Seed of the first image; image i uses seed + i. Default: the server chooses one."
     )
-    scheduler: str = Field("", description="Name of the scheduler, one of the `schedulers` of the model. Default: the first.")
+    scheduler: str = Field(
+        "", description="Name of the scheduler, one of the `schedulers` of the model. Default: the first."
+    )
     model: str = Field("", description="Id of the model. Default: the first model of the capabilities.")
-    candidate_count: int = Field(1, description="Number of images to generate, for an editor to choose from. Default: 1.")
+    candidate_count: int = Field(
+        1, description="Number of images to generate, for an editor to choose from. Default: 1."
+    )
     loras: list[Lora] = Field(default_factory=list, description="LoRAs to apply, each at most once.")
     guidance_end: float | None = Field(
         None,
@@ -65,7 +69,9 @@ class NewTask(Input):
         description="Fraction of the noise that the model removes; its `refiner` removes the rest. With an "
         "`initial_image` it must be greater than 1 - strength. Default: the refiner is not used.",
     )
-    clip_skip: int = Field(0, description="Number of layers of the text encoders to skip, from the last but one. Default: 0.")
+    clip_skip: int = Field(
+        0, description="Number of layers of the text encoders to skip, from the last but one. Default: 0."
+    )
     initial_image: InitialImage | None = Field(
         None,
         description="A stored image to start from. Without width and height the new image keeps its shape: its own "
@@ -116,7 +122,8 @@ class TaskImage(Output):
 
     index: int = Field(description="Index of the candidate, from 0.")
     url: Url = Field(
-        description="Absolute URL. It keeps working.", examples=["http://127.0.0.1:8080/media/generated/1790000000-a1b2c3.png"]
+        description="Absolute URL. It keeps working.",
+        examples=["http://127.0.0.1:8080/media/generated/1790000000-a1b2c3.png"],
     )
     key: str = Field(description="Name of the image in storage.")
     image_source: Literal["sdxl-s3", "sdxl-local", "pexels", ""] = Field(
@@ -178,7 +185,7 @@ class Task(Output):
     error: TaskError | None = Field(description="Why the last attempt failed.")
     queue_position: int | None = Field(description="Number of tasks before this one. null unless it is queued.")
     post_id: Uuid | None = Field(description="The post that shows an image of this task.")
-    approved_image_index: int | None = Field(None, description="Index of the image that an editor approved.")
+    approved_image_index: int | None = Field(description="Index of the image that an editor approved.")
     last_sequence: int = Field(description="Sequence of the latest stored event.")
     created_by: str
     updated_by: str
