@@ -22,7 +22,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 CHANGEABLE = {field.name for field in p.UpdatePostRequest.DESCRIPTOR.fields} - {"id", "etag", "update_mask"}
 """The fields that an update mask may name."""
 
-_REQUIRED = {name for name in CHANGEABLE if name == "slug" or limits(p.CreatePostRequest, name).required}
+_REQUIRED = CHANGEABLE - {"content", "tags", "alt_text"}
 """Those of them that must not become empty."""
 
 _POST_STATE_NAMES = {number: name for name, number in POST_STATES.items()}
@@ -48,7 +48,10 @@ def page_size(request: Any) -> int:
 
 
 def new_task(request: t.CreateTaskRequest) -> t.CreateTaskRequest:
-    """The request with its defaults filled in and without output-only fields. Raises InvalidArgument (mask)."""
+    """The request with its defaults filled in and without output-only fields. Raises InvalidArgument (mask).
+
+    A mask is decoded, which may take 100 ms.
+    """
     parameters = request.parameters
     if request.task_id:
         request.task_id = request.task_id.lower()

@@ -5,8 +5,7 @@ import uuid
 import asyncpg
 from frontispiece.posts.v1 import posts_pb2 as p
 
-from rpc import errors
-from services.posts.content import search
+from services.posts.content import etags, search
 from services.posts.content.create import (
     GET,
     created_earlier,
@@ -136,38 +135,46 @@ class Posts:
         """
 
         async def work(connection: Connection) -> p.Post:
-            if await connection.fetchval(LOCK, post_id) is None:
-                raise not_found()
+            await _lock(connection, post_id, etag)
             before = await read_post(connection, post_id)
-            if etag and etag != before.etag:
-                raise errors.Aborted(
-                    "the post was changed meanwhile", reason="ETAG_MISMATCH", metadata={"etag": before.etag}
-                )
             await connection.execute(KEEP_REVISION, post_id)
             await _apply(connection, before, change, image or before.featured_image, principal)
             return await read_post(connection, post_id)
 
         return await self._database.transaction(work)
 
-    async def publish(self, principal: str, post_id: uuid.UUID) -> p.Post:
-        """Publish a draft; a published post stays as it is. Raises NotFound."""
-        return await self._change_state(PUBLISH, principal, post_id)
+    async def publish(self, principal: str, post_id: uuid.UUID, etag: str = "") -> p.Post:
+        """Publish a draft; a published post stays as it is. Raises NotFound, Aborted (etag)."""
+        return await self._change_state(PUBLISH, principal, post_id, etag)
 
-    async def unpublish(self, principal: str, post_id: uuid.UUID) -> p.Post:
-        """Make a published post a draft again. Raises NotFound."""
-        return await self._change_state(UNPUBLISH, principal, post_id)
+    async def unpublish(self, principal: str, post_id: uuid.UUID, etag: str = "") -> p.Post:
+        """Make a published post a draft again. Raises NotFound, Aborted (etag)."""
+        return await self._change_state(UNPUBLISH, principal, post_id, etag)
 
-    async def delete(self, post_id: uuid.UUID) -> None:
-        """Delete a post and its revisions. Raises NotFound."""
-        if await self._database.execute(DELETE, post_id) == 0:
-            raise not_found()
+    async def delete(self, post_id: uuid.UUID, etag: str = "") -> None:
+        """Delete a post and its revisions. Raises NotFound, Aborted (etag)."""
 
-    async def _change_state(self, statement: str, principal: str, post_id: uuid.UUID) -> p.Post:
+        async def work(connection: Connection) -> None:
+            await _lock(connection, post_id, etag)
+            await connection.execute(DELETE, post_id)
+
+        await self._database.transaction(work)
+
+    async def _change_state(self, statement: str, principal: str, post_id: uuid.UUID, etag: str) -> p.Post:
         async def work(connection: Connection) -> p.Post:
+            await _lock(connection, post_id, etag)
             await connection.execute(statement, post_id, principal)
             return await read_post(connection, post_id)
 
         return await self._database.transaction(work)
+
+
+async def _lock(connection: Connection, post_id: uuid.UUID, etag: str) -> None:
+    """Lock a post until the transaction ends. Raises NotFound, and Aborted if the etag is not the current one."""
+    version = await connection.fetchval(LOCK, post_id)
+    if version is None:
+        raise not_found()
+    etags.check(etag, version, "post")
 
 
 async def _apply(

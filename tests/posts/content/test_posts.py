@@ -146,6 +146,22 @@ class TestChange:
         assert {(error.code(), reason(error)) for error in failed} == {(grpc.StatusCode.ABORTED, "ETAG_MISMATCH")}
         assert await sql.fetchval("SELECT count(*) FROM post_revisions") == 1
 
+    async def test_every_write_refuses_an_old_etag(self, idle: Client, taxonomy: dict[str, str]) -> None:
+        post = await make(idle, taxonomy, publish=True)
+        current = await change(idle, post.id, "title", title="Changed")
+        for call in (
+            idle.posts.PublishPost(p.PublishPostRequest(id=post.id, etag=post.etag)),
+            idle.posts.UnpublishPost(p.UnpublishPostRequest(id=post.id, etag=post.etag)),
+            idle.posts.DeletePost(p.DeletePostRequest(id=post.id, etag=post.etag)),
+            change(idle, post.id, "title", etag=post.etag, title="Again"),
+        ):
+            error = await refused(call)
+            assert (error.code(), reason(error)) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+        assert (await idle.posts.GetPost(p.GetPostRequest(id=post.id))).post == current
+        request = p.UnpublishPostRequest(id=post.id, etag=current.etag)
+        unpublished = (await idle.posts.UnpublishPost(request)).post
+        await idle.posts.DeletePost(p.DeletePostRequest(id=post.id, etag=unpublished.etag))
+
     async def test_taken_slug_is_refused(self, idle: Client, taxonomy: dict[str, str], sql: Any) -> None:
         await make(idle, taxonomy, slug="mine")
         post = await make(idle, taxonomy, slug="yours")
