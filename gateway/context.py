@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from fastapi import Request
 
@@ -30,10 +29,6 @@ class AppContext:
     def __post_init__(self) -> None:
         """Make what follows from the settings."""
         self.spool = Spool(self.settings.spool_bytes)
-
-    def path(self, path: str) -> str:
-        """The path of a link for clients: behind a proxy that cuts off the path of PUBLIC_BASE_URL, with that path."""
-        return urlsplit(self.settings.public_base_url).path.rstrip("/") + path
 
 
 def app_context(request: Request) -> AppContext:

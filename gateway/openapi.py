@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from gateway.codes import CODES
 from gateway.schemas.events import EVENTS
@@ -56,9 +56,8 @@ def _tag(path: dict[str, Any]) -> str:
 
 
 def _add_schemas(schemas: dict[str, Any]) -> None:
-    _, found = models_json_schema(
-        [(one, "serialization") for one in (ProblemDocument, *EVENTS)], ref_template="#/components/schemas/{model}"
-    )
+    models: list[tuple[Any, JsonSchemaMode]] = [(one, "serialization") for one in (ProblemDocument, *EVENTS)]
+    _, found = models_json_schema(models, ref_template="#/components/schemas/{model}")
     schemas |= found["$defs"]
     schemas["ProblemDocument"]["properties"]["code"]["x-extensible-enum"] = sorted(CODES)
     for name in ("HTTPValidationError", "ValidationError"):  # the error shapes of FastAPI, which are not used

@@ -79,7 +79,7 @@ async def _if_match(
         str, Header(description="The etag that you have, with its quotes. If it is not the current one, 412.")
     ] = "",
 ) -> str:
-    """The etag in If-Match; empty for none and for `*`. A weak one counts as strong: proxies that compress weaken it."""
+    """The etag in If-Match; empty for none and for `*`. A weak one counts: a proxy that compresses weakens it."""
     etag = if_match.strip().removeprefix("W/")
     if "," in etag:
         message = "must be one etag"

@@ -70,7 +70,7 @@ async def generate_image(
     task = schemas.Task.from_messages(created)
     if task.state in {"failed", "cancelled", "rejected"}:
         raise _failure(task)
-    response.headers["location"] = app.path(f"/api/tasks/{task.id}")
+    response.headers["location"] = f"/api/tasks/{task.id}"
     tell_etag(response, task.etag)
     if not task.terminal:
         response.status_code = 202

@@ -123,7 +123,7 @@ async def create_post(app: Context, body: schemas.NewPost, request_id: RequestId
     request = posts_pb2.CreatePostRequest(request_id=request_id)
     body.fill(request)
     made = (await app.clients.posts.CreatePost(request)).post
-    response.headers["location"] = app.path(f"/api/posts/{made.slug}")
+    response.headers["location"] = f"/api/posts/{made.slug}"
     return _written(made, response)
 
 

@@ -21,7 +21,7 @@ _CHANGE = {**CHANGE, **problems(404, 409, 412), **with_etag(200)}
 async def create_task(app: Context, body: schemas.NewTask, request_id: RequestId, response: Response) -> schemas.Task:
     """Add a task to the queue, without waiting for its image. When the call returns, the task is on disk."""
     made = (await app.clients.tasks.CreateTask(body.request(request_id))).task
-    response.headers["location"] = app.path(f"/api/tasks/{made.id}")
+    response.headers["location"] = f"/api/tasks/{made.id}"
     return _task(made, response)
 
 

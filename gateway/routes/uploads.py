@@ -85,7 +85,7 @@ async def upload_image(app: Context, request: Request, request_id: RequestId, re
             stored = await _store(app, _header(app, request, request_id, size), request.stream())
     except ClientDisconnect:
         raise Problem(408, "BODY_TOO_SLOW", "the body ended before its length") from None
-    response.headers["location"] = app.path(f"/media/{stored.image.key}")
+    response.headers["location"] = f"/media/{stored.image.key}"
     return UploadedImage.from_messages(stored.image, stored.image.file)
 
 

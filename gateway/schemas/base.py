@@ -5,6 +5,7 @@ here with the words of the services, and shown in OpenAPI.
 """
 
 import base64
+import itertools
 import types
 from typing import Any, ClassVar, Self, Union, get_args, get_origin
 
@@ -20,6 +21,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
@@ -27,6 +29,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 from gateway.schemas.limits import UNSIGNED, FieldLimit, field_of, form_limits, openapi_limits
 from rpc import errors, validation
 from rpc.limits import describe_range, of_field
+from rpc.validation import MAX_VIOLATIONS
 
 
 class Shape(BaseModel):
@@ -94,6 +97,21 @@ class Input(Shape):
             if message := cls._message_with(name):
                 found[name] = form_limits(field_of(message, name))
         return {name: limits for name, limits in found.items() if limits}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown(cls, value: Any) -> Any:
+        """Stop at MAX_VIOLATIONS unknown fields: pydantic would make an error of each of 60,000."""
+        if not isinstance(value, dict) or len(value) <= MAX_VIOLATIONS:
+            return value
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = list(itertools.islice((name for name in value if name not in known), MAX_VIOLATIONS))
+        if len(unknown) == MAX_VIOLATIONS:
+            found: list[InitErrorDetails] = [
+                {"type": "extra_forbidden", "loc": (name,), "input": None} for name in unknown
+            ]
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return value
 
     @field_validator("*", mode="after")
     @classmethod

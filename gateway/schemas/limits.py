@@ -53,7 +53,7 @@ def _text(field: FieldDescriptor, *, required: bool) -> dict[str, Any]:
 
 
 def _written(*, multiline: bool, required: bool) -> str:
-    """The pattern of text that rpc.validation accepts, but for its length: no control character, and one visible one."""
+    """The pattern of text that rpc.validation accepts: no control character, and if `required`, a visible one."""
     control = _CONTROL_MULTILINE if multiline else _CONTROL
     return f"^[^{control}]*[^{control}{_INVISIBLE}][^{control}]*$" if required else f"^[^{control}]*$"
 
