@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
+from gateway.schemas.enums import enum_name, enum_number
 from gateway.schemas.limits import UNSIGNED, FieldLimit, field_of, form_limits, openapi_limits
 from rpc import errors, validation
 from rpc.limits import describe_range, of_field
@@ -238,18 +239,3 @@ def _single(field: FieldDescriptor, value: Any, shape: Any) -> Any:
     if field.type == FieldDescriptor.TYPE_BYTES:
         return base64.b64encode(value).decode("ascii")
     return value
-
-
-def enum_name(enum: Any, number: int) -> str:
-    """The name of an enum value in REST: `awaiting_approval` for TASK_STATE_AWAITING_APPROVAL."""
-    return str(enum.values_by_number[number].name).removeprefix(_prefix(enum)).lower()
-
-
-def enum_number(enum: Any, name: str) -> int:
-    """The number of the enum value with this name in REST."""
-    number: int = enum.values_by_name[_prefix(enum) + name.upper()].number
-    return number
-
-
-def _prefix(enum: Any) -> str:
-    return str(enum.values_by_number[0].name).removesuffix("UNSPECIFIED")

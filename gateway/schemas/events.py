@@ -5,7 +5,8 @@ from typing import Any
 from frontispiece.posts.v1 import tasks_pb2
 from pydantic import Field
 
-from gateway.schemas.base import Output, enum_name
+from gateway.schemas.base import Output
+from gateway.schemas.enums import enum_name
 from gateway.schemas.formats import Time, Uuid
 from gateway.schemas.tasks import TaskError, TaskImage, TaskState
 

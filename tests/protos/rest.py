@@ -15,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.errors import rest_name
-from gateway.schemas.base import enum_name
+from gateway.schemas.enums import enum_name
 from tests.protos.limit_cases import Case
 
 
