@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from gateway.cache.store import Cache
 from gateway.clients import Clients
 from gateway.middleware.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
@@ -18,6 +19,7 @@ class AppContext:
     settings: GatewaySettings
     clients: Clients
     metrics: GatewayMetrics
+    cache: Cache
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when shutdown begins. Event streams and waiting requests then end."""
     open_event_streams: int = 0

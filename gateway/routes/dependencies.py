@@ -9,11 +9,11 @@ from frontispiece.posts.v1 import tasks_pb2
 from pydantic import ValidationError
 
 from gateway.context import AppContext, app_context
-from gateway.errors import MAX_NAME, FieldError, Problem
+from gateway.errors import FieldError, Problem
 from gateway.middleware.access import require_editor
+from gateway.routes.reads import refuse_unknown
 from gateway.schemas.base import checked
 from gateway.schemas.limits import field_of, openapi_limits
-from rpc.validation import MAX_VIOLATIONS
 
 Context = Annotated[AppContext, Depends(app_context)]
 
@@ -60,18 +60,10 @@ RequestId = Annotated[str, Depends(_request_id)]
 
 async def only_known_query(request: Request) -> None:
     """Refuse a query parameter that the operation does not have, and one that is given twice."""
-    given = [name for name, _ in request.query_params.multi_items()]
-    if not given:
-        return
-    operations = request.app.openapi()["paths"][request.scope["route"].path_format]
-    operation = operations.get(request.method.lower()) or operations["get"]  # HEAD is not in the document
-    known = {one["name"] for one in operation.get("parameters", []) if one["in"] == "query"}
-    wrong = {name: "is not a parameter of this address" for name in given if name not in known}
-    wrong |= {name: "must be given once" for name in given if name in known and given.count(name) > 1}
-    if wrong:
-        fields = [FieldError(name[:MAX_NAME], problem) for name, problem in wrong.items()][:MAX_VIOLATIONS]
-        detail = "; ".join(f"{one.field}: {one.message}" for one in fields)
-        raise Problem(422, "INVALID_ARGUMENT", detail, fields)
+    if request.query_params:
+        operations = request.app.openapi()["paths"][request.scope["route"].path_format]
+        operation = operations.get(request.method.lower()) or operations["get"]  # HEAD is not in the document
+        refuse_unknown(request, {one["name"] for one in operation.get("parameters", []) if one["in"] == "query"})
 
 
 async def _if_match(

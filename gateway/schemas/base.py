@@ -44,7 +44,7 @@ class Shape(BaseModel):
             source = next((one for one in messages if name in one.DESCRIPTOR.fields_by_name), None)
             if name in given or source is None:
                 continue
-            nullable, shape = _annotation(field.annotation)
+            nullable, shape = annotated(field.annotation)
             is_set = source.HasField(name) if field_of(source, name).has_presence else True
             if not is_set and not field.is_required():
                 continue  # the default of the shape
@@ -207,7 +207,7 @@ def _set(message: Message, name: str, value: Any) -> None:
         setattr(message, name, value)
 
 
-def _annotation(annotation: Any) -> tuple[bool, Any]:
+def annotated(annotation: Any) -> tuple[bool, Any]:
     """Whether an annotation allows None, and the class in it: that of the items for a list."""
     nullable = False
     if get_origin(annotation) in (Union, types.UnionType):

@@ -28,6 +28,18 @@ class Category(Output):
     name: str
 
 
+class ListedAuthor(Author):
+    """An author, and whether posts get it that name none."""
+
+    is_default: bool = Field(description="Whether a post without an author gets this one.")
+
+
+class ListedCategory(Category):
+    """A category, and whether posts get it that name none."""
+
+    is_default: bool = Field(description="Whether a post without a category gets this one.")
+
+
 class TagCount(Output):
     """A tag, and how many published posts have it."""
 
@@ -62,6 +74,9 @@ class Post(Output):
     state: PostState
     title: str
     content: str = Field(description="Text, Markdown.")
+    excerpt: str = Field(
+        description="The beginning of the text without Markdown, at most 220 characters and an ellipsis."
+    )
     featured_image_url: Url = Field(description="The `url` of `featured_image`.")
     featured_image: FeaturedImage
     author: Author
@@ -74,6 +89,15 @@ class Post(Output):
     update_time: Time
     publish_time: Time | None = Field(description="When it was published. null for a draft.")
     etag: str = Field(description="Changes with every change of the post. Send it as If-Match, with its quotes.")
+
+
+class RenderedPost(Post):
+    """A post with its text as HTML."""
+
+    html: str = Field(
+        description="The text as HTML, safe to show as it is. Images of ours have the address `/media/{key}`, relative "
+        "to the gateway."
+    )
 
 
 def post(message: posts_pb2.Post, *, editor: bool) -> Post:
@@ -171,19 +195,32 @@ class NewCategory(Input):
     slug: str | None = Field(None, description="Name in URLs. Default: derived from the name.")
 
 
-class AuthorList(Output):
-    """All authors, by name."""
+class ListPage(Input):
+    """Which part of a list."""
 
-    authors: list[Author]
+    model_config = ConfigDict(strict=False)
+    messages = (posts_pb2.ListTagsRequest,)
+
+    page_size: int = Field(0, description="Largest number of items. Default: 1000. More than 100 counts as 100.")
+    page_token: str = Field("", description="`next_page_token` of the page before.")
+
+
+class AuthorList(Output):
+    """Authors, by name."""
+
+    authors: list[ListedAuthor]
+    next_page_token: str = Field(description="Token of the next page. Empty on the last page.")
 
 
 class CategoryList(Output):
-    """All categories, by name."""
+    """Categories, by name."""
 
-    categories: list[Category]
+    categories: list[ListedCategory]
+    next_page_token: str = Field(description="Token of the next page. Empty on the last page.")
 
 
 class TagList(Output):
     """The tags of published posts, the most used first."""
 
     tags: list[TagCount]
+    next_page_token: str = Field(description="Token of the next page. Empty on the last page.")
