@@ -16,7 +16,7 @@ UNKNOWN, TWICE = "is not a parameter of this address", "must be given once"
         ("/api/posts?tag=a&tag=b", "tag", TWICE),
         ("/api/posts?q=a&q=a", "q", TWICE),
         ("/api/posts/a-door?fields=title", "fields", UNKNOWN),
-        ("/api/tags?page_size=3", "page_size", UNKNOWN),
+        ("/api/tags?size=3", "size", UNKNOWN),
         ("/api/authors?q=a", "q", UNKNOWN),
         ("/api/categories?", "", ""),
         ("/api/tasks?state=failed&state=queued", "state", TWICE),
