@@ -8,6 +8,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from gateway.codes import CODES
 from gateway.schemas.events import EVENTS
+from gateway.schemas.images import UPLOAD_FORM
 from gateway.schemas.problems import ProblemDocument
 
 DESCRIPTION = """\
@@ -59,6 +60,7 @@ def _add_schemas(schemas: dict[str, Any]) -> None:
     models: list[tuple[Any, JsonSchemaMode]] = [(one, "serialization") for one in (ProblemDocument, *EVENTS)]
     _, found = models_json_schema(models, ref_template="#/components/schemas/{model}")
     schemas |= found["$defs"]
+    schemas["UploadForm"] = UPLOAD_FORM
     schemas["ProblemDocument"]["properties"]["code"]["x-extensible-enum"] = sorted(CODES)
     for name in ("HTTPValidationError", "ValidationError"):  # the error shapes of FastAPI, which are not used
         schemas.pop(name, None)
@@ -70,5 +72,9 @@ def _tidy(operation: dict[str, Any]) -> None:
     operation["security"] = [one for index, one in enumerate(security) if one not in security[:index]]
     operation["responses"] = dict(sorted(operation["responses"].items()))
     for parameter in operation.get("parameters", []):
-        parameter["schema"].pop("default", None)
-        parameter["schema"].pop("description", None)  # the parameter has it
+        schema = parameter["schema"]
+        schema.pop("default", None)
+        schema.pop("description", None)  # the parameter has it
+        for alternative in schema.pop("anyOf", []):
+            if alternative != {"type": "null"}:  # a parameter is absent, never null
+                schema |= alternative

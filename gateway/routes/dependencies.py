@@ -37,6 +37,7 @@ def _request_id(
     idempotency_key: Annotated[
         str | None,
         Header(
+            alias=_KEY,
             description="Makes the call idempotent: the same key with the same body gives the same result.",
             json_schema_extra=openapi_limits(_KEY_FIELD, required=True),
         ),
@@ -68,7 +69,11 @@ async def only_known_query(request: Request) -> None:
 
 async def _if_match(
     if_match: Annotated[
-        str, Header(description="The etag that you have, with its quotes. If it is not the current one, 412.")
+        str,
+        Header(
+            alias="If-Match",
+            description="The etag that you have, with its quotes. If it is not the current one, 412.",
+        ),
     ] = "",
 ) -> str:
     """The etag in If-Match; empty for none and for `*`. A weak one counts: a proxy that compresses weakens it."""

@@ -50,7 +50,12 @@ async def generate_image(
     request_id: RequestId,
     response: Response,
     prefer: Annotated[
-        str, Header(description="`respond-async`: do not wait. `wait=N`: wait at most N seconds.", max_length=200)
+        str,
+        Header(
+            alias="Prefer",
+            description="`respond-async`: do not wait. `wait=N`: wait at most N seconds.",
+            max_length=200,
+        ),
     ] = "",
 ) -> GeneratedImage:
     """Create a task and wait for its image.

@@ -51,8 +51,7 @@ _NAMESPACE = uuid.UUID("b6a3c1de-3f0b-4b0e-9c55-2d4f0c7c7a10")
 router = APIRouter(tags=["media"], dependencies=EDITOR)
 
 _BYTES = {"type": "string", "format": "binary"}
-_FILE = {**_BYTES, "description": "The file. Its part may have any name."}
-_FORM = {"title": "UploadForm", "type": "object", "properties": {"file": _FILE}, "required": ["file"]}
+_FORM = {"$ref": "#/components/schemas/UploadForm"}
 _BODY = {
     "requestBody": {
         "required": True,

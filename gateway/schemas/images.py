@@ -1,5 +1,7 @@
 """JSON of images that a caller provides: the initial image of a task with its mask, and uploads."""
 
+from typing import Any
+
 from frontispiece.generator.v1 import generator_pb2
 from frontispiece.types.v1 import generation_pb2
 from pydantic import ConfigDict, Field
@@ -66,3 +68,15 @@ class UploadedImage(Output):
     size_bytes: int
     sha256: str = Field(description="SHA-256 of the stored bytes, hexadecimal.")
     thumbhash: str = Field(description="Blurred placeholder (ThumbHash), base64. It may be empty.")
+
+
+UPLOAD_FORM: dict[str, Any] = {
+    "title": "UploadForm",
+    "description": "An image in a form. Text fields beside it are ignored.",
+    "type": "object",
+    "properties": {
+        "file": {"type": "string", "format": "binary", "description": "The file. Its part may have any other name."}
+    },
+    "required": ["file"],
+}
+"""The schema of a form with an image."""
