@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -34,6 +34,7 @@ from gateway.routes import (
     taxonomy,
     uploads,
 )
+from gateway.routes.dependencies import only_known_query
 from gateway.routes.reads import ReadsMiddleware
 from gateway.settings import GatewaySettings
 
@@ -60,6 +61,7 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
         version=version("frontispiece"),
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         exception_handlers={HTTPException: _problem, RequestValidationError: _problem},
     )
     metrics = GatewayMetrics()
@@ -71,10 +73,12 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
     _add_middleware(app, settings, metrics, cache, token)
     for router in reads:
         app.include_router(router)
-    for module in (generate, uploads, media, tasks, task_events, posts, taxonomy, operations, pages):
+    for api in (generate, uploads, tasks, task_events, posts, taxonomy):
+        app.include_router(api.router, dependencies=[Depends(only_known_query)])
+    for module in (media, operations, pages):
         app.include_router(module.router)
     app.mount("/static", Assets(directory=_STATIC))
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # as the manual of FastAPI says
+    app.openapi = lambda: openapi.document(app, settings.public_base_url)  # type: ignore[method-assign]
     return app
 
 
@@ -83,7 +87,7 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
     app.add_middleware(
         LimitsMiddleware,
         bodies=BodyPolicy(settings.max_body_bytes),
-        uploads={uploads.PATH: BodyPolicy(settings.max_upload_bytes, uploads.CONTENT_TYPES)},
+        uploads={uploads.PATH: BodyPolicy(settings.max_upload_bytes + uploads.FORM_BYTES, uploads.CONTENT_TYPES)},
         request_seconds=settings.request_seconds,
         client_seconds=settings.client_seconds,
     )

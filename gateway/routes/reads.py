@@ -20,13 +20,12 @@ from gateway.cache.answers import Answer
 from gateway.cache.keys import key
 from gateway.cache.middleware import is_anonymous
 from gateway.context import AppContext
-from gateway.errors import FieldError, Problem
+from gateway.errors import MAX_NAME, FieldError, Problem
 from gateway.schemas.base import Input
 from rpc.validation import MAX_VIOLATIONS
 
 M = TypeVar("M", bound=Input)
 
-_MAX_NAME = 200
 _METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -118,6 +117,6 @@ def refuse_unknown(request: Request, known: Set[str]) -> None:
     wrong = {name: "is not a parameter of this address" for name in given if name not in known}
     wrong |= {name: "must be given once" for name in given if name in known and given.count(name) > 1}
     if wrong:
-        fields = [FieldError(name[:_MAX_NAME], problem) for name, problem in wrong.items()][:MAX_VIOLATIONS]
+        fields = [FieldError(name[:MAX_NAME], problem) for name, problem in wrong.items()][:MAX_VIOLATIONS]
         detail = "; ".join(f"{one.field}: {one.message}" for one in fields)
         raise Problem(422, "INVALID_ARGUMENT", detail, fields)

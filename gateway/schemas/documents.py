@@ -16,7 +16,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway.schemas.base import Output, annotated, enum_name
+from gateway.schemas.base import Output, annotated
+from gateway.schemas.enums import enum_name
 from gateway.schemas.limits import field_of
 
 Document = dict[str, Any]
