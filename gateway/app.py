@@ -1,5 +1,6 @@
 """The ASGI application: middleware, routes, and what they share."""
 
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,9 +17,13 @@ from gateway.cache.store import Cache
 from gateway.clients import Clients
 from gateway.context import AppContext
 from gateway.middleware.access import AccessMiddleware, Authenticator
+from gateway.middleware.compression import CompressionMiddleware
 from gateway.middleware.headers import HeadersMiddleware
+from gateway.middleware.hosts import HostsMiddleware
 from gateway.middleware.limits import BodyPolicy, LimitsMiddleware
+from gateway.middleware.methods import MethodsMiddleware, allowed, method_not_allowed, without_slash
 from gateway.middleware.metrics import GatewayMetrics, MetricsMiddleware
+from gateway.middleware.prefix import PrefixMiddleware
 from gateway.middleware.problems import ProblemsMiddleware
 from gateway.pages.rendering import Pages
 from gateway.routes import (
@@ -62,6 +67,7 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,  # its redirects would be absolute; _problem makes relative ones
         exception_handlers={HTTPException: _problem, RequestValidationError: _problem},
     )
     metrics = GatewayMetrics()
@@ -92,7 +98,9 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
         client_seconds=settings.client_seconds,
     )
     app.add_middleware(AccessMiddleware, authenticator=Authenticator(token))
+    app.add_middleware(MethodsMiddleware, routes=app.routes)
     app.add_middleware(ProblemsMiddleware)
+    app.add_middleware(CompressionMiddleware)
     app.add_middleware(CacheMiddleware, cache=cache)
     if origins := settings.origins(settings.cors_origins):
         # Credentials are never allowed: a page sends the token itself, as a header.
@@ -103,12 +111,21 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
             allow_headers=_CORS_REQUEST_HEADERS,
             expose_headers=_CORS_RESPONSE_HEADERS,
         )
+    app.add_middleware(HostsMiddleware, hosts=settings.hosts)
+    if settings.base_path:
+        app.add_middleware(PrefixMiddleware, prefix=settings.base_path, routes=app.routes)
     app.add_middleware(HeadersMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
     """The problem for an error of the framework: a page for a browser outside of the API, else a document."""
+    status = error.status_code if isinstance(error, HTTPException) else None
+    if status == HTTPStatus.NOT_FOUND and (redirect := without_slash(request.app.routes, request.scope)):
+        return redirect
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of one route only.
+        error = method_not_allowed(allowed(request.app.routes, request.scope))
     problem = errors.from_exception(error)
     is_page = not request.url.path.startswith(("/api/", "/media/", "/v1/"))
     if is_page and "text/html" in request.headers.get("accept", ""):
