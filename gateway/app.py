@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from gateway import errors, openapi
 from gateway.cache.middleware import CacheMiddleware
@@ -60,7 +61,7 @@ _CORS_RESPONSE_HEADERS = ("etag", "location", "preference-applied", "retry-after
 
 
 def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastAPI:
-    """The gateway as an ASGI application. `app.state.context` is the AppContext of its routes."""
+    """The routes as an ASGI application. `app.state.context` is the AppContext of its routes. `edge` wraps it."""
     app = FastAPI(
         title=settings.site_title,
         version=version("frontispiece"),
@@ -74,9 +75,9 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
     cache = Cache(settings.cache_bytes)
     app.state.context = AppContext(settings, clients, metrics, cache)
     app.state.pages = Pages(settings)
-    reads = (post_reads.router, taxonomy.reads, public_pages.router)
+    reads = (post_reads.router, taxonomy.reads, public_pages.router, operations.reads)
     app.add_middleware(ReadsMiddleware, routers=reads)
-    _add_middleware(app, settings, metrics, cache, token)
+    _add_middleware(app, settings, token)
     for router in reads:
         app.include_router(router)
     for api in (generate, uploads, tasks, task_events, posts, taxonomy):
@@ -88,8 +89,8 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
     return app
 
 
-def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, cache: Cache, token: str) -> None:
-    """Add all middleware, from the innermost to the outermost."""
+def _add_middleware(app: FastAPI, settings: GatewaySettings, token: str) -> None:
+    """Add the middleware inside the edge, from the innermost to the outermost."""
     app.add_middleware(
         LimitsMiddleware,
         bodies=BodyPolicy(settings.max_body_bytes),
@@ -101,21 +102,29 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
     app.add_middleware(MethodsMiddleware, routes=app.routes)
     app.add_middleware(ProblemsMiddleware)
     app.add_middleware(CompressionMiddleware)
-    app.add_middleware(CacheMiddleware, cache=cache)
+
+
+def edge(app: FastAPI) -> ASGIApp:
+    """`app` with the middleware that every request passes, from the innermost to the outermost.
+
+    They are outside of FastAPI, so that an answer from the cache does not pass its own middleware.
+    """
+    context: AppContext = app.state.context
+    settings = context.settings
+    wrapped: ASGIApp = CacheMiddleware(app, context.cache)
     if origins := settings.origins(settings.cors_origins):
         # Credentials are never allowed: a page sends the token itself, as a header.
-        app.add_middleware(
-            CORSMiddleware,
+        wrapped = CORSMiddleware(
+            wrapped,
             allow_origins=origins,
             allow_methods=_CORS_METHODS,
             allow_headers=_CORS_REQUEST_HEADERS,
             expose_headers=_CORS_RESPONSE_HEADERS,
         )
-    app.add_middleware(HostsMiddleware, hosts=settings.hosts)
+    wrapped = HostsMiddleware(wrapped, settings.hosts)
     if settings.base_path:
-        app.add_middleware(PrefixMiddleware, prefix=settings.base_path, routes=app.routes)
-    app.add_middleware(HeadersMiddleware)
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
+        wrapped = PrefixMiddleware(wrapped, settings.base_path, app.routes)
+    return MetricsMiddleware(HeadersMiddleware(wrapped), context.metrics)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
