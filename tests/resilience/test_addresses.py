@@ -1,4 +1,4 @@
-"""The address of the gateway or of the CDN changes, and no picture that exists breaks: on pages, in the API, in the CSP."""
+"""The address of the gateway or of the CDN changes, and no picture breaks: on pages, in the API, in the CSP."""
 
 import contextlib
 import threading
