@@ -1,7 +1,7 @@
 """The hand-written server in two processes with gRPC between them: what the division into services costs by itself.
 
-`python -m bench.reading.split posts PORT` reads the rows (DATABASE_URL) and sends messages; `… front PORT` makes JSON of
-those of POSTS_TARGET. Nothing else: no interceptors, middleware, log lines.
+`python -m bench.reading.split posts PORT` reads the rows (DATABASE_URL) and sends messages, `… front PORT` makes JSON of
+them (POSTS_TARGET). Nothing else: no interceptors, middleware, log lines.
 """
 
 import asyncio
