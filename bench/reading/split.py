@@ -1,6 +1,6 @@
-"""The hand-written server in two processes with gRPC between them: what the division into services costs by itself.
+"""The hand-written server in two processes with gRPC between them: what the division into services costs.
 
-`python -m bench.reading.split posts PORT` reads the rows (DATABASE_URL) and sends messages, `… front PORT` makes JSON of
+`python -m bench.reading.split posts PORT` reads rows (DATABASE_URL) and sends messages, `… front PORT` makes JSON of
 them (POSTS_TARGET). Nothing else: no interceptors, middleware, log lines.
 """
 
