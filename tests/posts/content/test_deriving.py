@@ -185,6 +185,14 @@ class TestPosts:
             await until(is_done)
             assert (await read(client, post)).html == '<p dir="auto">Some <em>words</em>.</p>\n'
 
+    async def test_read_does_not_wait_either(self, idle: Client, sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        post = await make(idle, "Some *words*.\n\n<b>")
+        await sql.execute("UPDATE posts SET derived_version = 0, html = '<script>', excerpt = 'old'")
+        monkeypatch.setattr(deriving, "WRITE_WAIT_SECONDS", 0.0)
+        found = await read(idle, post)
+        assert found.html == '<p dir="auto">Some *words*.</p>\n<p dir="auto">&lt;b&gt;</p>\n'
+        assert found.excerpt == "Some words . <b>"
+
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "* a\n" * 25_000], ids=["brackets", "list"])
 async def test_event_loop_goes_on_while_a_hostile_text_is_rendered(texts: Deriving, text: str) -> None:

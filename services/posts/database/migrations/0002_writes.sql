@@ -20,6 +20,9 @@ CREATE TABLE post_slugs (
     change_time timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX post_slugs_by_post ON post_slugs (post_id);
+INSERT INTO post_slugs (slug, post_id)
+SELECT DISTINCT ON (r.slug) r.slug, r.post_id FROM post_revisions r
+WHERE NOT EXISTS (SELECT FROM posts p WHERE p.slug = r.slug) ORDER BY r.slug, r.update_time DESC;
 
 -- The name in its compared form: equal for names that differ in case, width or spaces. The migration fills it with the
 -- function of the program, joins the tags that are equal, and adds NOT NULL and UNIQUE.
