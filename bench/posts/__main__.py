@@ -1,6 +1,6 @@
 """`python -m bench.posts`: reads of posts at several sizes, each through a posts service and a gateway of its own.
 
-The databases are in one PostgreSQL server, which is started for this. Each round measures all sizes in turn, so that a
+The databases are in one PostgreSQL server, which is started for this. The sizes take turns with every call, so that a
 busy moment of the machine meets all. The gateway keeps no finished answers here.
 """
 
@@ -28,6 +28,8 @@ from local.ports import free_port
 from local.postgres import Postgres
 
 _START_SECONDS = 60.0
+_FIRST_CALLS = 8
+"""Calls that open connections and plan statements, not measured."""
 # PostgreSQL's default of shared_buffers. A crash of the machine may lose these databases, which are made again.
 _OPTIONS = {"shared_buffers": "128MB", "fsync": "off", "full_page_writes": "off", "max_wal_size": "8GB"}
 _PAGES = ("/", "/?q=quality", "/?tag=share", "/posts/{slug}")
@@ -43,7 +45,7 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site(postgres: Postgres, size: int) -> AsyncIterator[Site]:
+async def site(postgres: Postgres, folder: Path, size: int) -> AsyncIterator[Site]:
     """Fill a database and start its servers."""
     url = await filled(postgres, size)
     listen, port = f"127.0.0.1:{free_port()}", free_port()
@@ -57,13 +59,15 @@ async def site(postgres: Postgres, size: int) -> AsyncIterator[Site]:
         "GATEWAY_TOKEN": "a token that nobody uses, of 40 characters",
         "GATEWAY_CACHE_BYTES": "0",
         "PUBLIC_BASE_URL": base,
-        "LOG_LEVEL": "WARNING",
     }
     connection = await asyncpg.connect(url)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(connection.close)
+        output = stack.enter_context((folder / f"{size}.log").open("wb"))
         for module in ("services.posts", "gateway"):
-            process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, env=environment)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", module, env=environment, stdout=output, stderr=output
+            )
             stack.push_async_callback(process.wait)
             stack.callback(process.terminate)
         await asyncio.to_thread(_wait, f"{base}/healthz")
@@ -115,35 +119,37 @@ def _wait(url: str) -> None:
         time.sleep(0.1)
 
 
-async def measure(sites: Sequence[Site], name: str, rounds: int, calls: int) -> list[float]:
-    """The p50 of one read at each size, in ms."""
+async def measure(sites: Sequence[Site], name: str, calls: int) -> tuple[list[float], list[int]]:
+    """The p50 of one read at each size, in ms, and the number of failures. The sizes take turns with every call."""
     taken: list[list[float]] = [[] for _ in sites]
-    for number in range(rounds + 1):
-        for one, times in zip(sites, taken, strict=True):
-            for _ in range(calls if number else 3):  # the first round opens connections and plans statements
-                begun = time.perf_counter()
-                with contextlib.suppress(grpc.aio.AioRpcError, httpx.HTTPStatusError):
-                    await one.calls[name]()
-                if number:
-                    times.append((time.perf_counter() - begun) * 1e3)
-    return [statistics.median(times) for times in taken]
+    failures = [0] * len(sites)
+    for number in range(_FIRST_CALLS + calls):
+        for place, one in enumerate(sites):
+            begun = time.perf_counter()
+            try:
+                await one.calls[name]()
+            except (grpc.aio.AioRpcError, httpx.HTTPStatusError):
+                failures[place] += 1
+            if number >= _FIRST_CALLS:
+                taken[place].append((time.perf_counter() - begun) * 1e3)
+    return [statistics.median(times) for times in taken], failures
 
 
 async def main(arguments: argparse.Namespace) -> None:
     """Fill, measure, and write the table."""
     sizes = arguments.sizes
     lines = [
-        f"| read | {' | '.join(f'p50 ms at {size:,}' for size in sizes)} | last/first | rows read | pages read |",
-        f"|---|{'---:|' * (len(sizes) + 3)}",
+        f"| read | {' | '.join(f'p50 ms at {size:,}' for size in sizes)} | last/first | failures | rows read | pages read |",
+        f"|---|{'---:|' * (len(sizes) + 4)}",
     ]
     with Postgres(Path(arguments.folder), options=_OPTIONS) as postgres:
         async with contextlib.AsyncExitStack() as stack:
-            sites = [await stack.enter_async_context(site(postgres, size)) for size in sizes]
+            sites = [await stack.enter_async_context(site(postgres, Path(arguments.folder), size)) for size in sizes]
             for name in sites[0].calls:
                 if arguments.only not in name:
                     continue
-                p50 = await measure(sites, name, arguments.rounds, arguments.calls)
-                cells = [f"{value:.1f}" for value in p50] + [f"{p50[-1] / p50[0]:.2f}"]
+                p50, failures = await measure(sites, name, arguments.calls)
+                cells = [f"{value:.1f}" for value in p50] + [f"{p50[-1] / p50[0]:.2f}", f"{sum(failures)}"]
                 for part in range(2):
                     cells.append(", ".join(f"{one.read[name][part]:,}" for one in sites if name in one.read))
                 lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -156,8 +162,7 @@ async def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 100_000, 1_000_000], help="numbers of posts")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--calls", type=int, default=15, help="calls of a read in one round")
+    parser.add_argument("--calls", type=int, default=60, help="calls of each read at each size")
     parser.add_argument("--only", default="", help="reads whose name contains this")
     parser.add_argument("--folder", default="build/bench-posts", help="where the databases are kept")
     parser.add_argument("--out", default="", help="file for the table")
