@@ -10,7 +10,7 @@ from frontispiece.posts.v1 import posts_pb2
 from frontispiece.types.v1 import image_pb2
 
 from local.postgres import Postgres
-from services.posts.content import search
+from services.posts.content import deriving, search
 from services.posts.database.json_columns import to_json
 from services.posts.database.migrate import migrate, migrations
 
@@ -26,6 +26,12 @@ _SESSION = {
 _INDEXES = """
 SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS definition FROM pg_index
 WHERE indrelid IN ('posts'::regclass, 'post_tags'::regclass) AND NOT indisunique
+"""
+
+_URL = "http://127.0.0.1:8080/media/KEY"
+
+_URL_IS_PLAIN = """
+SELECT attgenerated = '' FROM pg_attribute WHERE attrelid = 'posts'::regclass AND attname = 'featured_image_url'
 """
 
 _IS_FILLED = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1"
@@ -60,7 +66,15 @@ async def _fill(url: str, text: str, size: int) -> None:
         indexes = await connection.fetch(_INDEXES)
         for index in indexes:
             await connection.execute(f"DROP INDEX {index['name']}")
-        for statement in Template(text).substitute(N=size, IMAGE=f"'{_image()}'").split(";\n"):
+        is_plain = await connection.fetchval(_URL_IS_PLAIN)
+        values = {
+            "N": size,
+            "IMAGE": f"'{_image('' if is_plain else _URL)}'",
+            "DERIVED_VERSION": deriving.VERSION,
+            "URL_COLUMN": ", featured_image_url" if is_plain else "",
+            "URL_VALUE": f", '{_URL}'" if is_plain else "",
+        }
+        for statement in Template(text).substitute(values).split(";\n"):
             if statement.strip():
                 await connection.execute(statement)
         print(f"{size:,} posts: rows in {loop.time() - begun:.0f} s", flush=True)
@@ -79,9 +93,8 @@ async def _check(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         assert sorted(row["search"]) == sorted(search.lexemes(row["title"], row["content"]))
 
 
-def _image() -> str:
+def _image(url: str) -> str:
     """The column featured_image of a post; KEY stands for the key of its image."""
-    url = "http://127.0.0.1:8080/media/KEY"
     file = image_pb2.ImageFile(width=1024, height=1024, content_type="image/png", size_bytes=1_500_000, sha256="0" * 64)
     image = image_pb2.StoredImage(key="KEY", url=url, file=file, thumbhash="A" * 34)
     return to_json(posts_pb2.FeaturedImage(image=image, alt_text="A lighthouse at dusk", image_source="sdxl-s3"))

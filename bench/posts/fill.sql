@@ -27,9 +27,9 @@ UNION ALL SELECT 'author-' || n, 'Author ' || n, 'bench' FROM generate_series(1,
 INSERT INTO categories (slug, name, created_by)
 SELECT name, name, 'bench' FROM unnest(ARRAY['full', 'share', 'rare', 'empty']) name
 UNION ALL SELECT 'category-' || n, 'Category ' || n, 'bench' FROM generate_series(1, 50) n;
-INSERT INTO tags (name)
-SELECT unnest(ARRAY['common', 'share', 'rare', 'empty'])
-UNION ALL SELECT 'tag-' || n FROM generate_series(1, greatest(22, least(20000, $N / 50))) n;
+INSERT INTO tags (name, identity)
+SELECT name, name FROM unnest(ARRAY['common', 'share', 'rare', 'empty']) name
+UNION ALL SELECT 'tag-' || n, 'tag-' || n FROM generate_series(1, greatest(22, least(20000, $N / 50))) n;
 
 -- The draws of each post. Rare: five posts spread over all.
 CREATE UNLOGGED TABLE bench_posts AS
@@ -66,11 +66,15 @@ FROM bench_posts b
 JOIN (SELECT n, array_agg(name ORDER BY position) AS tags FROM bench_post_tags GROUP BY n) tagged USING (n);
 
 INSERT INTO posts (id, slug, state, title, content, featured_image, author_id, category_id, created_by, updated_by,
-    create_time, update_time, publish_time, tags, search)
+    create_time, update_time, publish_time, first_publish_time, tags, search, html, excerpt,
+    derived_version$URL_COLUMN)
 SELECT b.id, 'post-' || b.n, CASE WHEN is_draft THEN 'draft' ELSE 'published' END, 'Post ' || b.n || ' of ' || first,
     text || ending, replace($IMAGE, 'KEY', 'generated/' || b.id || '.png')::jsonb, author_id, category_id,
-    'bench', 'bench', time, time, CASE WHEN NOT is_draft THEN time END, tags,
-    array_to_tsvector(ARRAY['post', 'of', n::text] || words || string_to_array(ltrim(ending, '. '), ' '))
+    'bench', 'bench', time, time, CASE WHEN NOT is_draft THEN time END,
+    CASE WHEN NOT is_draft THEN time END, tags,
+    array_to_tsvector(ARRAY['post', 'of', n::text] || words || string_to_array(ltrim(ending, '. '), ' ')),
+    '<p>' || replace(text, E'\n\n', E'</p>\n<p>') || ending || '</p>', left(replace(text, E'\n\n', ' '), 200),
+    $DERIVED_VERSION$URL_VALUE
 FROM (SELECT * FROM bench_rows ORDER BY n) b
 CROSS JOIN LATERAL (
     SELECT string_agg(text, E'.\n\n') AS text, min(g.words[1]) AS first FROM bench_paragraphs g
