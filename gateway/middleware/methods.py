@@ -18,7 +18,7 @@ _ROUTED = ("route", "endpoint", "path_params")
 
 def allowed(routes: Sequence[BaseRoute], scope: Scope, path: str | None = None) -> list[str]:
     """The methods of all routes at the path of `scope`, or at `path`. Empty: there is no such address."""
-    probe = {"type": "http", "root_path": "", "path": path or scope["path"], "headers": []}
+    probe: Scope = {"type": "http", "root_path": "", "path": path or scope["path"], "headers": []}
     found = {method for method in METHODS for route in routes if _matches(route, probe, method)}
     if "GET" in found:
         found.add("HEAD")
