@@ -80,6 +80,8 @@ def openapi_limits(field: FieldDescriptor, *, required: bool = False) -> dict[st
     if not field.is_repeated:
         return one
     keywords: dict[str, Any] = {"maxItems": limits.max_items} if limits.HasField("max_items") else {}
+    if limits.unique_by:
+        keywords["uniqueItems"] = True
     if one:
         keywords["items"] = {"type": "string", **one}
     return keywords

@@ -37,6 +37,9 @@ def valid_data_is_accepted(ctx: Any, response: Any, case: Any) -> None:
         return
     problem = json.loads(response.content)
     fields = {error["field"] for error in problem["errors"]}
+    messages = [error["message"] for error in problem["errors"]]
+    if messages and all(one.startswith("must differ from the other items") for one in messages):
+        return  # JSON Schema can compare whole items only, not their names
     if problem["code"] in STATE or (fields and fields <= REFERENCES.keys()):
         return
     if case.operation.definition.raw["operationId"] in OF_MODELS and _is_valid(case.body):
