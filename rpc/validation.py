@@ -134,9 +134,12 @@ def _text_check(limits: Limits) -> ValueCheck:
 
 
 def _line(value: str) -> str:
-    """A text as one line. A text in which nothing can be seen is empty: no page could show it, or link it."""
+    """A text as one line. A text in which nothing can be seen is empty: no page could show it, or link it.
+
+    Control characters stay, to be refused.
+    """
     line = _LINE_BREAK.sub(" ", value).translate(_OVERRIDES).strip(_SPACES)
-    return line if any(map(_is_visible, line)) else ""
+    return line if _CONTROL.search(line) or any(map(_is_visible, line)) else ""
 
 
 def _is_visible(character: str) -> bool:
