@@ -9,6 +9,8 @@ from frontispiece.posts.v1 import posts_pb2, posts_pb2_grpc, tasks_pb2, tasks_pb
 from rpc.server import Service
 from services.posts.api.servicers import PostServicer, TaskServicer
 from services.posts.connections import background, connect, readers
+from services.posts.content.addresses import Addresses
+from services.posts.content.changes import Changes
 from services.posts.content.images import Images
 from services.posts.content.repository import Posts
 from services.posts.content.taxonomy import Taxonomy
@@ -30,6 +32,12 @@ class App:
     services: tuple[Service, ...]
     database: Database
     events: TaskEvents
+    changes: Changes
+
+    def end_streams(self) -> None:
+        """End all event streams. Their callers continue at another process."""
+        self.events.close()
+        self.changes.close()
 
 
 @contextlib.asynccontextmanager
@@ -42,16 +50,25 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
         database = connections.database
         events = TaskEvents(database, settings.poll_seconds)
         url = settings.database_url.get_secret_value()
-        listener = Listener(url, "posts-listener", events.on_stored, events.on_gap, events.on_ephemeral)
+        changes = Changes()
+
+        def on_gap() -> None:
+            events.on_gap()
+            changes.announce()
+
+        listener = Listener(url, "posts-listener", events.on_stored, on_gap, events.on_ephemeral, changes.announce)
+        addresses = await Addresses.load(settings, database)
         images = Images(database, connections.storage)
-        tasks = Tasks(database, settings.max_attempts)
+        tasks = Tasks(database, addresses, settings.max_attempts)
         creator = TaskCreator(tasks, images, connections.generators)
         services = _services(
-            TaskServicer(tasks, creator, events),
-            PostServicer(Posts(database, reads, searches), Taxonomy(database, reads), images),
+            TaskServicer(tasks, creator, events, addresses),
+            PostServicer(
+                Posts(database, addresses, reads, searches), Taxonomy(database, reads), images, changes, addresses
+            ),
         )
         async with background(listener.run(), events.poll()):
-            yield App(services, database, events)
+            yield App(services, database, events, changes)
 
 
 def _services(tasks: TaskServicer, posts: PostServicer) -> tuple[Service, ...]:

@@ -6,6 +6,7 @@ from frontispiece.posts.v1 import posts_pb2 as p
 
 from rpc import errors
 from services.posts.content import search
+from services.posts.content.addresses import Addresses
 from services.posts.content.slugs import numbered, slugify
 from services.posts.database import rows
 from services.posts.database.database import Connection
@@ -17,10 +18,10 @@ GET = "SELECT * FROM full_posts WHERE id = $1"
 
 INSERT = Sql("""
 INSERT INTO posts (id, slug, state, title, content, author_id, category_id, task_id, created_by, updated_by,
-    publish_time, featured_image, image_keep_at, search)
+    publish_time, featured_image, featured_image_url, address_version, image_keep_at, search)
 VALUES (:id, :slug, :state, :title, :content, :author_id, :category_id, :task_id, :actor, :actor,
     CASE WHEN :state = 'published' THEN clock_timestamp() END,
-    :featured_image, clock_timestamp(), array_to_tsvector(:lexemes::text[]))
+    :featured_image, :image_url, :address_version, clock_timestamp(), array_to_tsvector(:lexemes::text[]))
 ON CONFLICT (slug) DO NOTHING
 RETURNING id
 """)
@@ -53,10 +54,12 @@ async def insert_post(
     image: p.FeaturedImage,
     task_id: uuid.UUID | None,
     principal: str,
+    addresses: Addresses,
 ) -> p.Post:
     """Insert a post and its tags. Raises FailedPrecondition (author, category), AlreadyExists (the slug is taken)."""
     author_id = await find_author(connection, new.author_id)
     category_id = await find_category(connection, new.category_id)
+    content = addresses.rewritten(new.content)
     stem = new.slug or slugify(new.title, "post")
     slug = stem
     for number in range(1 + _NUMBERED_TRIES + _RANDOM_TRIES):
@@ -65,13 +68,15 @@ async def insert_post(
             slug=slug,
             state="published" if new.publish else "draft",
             title=new.title,
-            content=new.content,
+            content=content,
             author_id=author_id,
             category_id=category_id,
             task_id=task_id,
             actor=principal,
             featured_image=to_json(image),
-            lexemes=search.lexemes(new.title, new.content),
+            image_url=addresses.image_url(image.image),
+            address_version=addresses.version,
+            lexemes=search.lexemes(new.title, content),
         )
         if await connection.fetchval(*statement) is not None:
             break

@@ -6,6 +6,7 @@ import asyncpg
 from frontispiece.posts.v1 import posts_pb2 as p
 
 from services.posts.content import etags, lists, search
+from services.posts.content.addresses import Addresses
 from services.posts.content.create import (
     GET,
     created_earlier,
@@ -38,7 +39,8 @@ INSERT INTO post_revisions (post_id, {_REVISION}) SELECT id, {_REVISION} FROM fu
 UPDATE = Sql("""
 UPDATE posts SET slug = :slug, title = :title, content = :content, author_id = :author_id, category_id = :category_id,
     image_keep_at = CASE WHEN featured_image_key <> :key THEN clock_timestamp() ELSE image_keep_at END,
-    featured_image = :featured_image, search = array_to_tsvector(:lexemes::text[]),
+    featured_image = :featured_image, featured_image_url = :image_url, address_version = :address_version,
+    search = array_to_tsvector(:lexemes::text[]),
     updated_by = :actor, version = version + 1, update_time = clock_timestamp()
 WHERE id = :id
 """)
@@ -61,9 +63,16 @@ DELETE = "DELETE FROM posts WHERE id = $1"
 class Posts:
     """What users do with posts. Every method raises Unavailable if the database cannot serve."""
 
-    def __init__(self, database: Database, reads: Database | None = None, searches: Database | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        addresses: Addresses,
+        reads: Database | None = None,
+        searches: Database | None = None,
+    ) -> None:
         """Lists and published posts are read from `reads`, searches from `searches`, all else uses `database`."""
         self._database = database
+        self._addresses = addresses
         self._reads = reads or database
         self._search = searches or self._reads
 
@@ -80,7 +89,7 @@ class Posts:
         async def work(connection: Connection) -> p.Post:
             if earlier := await idempotency.reserve(connection, key, post_id):
                 return await created_earlier(connection, earlier)
-            return await insert_post(connection, post_id, new, image, None, principal)
+            return await insert_post(connection, post_id, new, image, None, principal, self._addresses)
 
         return await self._database.transaction(work)
 
@@ -125,7 +134,7 @@ class Posts:
             await _lock(connection, post_id, etag)
             before = await read_post(connection, post_id)
             await connection.execute(KEEP_REVISION, post_id)
-            await _apply(connection, before, change, image or before.featured_image, principal)
+            await _apply(connection, before, change, image or before.featured_image, principal, self._addresses)
             return await read_post(connection, post_id)
 
         return await self._database.transaction(work)
@@ -165,7 +174,12 @@ async def _lock(connection: Connection, post_id: uuid.UUID, etag: str) -> None:
 
 
 async def _apply(
-    connection: Connection, before: p.Post, change: PostChange, image: p.FeaturedImage, principal: str
+    connection: Connection,
+    before: p.Post,
+    change: PostChange,
+    image: p.FeaturedImage,
+    principal: str,
+    addresses: Addresses,
 ) -> None:
     author_id, category_id = uuid.UUID(before.author.id), uuid.UUID(before.category.id)
     if change.author_id:
@@ -173,7 +187,7 @@ async def _apply(
     if change.category_id:
         category_id = await find_category(connection, change.category_id)
     title = before.title if change.title is None else change.title
-    content = before.content if change.content is None else change.content
+    content = addresses.rewritten(before.content if change.content is None else change.content)
     featured = p.FeaturedImage()
     featured.CopyFrom(image)
     featured.alt_text = before.featured_image.alt_text if change.alt_text is None else change.alt_text or title
@@ -188,6 +202,8 @@ async def _apply(
         actor=principal,
         key=featured.image.key,
         featured_image=to_json(featured),
+        image_url=addresses.image_url(featured.image),
+        address_version=addresses.version,
         lexemes=search.lexemes(title, content),
     )
     try:

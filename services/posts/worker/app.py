@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from services.posts.connections import background, connect
+from services.posts.content.addresses import Addresses
 from services.posts.database.database import Database
 from services.posts.tasks.notify import Listener
 from services.posts.tasks.queue import Queue
@@ -33,13 +34,16 @@ async def running(settings: WorkerSettings) -> AsyncIterator[Worker]:
         queue = Queue(database, settings.lease_seconds)
         policy = AttemptPolicy.of(settings)
         dispatcher = Dispatcher(Leaves(queue, database, storage), connections.generators, policy)
-        maintenance = Maintenance(database, queue, storage, policy)
+        addresses = await Addresses.load(settings, database)
+        maintenance = Maintenance(database, queue, storage, policy, addresses)
         url = settings.database_url.get_secret_value()
         listener = Listener(url, "worker-listener", dispatcher.on_stored, dispatcher.on_gap)
         loops = (
             listener.run(),
             maintenance.reap(settings.reap_seconds),
             maintenance.retain_images(),
+            maintenance.keep_addresses(),
+            maintenance.settle_spooled(),
             maintenance.expire_keys(settings.idempotency_days),
         )
         async with background(*loops), dispatcher.running():

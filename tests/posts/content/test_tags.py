@@ -14,10 +14,9 @@ from rpc import errors
 from services.posts.content.repository import Posts
 from services.posts.database.database import Database, connected
 from services.posts.models import NewPost, PostChange, PostFilter
+from tests.posts.conftest import ADDRESSES
 
-IMAGE = FeaturedImage(
-    image=StoredImage(key="generated/1-x.png", url="http://media.test/1-x.png"), alt_text="alt", image_source="upload"
-)
+IMAGE = FeaturedImage(image=StoredImage(key="generated/1-x.png"), alt_text="alt", image_source="upload")
 NAMES = [f"tag {number}" for number in range(12)]
 EDITS = 80
 
@@ -37,7 +36,7 @@ async def test_concurrent_edits_keep_tags_equal(record_url: str) -> None:
     done: dict[str, int] = {}
     await shorten_deadlocks(record_url)
     async with connected(record_url, "test", size=10, wait_seconds=5) as database:
-        posts = Posts(database)
+        posts = Posts(database, ADDRESSES)
         for number in range(4):
             await posts.create("ada", CreatePostRequest(), draft(f"Post {number}", random.Random(seed + number)), IMAGE)
         tagged: list[int] = []
@@ -82,7 +81,7 @@ async def check_until_cancelled(database: Database, tagged: list[int]) -> None:
 
 async def edit(database: Database, chance: random.Random) -> None:
     """What editors do."""
-    posts = Posts(database)
+    posts = Posts(database, ADDRESSES)
     post_id = await any_post(database, chance)
     what = chance.random()
     if what < 0.1:
@@ -151,7 +150,7 @@ def chosen(chance: random.Random) -> tuple[str, ...]:
 async def test_tag_that_waits_for_another_transaction_is_not_lost(record_url: str, sql: Any) -> None:
     """Two statements give a post one tag each; the second begins before the first is committed."""
     async with connected(record_url, "test", size=4, wait_seconds=5) as database:
-        post = await Posts(database).create("ada", CreatePostRequest(), NewPost("One"), IMAGE)
+        post = await Posts(database, ADDRESSES).create("ada", CreatePostRequest(), NewPost("One"), IMAGE)
         await database.execute("INSERT INTO tags (name) VALUES ('first'), ('second')")
         add = "INSERT INTO post_tags SELECT $1, id, $2 FROM tags WHERE name = $3"
         transaction = sql.transaction()
@@ -168,7 +167,7 @@ async def test_tag_that_waits_for_another_transaction_is_not_lost(record_url: st
 
 async def test_changed_position_or_name_changes_the_tags(record_url: str) -> None:
     async with connected(record_url, "test", size=2, wait_seconds=5) as database:
-        posts = Posts(database)
+        posts = Posts(database, ADDRESSES)
         post = await posts.create("ada", CreatePostRequest(), NewPost("One", tags=("b", "a")), IMAGE)
         await database.execute(
             "UPDATE post_tags SET position = 5 WHERE tag_id = (SELECT id FROM tags WHERE name = 'b')"

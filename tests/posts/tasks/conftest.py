@@ -12,6 +12,7 @@ from frontispiece.types.v1 import generation_pb2, image_pb2
 from services.posts.database.database import Database, connected
 from services.posts.tasks.queue import Claim, Queue
 from services.posts.tasks.repository import Tasks
+from tests.posts.conftest import ADDRESSES
 
 TRANSIENT = t.TaskError(reason="GENERATOR_UNAVAILABLE", message="gone", will_retry=True)
 PERMANENT = t.TaskError(reason="INVALID_ARGUMENT", message="bad", will_retry=False)
@@ -37,7 +38,7 @@ async def database(record_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def tasks(database: Database) -> Tasks:
-    return Tasks(database, max_attempts=3)
+    return Tasks(database, ADDRESSES, max_attempts=3)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def image(index: int = 0) -> t.TaskImage:
     file = image_pb2.ImageFile(content_type="image/png", size_bytes=1, sha256="0" * 64, width=64, height=64)
     return t.TaskImage(
         index=index,
-        image=image_pb2.StoredImage(key=f"generated/{index}.png", url=f"http://media.test/{index}.png", file=file),
+        image=image_pb2.StoredImage(key=f"generated/{index}.png", file=file),
         image_source="sdxl-local",
         generation=generation_pb2.Generation(batch_size=1),
     )
