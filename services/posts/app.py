@@ -11,6 +11,7 @@ from services.posts.api.servicers import PostServicer, TaskServicer
 from services.posts.connections import background, connect, readers
 from services.posts.content.addresses import Addresses
 from services.posts.content.changes import Changes
+from services.posts.content.deriving import running as deriving
 from services.posts.content.images import Images
 from services.posts.content.repository import Posts
 from services.posts.content.taxonomy import Taxonomy
@@ -46,7 +47,11 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
 
     Raises Unavailable (no database) and FailedPrecondition (old schema).
     """
-    async with connect(settings, "posts") as connections, readers(settings) as (reads, searches):
+    async with (
+        connect(settings, "posts") as connections,
+        readers(settings) as (reads, searches),
+        deriving(()) as texts,
+    ):
         database = connections.database
         events = TaskEvents(database, settings.poll_seconds)
         url = settings.database_url.get_secret_value()
@@ -58,13 +63,18 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
 
         listener = Listener(url, "posts-listener", events.on_stored, on_gap, events.on_ephemeral, changes.announce)
         addresses = await Addresses.load(settings, database)
+        texts.bases = addresses.image_bases
         images = Images(database, connections.storage)
-        tasks = Tasks(database, addresses, settings.max_attempts)
+        tasks = Tasks(database, texts, addresses, settings.max_attempts)
         creator = TaskCreator(tasks, images, connections.generators)
         services = _services(
             TaskServicer(tasks, creator, events, addresses),
             PostServicer(
-                Posts(database, addresses, reads, searches), Taxonomy(database, reads), images, changes, addresses
+                Posts(database, texts, addresses, reads, searches),
+                Taxonomy(database, reads),
+                images,
+                changes,
+                addresses,
             ),
         )
         async with background(listener.run(), events.poll()):

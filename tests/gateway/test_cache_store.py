@@ -155,7 +155,7 @@ async def test_bytes_are_bounded_and_the_least_used_go_first(max_bytes: int) -> 
 
     await cache.get("popular", lambda: value(100))
     for index in range(200):
-        await cache.get(index, lambda: value(90 + index))
+        await cache.get(index, lambda size=90 + index: value(size))
         assert cache.fresh("popular") is not None
         assert cache.bytes <= max_bytes
     assert len(cache) < 200

@@ -53,8 +53,8 @@ BASE = "http://127.0.0.1:8080"
 ADDRESSES = Addresses(ImageUrls(BASE), BASE)
 
 TABLES = (
-    "addresses, content_tasks, task_masks, task_images, task_events, posts, post_tags, post_revisions, tags,"
-    " idempotency_keys"
+    "addresses, content_tasks, task_masks, task_images, task_events, posts, post_tags, post_revisions, post_slugs,"
+    " tags, idempotency_keys"
 )
 
 
@@ -113,6 +113,7 @@ async def client_of(target: str) -> AsyncIterator[Client]:
 def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals that are no setting."""
     monkeypatch.setattr(maintenance, "RETAIN_SECONDS", 0.2)
+    monkeypatch.setattr(maintenance, "DERIVE_SECONDS", 0.2)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
 
     async def ApproveTask(self, request: t.ApproveTaskRequest, call: Call) -> t.ApproveTaskResponse:
         """Approve an image and create the post."""
-        task_id, new = decode.task_id(request.task_id), decode.approval(request)
+        task_id, new = decode.task_id(request.task_id), self._addresses.rewrite(decode.approval(request))
         response = await self._tasks.approve(context.principal.get(), request, task_id, new)
         self._addresses.fill_task(response.task)
         self._addresses.fill_post(response.post)
@@ -96,7 +96,7 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def CreatePost(self, request: p.CreatePostRequest, call: Call) -> p.CreatePostResponse:
         """Create a post."""
-        new = decode.new_post(request)
+        new = self._addresses.rewrite(decode.new_post(request))
         image = await self._images.featured(request.featured_image_key, new.alt_text or new.title)
         post = await self._posts.create(context.principal.get(), request, new, image)
         return p.CreatePostResponse(post=self._addresses.fill_post(post))
@@ -127,7 +127,7 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def UpdatePost(self, request: p.UpdatePostRequest, call: Call) -> p.UpdatePostResponse:
         """Change a post."""
-        post_id, change = decode.post_id(request.id), decode.post_change(request)
+        post_id, change = decode.post_id(request.id), self._addresses.rewrite(decode.post_change(request))
         image = await self._images.featured(change.image_key, "") if change.image_key else None
         post = await self._posts.update(context.principal.get(), post_id, request.etag, change, image)
         return p.UpdatePostResponse(post=self._addresses.fill_post(post))
@@ -149,7 +149,7 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def CreateAuthor(self, request: p.CreateAuthorRequest, call: Call) -> p.CreateAuthorResponse:
         """Add an author."""
-        author = await self._taxonomy.create_author(context.principal.get(), request.name, request.slug)
+        author = await self._taxonomy.create_author(context.principal.get(), *decode.named(request))
         return p.CreateAuthorResponse(author=author)
 
     async def ListAuthors(self, request: p.ListAuthorsRequest, call: Call) -> p.ListAuthorsResponse:
@@ -158,7 +158,7 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def CreateCategory(self, request: p.CreateCategoryRequest, call: Call) -> p.CreateCategoryResponse:
         """Add a category."""
-        category = await self._taxonomy.create_category(context.principal.get(), request.name, request.slug)
+        category = await self._taxonomy.create_category(context.principal.get(), *decode.named(request))
         return p.CreateCategoryResponse(category=category)
 
     async def ListCategories(self, request: p.ListCategoriesRequest, call: Call) -> p.ListCategoriesResponse:

@@ -4,7 +4,8 @@ The database keeps the keys of images. A URL is made when a message leaves the s
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from frontispiece.posts.v1 import posts_pb2 as p
 from frontispiece.posts.v1 import tasks_pb2 as t
@@ -14,6 +15,9 @@ from frontispiece.types.v1.image_pb2 import StoredImage
 from rpc.image_urls import MEDIA_PATH, ImageUrls, ImageUrlSettings
 from services.posts.content.etags import etag
 from services.posts.database.database import Connection, Database
+from services.posts.models import NewPost, PostChange
+
+WrittenT = TypeVar("WrittenT", NewPost, PostChange)
 
 KEY_PREFIX = "generated/"
 """How the key of every image begins."""
@@ -105,6 +109,12 @@ class Addresses:
                 text = text.replace(f"{url}{MEDIA_PATH}{KEY_PREFIX}", f"{self.site}{MEDIA_PATH}{KEY_PREFIX}")
                 text = text.replace(f"{url}/posts/", f"{self.site}/posts/")
         return text
+
+    def rewrite(self, written: WrittenT) -> WrittenT:
+        """A post to write, with the text `rewritten`: a page may have been open since before the change."""
+        if not written.content:
+            return written
+        return replace(written, content=self.rewritten(written.content))
 
     def _etag(self, plain: str, *, spooled: bool) -> str:
         return etag(int(plain.strip('"')), self.version + ("s" if spooled else ""))

@@ -12,6 +12,7 @@ import uuid
 from datetime import datetime
 
 from services.posts.content import search
+from services.posts.database.tag_identity import identity
 from services.posts.database.where import Values
 from services.posts.models import POST_STATES, PostFilter
 
@@ -20,7 +21,8 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _COLUMNS = """
 p.id, p.slug, p.state, p.title, {content} AS content, p.featured_image, p.author_id, p.category_id, p.tags, p.task_id,
 p.created_by, p.updated_by, p.create_time, p.update_time, p.publish_time, p.version, p.sort_time,
-p.author_slug, p.author_name, p.category_slug, p.category_name
+p.author_slug, p.author_name, p.category_slug, p.category_name, p.author_is_default, p.category_is_default, p.excerpt,
+''::text AS html
 """
 
 _BY_SLUG_OR_ID = "(SELECT id FROM {table} WHERE slug = {slug} UNION ALL SELECT id FROM {table} WHERE id = {id} LIMIT 1)"
@@ -51,7 +53,7 @@ def statement(
 def _conditions(filters: PostFilter, values: Values, after: tuple[datetime, uuid.UUID] | None) -> str:
     table, conditions = _sort_table(filters), [""]
     if filters.tag:
-        conditions.append(f"pt.tag_id = (SELECT id FROM tags WHERE name = {values.add(filters.tag)})")
+        conditions.append(f"pt.tag_id = (SELECT id FROM tags WHERE identity = {values.add(identity(filters.tag))})")
     for column, found, given in (
         ("category_id", "categories", filters.category),
         ("author_id", "authors", filters.author),

@@ -80,8 +80,18 @@ def post(row: Record) -> dict[str, Any]:
         "title": row["title"],
         "content": row["content"],
         "featured_image": from_json(p.FeaturedImage, row["featured_image"]),
-        "author": {"id": str(row["author_id"]), "slug": row["author_slug"], "name": row["author_name"]},
-        "category": {"id": str(row["category_id"]), "slug": row["category_slug"], "name": row["category_name"]},
+        "author": {
+            "id": str(row["author_id"]),
+            "slug": row["author_slug"],
+            "name": row["author_name"],
+            "is_default": row["author_is_default"],
+        },
+        "category": {
+            "id": str(row["category_id"]),
+            "slug": row["category_slug"],
+            "name": row["category_name"],
+            "is_default": row["category_is_default"],
+        },
         "tags": row["tags"],
         "task_id": str(row["task_id"] or ""),
         "created_by": row["created_by"],
@@ -90,4 +100,6 @@ def post(row: Record) -> dict[str, Any]:
         "update_time": timestamp(row["update_time"]),
         "publish_time": timestamp(published) if published else None,
         "etag": f'"{row["version"]}"',
+        "excerpt": row["excerpt"],
+        "html": row["html"],
     }

@@ -12,6 +12,7 @@ from rpc.limits import limits
 from services.posts.content import etags
 from services.posts.content.addresses import Addresses
 from services.posts.content.create import created_earlier, insert_post
+from services.posts.content.deriving import Deriving
 from services.posts.database import idempotency, paging, rows
 from services.posts.database.database import Connection, Database, Record
 from services.posts.database.json_columns import to_json
@@ -26,9 +27,10 @@ _ALT_TEXT_LENGTH = limits(t.ApproveTaskRequest, "alt_text").max_length
 class Tasks:
     """What users do with tasks. Every method raises Unavailable if the database cannot serve."""
 
-    def __init__(self, database: Database, addresses: Addresses, max_attempts: int) -> None:
+    def __init__(self, database: Database, texts: Deriving, addresses: Addresses, max_attempts: int) -> None:
         """A task gets `max_attempts` attempts when it is created or retried."""
         self._database = database
+        self._texts = texts
         self._addresses = addresses
         self._max_attempts = max_attempts
 
@@ -138,6 +140,7 @@ class Tasks:
         """
         post_id = uuid.uuid4()
         key = idempotency.Key.of(principal, "ApproveTask", request)
+        derived = await self._texts.derive(new.title, new.content)
 
         async def work(connection: Connection) -> t.ApproveTaskResponse:
             if earlier := await idempotency.reserve(connection, key, post_id):
@@ -155,7 +158,7 @@ class Tasks:
                 alt_text=new.alt_text or task.parameters.prompt[:_ALT_TEXT_LENGTH],
                 image_source=image.image_source,
             )
-            post = await insert_post(connection, post_id, new, featured, task_id, principal, self._addresses)
+            post = await insert_post(connection, post_id, new, derived, featured, task_id, principal, self._addresses)
             return t.ApproveTaskResponse(task=task, post=post)
 
         return await self._database.transaction(work)

@@ -23,8 +23,9 @@ ORDER BY address_version LIMIT $2 FOR UPDATE SKIP LOCKED
 
 REWRITE = """
 UPDATE posts p SET featured_image_url = n.url, content = n.content, address_version = $1,
-    version = p.version + (p.content <> n.content)::integer
-FROM unnest($2::uuid[], $3::text[], $4::text[]) n (id, url, content) WHERE p.id = n.id
+    version = p.version + (p.content <> n.content)::integer,
+    derived_version = CASE WHEN n.has_address THEN 0 ELSE p.derived_version END
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::boolean[]) n (id, url, content, has_address) WHERE p.id = n.id
 """
 
 SPOOLED_POSTS = """
@@ -56,12 +57,15 @@ async def _rewrite_some(connection: Connection, addresses: Addresses) -> int:
     found = await connection.fetch(STALE, addresses.version, BATCH)
     if found:
         images = [from_json(p.FeaturedImage, row["featured_image"]).image for row in found]
+        texts = [addresses.rewritten(row["content"]) for row in found]
         await connection.execute(
             REWRITE,
             addresses.version,
             [row["id"] for row in found],
             [addresses.image_url(image) for image in images],
-            [addresses.rewritten(row["content"]) for row in found],
+            texts,
+            # Their links have other addresses now, and what was another site may be this one.
+            [any(base in text for base in (addresses.site, *addresses.image_bases)) for text in texts],
         )
     return len(found)
 

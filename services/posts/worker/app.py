@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.posts.connections import background, connect
 from services.posts.content.addresses import Addresses
+from services.posts.content.deriving import running as deriving
 from services.posts.database.database import Database
 from services.posts.tasks.notify import Listener
 from services.posts.tasks.queue import Queue
@@ -29,12 +30,16 @@ async def running(settings: WorkerSettings) -> AsyncIterator[Worker]:
 
     Raises Unavailable (no database) and FailedPrecondition (old schema).
     """
-    async with connect(settings, "worker") as connections:
+    async with (
+        connect(settings, "worker") as connections,
+        deriving(()) as texts,
+    ):
         database, storage = connections.database, connections.storage
         queue = Queue(database, settings.lease_seconds)
         policy = AttemptPolicy.of(settings)
         dispatcher = Dispatcher(Leaves(queue, database, storage), connections.generators, policy)
         addresses = await Addresses.load(settings, database)
+        texts.bases = addresses.image_bases
         maintenance = Maintenance(database, queue, storage, policy, addresses)
         url = settings.database_url.get_secret_value()
         listener = Listener(url, "worker-listener", dispatcher.on_stored, dispatcher.on_gap)
@@ -45,6 +50,7 @@ async def running(settings: WorkerSettings) -> AsyncIterator[Worker]:
             maintenance.keep_addresses(),
             maintenance.settle_spooled(),
             maintenance.expire_keys(settings.idempotency_days),
+            maintenance.derive_texts(texts),
         )
         async with background(*loops), dispatcher.running():
             yield Worker(database, dispatcher)

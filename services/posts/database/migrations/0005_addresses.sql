@@ -40,7 +40,7 @@ END
 $$;
 -- Not for every column: maintenance updates some all the time that no page shows.
 CREATE TRIGGER posts_notify
-    AFTER INSERT OR DELETE OR UPDATE OF version, content, featured_image, address_version, tags ON posts
+    AFTER INSERT OR DELETE OR UPDATE OF version, content, html, excerpt, featured_image, address_version, tags ON posts
     FOR EACH STATEMENT EXECUTE FUNCTION notify_change();
 CREATE TRIGGER tags_notify AFTER INSERT OR UPDATE OR DELETE ON tags
     FOR EACH STATEMENT EXECUTE FUNCTION notify_change();
