@@ -28,6 +28,7 @@ CODES = {
     "AUTHOR_NOT_FOUND": "The author does not exist.",
     "CATEGORY_NOT_FOUND": "The category does not exist.",
     "IMAGE_NOT_FOUND": "The image does not exist.",
+    "UNKNOWN_HOST": "The site does not have the host name of the request.",
     "NOT_FOUND": "The address or the resource does not exist.",
     "POST_DELETED": "The post that this Idempotency-Key created was deleted.",
     "POST_NOT_FOUND": "The post does not exist, or is a draft and the token is missing.",
@@ -46,8 +47,10 @@ CODES = {
     # Limits of the system
     "DISK_FULL": "The disk of the storage service is full.",
     "QUEUE_FULL": "The generator has as many requests as it accepts. Try again later.",
+    "READERS_BUSY": "Too many readers at once. Try again in a second.",
     "RESOURCE_EXHAUSTED": "Too many requests. Try again later.",
     "SPOOL_FULL": "S3 does not work, and the disk for images that wait for it is full.",
+    "TOO_MANY_CONNECTIONS": "Too many connections, in all or from one address. Try again later.",
     "TOO_MANY_STREAMS": "Too many event streams are open. Try again later.",
     "UPLOADS_BUSY": "Too many uploads are in progress. Try again later.",
     "UPLOAD_BROKEN_OFF": "The storage service ended the upload early. Try again.",
