@@ -61,4 +61,4 @@ def _read(node: dict[str, Any]) -> int:
     if "Scan" not in node["Node Type"] or node["Node Type"] == "Subquery Scan":
         return 0
     dropped = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-    return round((node["Actual Rows"] + dropped) * node["Actual Loops"])
+    return int((node["Actual Rows"] + dropped) * node["Actual Loops"])
