@@ -96,7 +96,7 @@ router.add_api_route("/media/{key:path}", media, methods=["HEAD"], include_in_sc
 
 def parse_range(value: str) -> Range:
     """The range in a Range header. WHOLE if there are none or several, or if it is malformed (RFC 9110, 14.2)."""
-    match = _RANGE.fullmatch(value.replace(" ", ""))
+    match = _RANGE.fullmatch(value.replace(" ", "").lower())  # names of units have no case
     if match is None:
         return WHOLE
     if match["suffix"]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -18,7 +18,9 @@ from services.storage.readiness import Readiness
 
 SERVICE_NAME = images_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 
-SEND_CHUNK_BYTES = 256 * 1024
+READER_SECONDS = 60.0
+"""A reader that takes nothing for so long is cut."""
+
 DRAIN_BYTES = int(limits(images_pb2.StoreImageHeader, "size_bytes").max)
 DRAIN_SECONDS = 2.0
 
@@ -56,9 +58,10 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
         yield images_pb2.GetImageResponse(header=self._image_header(handle))
         if request.header_only or handle.redirect:
             return
-        async for piece in self._images.read(handle):
-            for start in range(0, len(piece), SEND_CHUNK_BYTES):
-                yield images_pb2.GetImageResponse(chunk=piece[start : start + SEND_CHUNK_BYTES])
+        async with contextlib.aclosing(self._images.read(handle)) as pieces:
+            async for piece in pieces:
+                with _patience(READER_SECONDS):
+                    yield images_pb2.GetImageResponse(chunk=piece)
 
     async def SetImageState(
         self, request: images_pb2.SetImageStateRequest, context: Context
@@ -94,13 +97,28 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
     def _image(self, image: StoredImage) -> images_pb2.Image:
         message = images_pb2.Image(
             image=image_pb2.StoredImage(
-                key=image.key, url=self._images.url_of(image), file=image.file, thumbhash=image.thumbhash
+                key=image.key,
+                url=self._images.url_of(image),
+                file=image.file,
+                thumbhash=image.thumbhash,
+                spooled=image.backend == images_pb2.IMAGE_BACKEND_SPOOL,
             ),
             backend=image.backend,
             state=image.state,
         )
         message.create_time.FromDatetime(image.create_time)
         return message
+
+
+@contextlib.contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Cancel the call if the block takes longer. gRPC has no other way to end one whose reader takes nothing."""
+    task: Any = asyncio.current_task()
+    timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _header(requests: AsyncIterator[images_pb2.StoreImageRequest]) -> images_pb2.StoreImageHeader:

@@ -1,6 +1,7 @@
 """Images that people upload: upright, in sRGB, without metadata, in the format in which they came."""
 
 import asyncio
+import io
 import re
 import struct
 import threading
@@ -62,7 +63,9 @@ REFUSED_CASES = {"png-idat-short.png": "truncated", "png-palette-missing.png": "
 
 def plain(data: bytes) -> bytes:
     """The bytes that storage makes of an upload."""
-    return reencode(data, recognise(data[:12]), MAX_IMAGE_BYTES)[0]
+    output = io.BytesIO()
+    reencode(data, recognise(data[:12]), output, MAX_IMAGE_BYTES)
+    return output.getvalue()
 
 
 def difference(one: Image.Image, other: Image.Image) -> int:
