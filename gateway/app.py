@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -11,6 +11,8 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from gateway import errors, openapi
+from gateway.cache.middleware import CacheMiddleware
+from gateway.cache.store import Cache
 from gateway.clients import Clients
 from gateway.context import AppContext
 from gateway.middleware.access import AccessMiddleware, Authenticator
@@ -19,7 +21,21 @@ from gateway.middleware.limits import BodyPolicy, LimitsMiddleware
 from gateway.middleware.metrics import GatewayMetrics, MetricsMiddleware
 from gateway.middleware.problems import ProblemsMiddleware
 from gateway.pages.rendering import Pages
-from gateway.routes import generate, media, operations, pages, posts, task_events, tasks, taxonomy, uploads
+from gateway.routes import (
+    generate,
+    media,
+    operations,
+    pages,
+    post_reads,
+    posts,
+    public_pages,
+    task_events,
+    tasks,
+    taxonomy,
+    uploads,
+)
+from gateway.routes.dependencies import only_known_query
+from gateway.routes.reads import ReadsMiddleware
 from gateway.settings import GatewaySettings
 
 _STATIC = Path(__file__).parent / "web" / "static"
@@ -45,30 +61,39 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
         version=version("frontispiece"),
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         exception_handlers={HTTPException: _problem, RequestValidationError: _problem},
     )
     metrics = GatewayMetrics()
-    app.state.context = AppContext(settings, clients, metrics)
+    cache = Cache(settings.cache_bytes)
+    app.state.context = AppContext(settings, clients, metrics, cache)
     app.state.pages = Pages(settings)
-    _add_middleware(app, settings, metrics, token)
-    for module in (generate, uploads, media, tasks, task_events, posts, taxonomy, operations, pages):
+    reads = (post_reads.router, taxonomy.reads, public_pages.router)
+    app.add_middleware(ReadsMiddleware, routers=reads)
+    _add_middleware(app, settings, metrics, cache, token)
+    for router in reads:
+        app.include_router(router)
+    for api in (generate, uploads, tasks, task_events, posts, taxonomy):
+        app.include_router(api.router, dependencies=[Depends(only_known_query)])
+    for module in (media, operations, pages):
         app.include_router(module.router)
     app.mount("/static", Assets(directory=_STATIC))
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # as the manual of FastAPI says
+    app.openapi = lambda: openapi.document(app, settings.public_base_url)  # type: ignore[method-assign]
     return app
 
 
-def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, token: str) -> None:
+def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, cache: Cache, token: str) -> None:
     """Add all middleware, from the innermost to the outermost."""
     app.add_middleware(
         LimitsMiddleware,
         bodies=BodyPolicy(settings.max_body_bytes),
-        uploads={uploads.PATH: BodyPolicy(settings.max_upload_bytes, uploads.CONTENT_TYPES)},
+        uploads={uploads.PATH: BodyPolicy(settings.max_upload_bytes + uploads.FORM_BYTES, uploads.CONTENT_TYPES)},
         request_seconds=settings.request_seconds,
         client_seconds=settings.client_seconds,
     )
     app.add_middleware(AccessMiddleware, authenticator=Authenticator(token))
     app.add_middleware(ProblemsMiddleware)
+    app.add_middleware(CacheMiddleware, cache=cache)
     if origins := settings.origins(settings.cors_origins):
         # Credentials are never allowed: a page sends the token itself, as a header.
         app.add_middleware(

@@ -8,8 +8,9 @@ from frontispiece.storage.v1 import images_pb2
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from rpc.image_urls import ImageUrlSettings
 from rpc.limits import limits
-from rpc.settings import ProcessSettings, Target
+from rpc.settings import Target
 
 MIN_TOKEN_LENGTH = 16
 
@@ -42,7 +43,7 @@ def _long_enough(value: SecretStr | None) -> SecretStr | None:
 Origins = Annotated[str, NoDecode, AfterValidator(_origins)]
 
 
-class GatewaySettings(ProcessSettings):
+class GatewaySettings(ImageUrlSettings):
     """The settings of the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_")
@@ -52,7 +53,8 @@ class GatewaySettings(ProcessSettings):
     public_base_url: Annotated[str, AfterValidator(_origin)] = Field(
         "http://127.0.0.1:8080",
         validation_alias=AliasChoices("PUBLIC_BASE_URL", "GATEWAY_PUBLIC_BASE_URL"),
-        description="URL at which browsers reach the gateway. All absolute links begin with it.",
+        description="URL at which browsers reach the gateway. All absolute links begin with it. It may have a path, "
+        "which a proxy in front may cut off or leave.",
     )
     site_title: str = Field("Frontispiece", min_length=1, max_length=100, description="Name of the public site.")
     posts_target: Target = Field("127.0.0.1:50053", description="Address of the posts service.")
@@ -75,11 +77,23 @@ class GatewaySettings(ProcessSettings):
     image_origins: Origins = Field(
         "", description="Origins (comma-separated) from which pages may load images, besides every https origin."
     )
+    cache_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        description="Memory for finished answers to readers, in bytes. An answer is kept for at most a second, and "
+        "only until something changes. 0: none is kept.",
+    )
     max_body_bytes: int = Field(
         1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body, in bytes."
     )
     max_upload_bytes: int = Field(
         _MAX_UPLOAD_BYTES, ge=1024, le=_MAX_UPLOAD_BYTES, description="Largest uploaded image, in bytes."
+    )
+    spool_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Largest size of all temporary files, in bytes. Uploads as forms and uploads without a "
+        "Content-Length wait in the folder for temporary files (TMPDIR) until they are complete.",
     )
     request_seconds: float = Field(
         15.0, gt=0, le=600, description="Deadline of the service calls of a request, in seconds."
@@ -111,6 +125,11 @@ class GatewaySettings(ProcessSettings):
     shutdown_seconds: int = Field(
         3, ge=1, le=300, description="Longest time that requests in progress have to end at shutdown, in seconds."
     )
+
+    @property
+    def base_path(self) -> str:
+        """The path of the public base URL, without a slash at its end; empty for most sites."""
+        return urlsplit(self.public_base_url).path.rstrip("/")
 
     def origins(self, value: str) -> tuple[str, ...]:
         """The origins in a comma-separated setting, as browsers write them."""

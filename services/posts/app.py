@@ -8,7 +8,7 @@ from frontispiece.posts.v1 import posts_pb2, posts_pb2_grpc, tasks_pb2, tasks_pb
 
 from rpc.server import Service
 from services.posts.api.servicers import PostServicer, TaskServicer
-from services.posts.connections import background, connect
+from services.posts.connections import background, connect, readers
 from services.posts.content.images import Images
 from services.posts.content.repository import Posts
 from services.posts.content.taxonomy import Taxonomy
@@ -38,7 +38,7 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
 
     Raises Unavailable (no database) and FailedPrecondition (old schema).
     """
-    async with connect(settings, "posts") as connections:
+    async with connect(settings, "posts") as connections, readers(settings) as (reads, searches):
         database = connections.database
         events = TaskEvents(database, settings.poll_seconds)
         url = settings.database_url.get_secret_value()
@@ -47,7 +47,8 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
         tasks = Tasks(database, settings.max_attempts)
         creator = TaskCreator(tasks, images, connections.generators)
         services = _services(
-            TaskServicer(tasks, creator, events), PostServicer(Posts(database), Taxonomy(database), images)
+            TaskServicer(tasks, creator, events),
+            PostServicer(Posts(database, reads, searches), Taxonomy(database, reads), images),
         )
         async with background(listener.run(), events.poll()):
             yield App(services, database, events)

@@ -176,6 +176,18 @@ class TestFailing:
         assert document["task_id"] == TASK_ID
         assert document["state"] == "failed"
 
+    async def test_the_fields_in_the_reason_of_a_failed_task_are_named(self, front: Scripted) -> None:
+        message = "parameters.width: must be at most 512; it is 1024; parameters.loras[0].name: must be one of ink, oil"
+        error = tasks_pb2.TaskError(reason="INVALID_ARGUMENT", message=message)
+        failed = task(tasks_pb2.TASK_STATE_FAILED, last_sequence=2, error=error)
+        front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=failed))
+        document = assert_problem(await front.client.post(PATH, json=BODY), 422, "INVALID_ARGUMENT")
+        assert document["errors"] == [
+            {"field": "width", "message": "must be at most 512; it is 1024"},
+            {"field": "loras[0].name", "message": "must be one of ink, oil"},
+        ]
+        assert document["detail"] == message.replace("parameters.", "")
+
     async def test_a_stock_photo_without_an_api_key_is_422(self, editor: httpx2.AsyncClient) -> None:
         response = await editor.post(PATH, json={"prompt": "a door", "use_generation": False})
         document = assert_problem(response, 422, "STOCK_NOT_CONFIGURED")

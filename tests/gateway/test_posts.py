@@ -39,7 +39,8 @@ class TestReading:
         post = await publish(editor)
         path = f"/api/posts/{post['slug']}"
         etag = (await reader.get(path)).headers["etag"]
-        response = await reader.get(path, headers={"if-none-match": f'"x", W/{etag}'})
+        assert etag.removeprefix("W/") == post["etag"]  # weak, because the client takes gzip
+        response = await reader.get(path, headers={"if-none-match": f'"x", {etag}'})
         assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", etag)
         assert (await reader.get(path, headers={"if-none-match": '"x"'})).status_code == 200
 

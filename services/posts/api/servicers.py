@@ -102,7 +102,12 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def ListPosts(self, request: p.ListPostsRequest, call: Call) -> p.ListPostsResponse:
         """List posts, newest first."""
-        return await self._posts.list(decode.post_filter(request), decode.page_size(request), request.page_token)
+        return await self._posts.list(
+            decode.post_filter(request),
+            decode.page_size(request),
+            request.page_token,
+            with_content=request.view != p.POST_VIEW_SUMMARY,
+        )
 
     async def UpdatePost(self, request: p.UpdatePostRequest, call: Call) -> p.UpdatePostResponse:
         """Change a post."""

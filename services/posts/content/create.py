@@ -20,7 +20,7 @@ INSERT INTO posts (id, slug, state, title, content, author_id, category_id, task
     publish_time, featured_image, image_keep_at, search)
 VALUES (:id, :slug, :state, :title, :content, :author_id, :category_id, :task_id, :actor, :actor,
     CASE WHEN :state = 'published' THEN clock_timestamp() END,
-    :featured_image, clock_timestamp(), to_tsvector('simple', :words))
+    :featured_image, clock_timestamp(), array_to_tsvector(:lexemes::text[]))
 ON CONFLICT (slug) DO NOTHING
 RETURNING id
 """)
@@ -71,7 +71,7 @@ async def insert_post(
             task_id=task_id,
             actor=principal,
             featured_image=to_json(image),
-            words=search.fold(f"{new.title} {new.content}"),
+            lexemes=search.lexemes(new.title, new.content),
         )
         if await connection.fetchval(*statement) is not None:
             break

@@ -5,7 +5,7 @@ import uuid
 import asyncpg
 from frontispiece.posts.v1 import posts_pb2 as p
 
-from services.posts.content import etags, search
+from services.posts.content import etags, lists, search
 from services.posts.content.create import (
     GET,
     created_earlier,
@@ -21,26 +21,11 @@ from services.posts.database import idempotency, paging, rows
 from services.posts.database.database import Connection, Database
 from services.posts.database.json_columns import to_json
 from services.posts.database.sql import Sql
-from services.posts.database.where import Where
 from services.posts.models import NewPost, PostChange, PostFilter
 
 UNTAG_POST = "DELETE FROM post_tags WHERE post_id = $1"
 
 GET_BY_SLUG = "SELECT * FROM full_posts WHERE slug = $1"
-
-LIST = "SELECT * FROM full_posts p {where} ORDER BY p.sort_time DESC, p.id DESC LIMIT {limit}"
-
-CONDITIONS = {
-    "state": "p.state = {0}",
-    "tag": "p.id IN (SELECT pt.post_id FROM post_tags pt JOIN tags g ON g.id = pt.tag_id WHERE g.name = {0})",
-    "category": "p.category_id IN (SELECT id FROM categories WHERE slug = {0} OR id::text = lower({0}))",
-    "author": "p.author_id IN (SELECT id FROM authors WHERE slug = {0} OR id::text = lower({0}))",
-}
-"""The condition of each field of PostFilter, `query` aside."""
-
-MATCHING = "p.id IN (SELECT id FROM posts WHERE search @@ to_tsquery('simple', {0}))"
-
-AFTER = "(p.sort_time, p.id) < ({0}, {1})"
 
 LOCK = "SELECT version FROM posts WHERE id = $1 FOR UPDATE"
 
@@ -53,7 +38,7 @@ INSERT INTO post_revisions (post_id, {_REVISION}) SELECT id, {_REVISION} FROM fu
 UPDATE = Sql("""
 UPDATE posts SET slug = :slug, title = :title, content = :content, author_id = :author_id, category_id = :category_id,
     image_keep_at = CASE WHEN featured_image_key <> :key THEN clock_timestamp() ELSE image_keep_at END,
-    featured_image = :featured_image, search = to_tsvector('simple', :words),
+    featured_image = :featured_image, search = array_to_tsvector(:lexemes::text[]),
     updated_by = :actor, version = version + 1, update_time = clock_timestamp()
 WHERE id = :id
 """)
@@ -76,9 +61,11 @@ DELETE = "DELETE FROM posts WHERE id = $1"
 class Posts:
     """What users do with posts. Every method raises Unavailable if the database cannot serve."""
 
-    def __init__(self, database: Database) -> None:
-        """Use `database`."""
+    def __init__(self, database: Database, reads: Database | None = None, searches: Database | None = None) -> None:
+        """Lists and published posts are read from `reads`, searches from `searches`, all else uses `database`."""
         self._database = database
+        self._reads = reads or database
+        self._search = searches or self._reads
 
     async def create(
         self, principal: str, request: p.CreatePostRequest, new: NewPost, image: p.FeaturedImage
@@ -99,25 +86,25 @@ class Posts:
 
     async def get(self, post_id: uuid.UUID, *, include_drafts: bool) -> p.Post:
         """Read a post by id. Raises NotFound; also for a draft unless `include_drafts` is set."""
-        return _visible(await self._database.fetchrow(GET, post_id), include_drafts)
+        return _visible(await self._readers(include_drafts).fetchrow(GET, post_id), include_drafts)
 
     async def get_by_slug(self, slug: str, *, include_drafts: bool) -> p.Post:
         """Read a post by slug. Raises NotFound; also for a draft unless `include_drafts` is set."""
-        return _visible(await self._database.fetchrow(GET_BY_SLUG, slug), include_drafts)
+        return _visible(await self._readers(include_drafts).fetchrow(GET_BY_SLUG, slug), include_drafts)
 
-    async def list(self, filters: PostFilter, page_size: int, page_token: str) -> p.ListPostsResponse:
-        """Posts, newest first. Raises InvalidArgument for a bad token."""
+    def _readers(self, include_drafts: bool) -> Database:
+        """Editors, who may see drafts, do not wait for readers."""
+        return self._database if include_drafts else self._reads
+
+    async def list(
+        self, filters: PostFilter, page_size: int, page_token: str, *, with_content: bool = True
+    ) -> p.ListPostsResponse:
+        """Posts, newest first. Raises InvalidArgument for a bad token, and what the pools for reads raise."""
         cursor = paging.cursor(page_size, page_token, "posts", filters)
-        where = Where()
-        for name, condition in CONDITIONS.items():
-            if value := getattr(filters, name):
-                where.add(condition, value)
-        if (words := search.query(filters.query)) is not None:
-            where.add(MATCHING, words)
-        if cursor.time is not None:
-            where.add(AFTER, cursor.time, cursor.id)
-        statement = LIST.format(where=where.clause, limit=where.place(cursor.size + 1))
-        found = await self._database.fetch(statement, *where.values)
+        after = (cursor.time, cursor.id) if cursor.time is not None and cursor.id is not None else None
+        text, values = lists.statement(filters, cursor.size + 1, after, with_content=with_content)
+        database = self._search if filters.query.strip() else self._reads
+        found = await database.fetch(text, *values)
         page = paging.page(found, cursor, lambda row: (paging.microseconds(row["sort_time"]), str(row["id"])))
         return p.ListPostsResponse(posts=map(rows.post, page.items), next_page_token=page.next_page_token)
 
@@ -201,7 +188,7 @@ async def _apply(
         actor=principal,
         key=featured.image.key,
         featured_image=to_json(featured),
-        words=search.fold(f"{title} {content}"),
+        lexemes=search.lexemes(title, content),
     )
     try:
         await connection.execute(*statement)

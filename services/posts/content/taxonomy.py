@@ -19,29 +19,29 @@ RETURNING id, slug, name
 """
 
 LIST_AUTHORS = """
-SELECT id, slug, name FROM authors WHERE $1::text IS NULL OR (name, id) > ($1, $2::uuid) ORDER BY name, id LIMIT $3
+SELECT id, slug, name, sort_name FROM authors WHERE $1::text IS NULL OR (sort_name, id) > ($1, $2::uuid)
+ORDER BY sort_name, id LIMIT $3
 """
 
 LIST_CATEGORIES = """
-SELECT id, slug, name FROM categories WHERE $1::text IS NULL OR (name, id) > ($1, $2::uuid) ORDER BY name, id LIMIT $3
+SELECT id, slug, name, sort_name FROM categories WHERE $1::text IS NULL OR (sort_name, id) > ($1, $2::uuid)
+ORDER BY sort_name, id LIMIT $3
 """
 
 LIST_TAGS = """
-SELECT g.name, count(*) AS post_count
-FROM tags g JOIN post_tags pt ON pt.tag_id = g.id JOIN posts p ON p.id = pt.post_id
-WHERE p.state = 'published'
-GROUP BY g.name
-HAVING $1::bigint IS NULL OR count(*) < $1 OR (count(*) = $1 AND g.name > $2)
-ORDER BY count(*) DESC, g.name LIMIT $3
+SELECT name, post_count FROM tags
+WHERE post_count > 0 AND ($1::integer IS NULL OR (-post_count, name) > (-$1, $2::text))
+ORDER BY -post_count, name LIMIT $3
 """
 
 
 class Taxonomy:
     """Authors, categories and tags. Every method raises Unavailable if the database cannot serve."""
 
-    def __init__(self, database: Database) -> None:
-        """Use `database`."""
+    def __init__(self, database: Database, reads: Database | None = None) -> None:
+        """Read from `reads`, write to `database`."""
         self._database = database
+        self._reads = reads or database
 
     async def create_author(self, principal: str, name: str, slug: str) -> p.Author:
         """Add an author. An empty slug is derived from the name. Raises AlreadyExists (the slug is taken)."""
@@ -64,7 +64,7 @@ class Taxonomy:
     async def tags(self, page_size: int, page_token: str) -> p.ListTagsResponse:
         """Tags of published posts, the most used first. Raises InvalidArgument for a bad token."""
         cursor = paging.cursor(page_size, page_token, "tags", tie=str)
-        found = await self._database.fetch(LIST_TAGS, cursor.sort, cursor.tie, cursor.size + 1)
+        found = await self._reads.fetch(LIST_TAGS, cursor.sort, cursor.tie, cursor.size + 1)
         page = paging.page(found, cursor, lambda row: (row["post_count"], row["name"]))
         return p.ListTagsResponse(tags=[dict(row) for row in page.items], next_page_token=page.next_page_token)
 
@@ -81,8 +81,8 @@ class Taxonomy:
 
     async def _list(self, statement: str, list_name: str, page_size: int, page_token: str) -> paging.Page[Record]:
         cursor = paging.cursor(page_size, page_token, list_name, sort=str)
-        found = await self._database.fetch(statement, cursor.sort, cursor.id, cursor.size + 1)
-        return paging.page(found, cursor, lambda row: (row["name"], str(row["id"])))
+        found = await self._reads.fetch(statement, cursor.sort, cursor.id, cursor.size + 1)
+        return paging.page(found, cursor, lambda row: (row["sort_name"], str(row["id"])))
 
 
 def _named(row: Record) -> dict[str, Any]:

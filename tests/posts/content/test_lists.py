@@ -1,5 +1,6 @@
 """Lists of posts, authors, categories, tags and tasks: filters, order and pages."""
 
+import itertools
 import random
 import uuid
 from typing import Any
@@ -84,6 +85,90 @@ class TestList:
             ({"query": "fox", "tag": "x", "state": p.POST_STATE_PUBLISHED}, {"One"}),
         ):
             assert await self.titles(idle, **fields) == wanted, fields
+
+    async def test_every_combination_of_filters_on_every_page(self, idle: Client, taxonomy: dict[str, str]) -> None:
+        """Random posts, some changed, unpublished or deleted: each list has what a look at every post gives."""
+        seed = random.randrange(2**32)
+        print("seed", seed)
+        chance = random.Random(seed)
+        authors = [(await idle.posts.CreateAuthor(p.CreateAuthorRequest(name=name))).author for name in "AB"]
+        categories = [(await idle.posts.CreateCategory(p.CreateCategoryRequest(name=name))).category for name in "CD"]
+
+        def fields() -> dict[str, Any]:
+            return {
+                "author_id": chance.choice(authors).id,
+                "category_id": chance.choice(categories).id,
+                "tags": chance.sample(["x", "y", "z"], chance.randint(0, 3)),
+                "content": chance.choice(["red fox", "blue fox", "red sea"]),
+            }
+
+        posts = [await make(idle, taxonomy, f"Post {i}", **fields(), publish=chance.random() < 0.7) for i in range(40)]
+        for post in chance.sample(posts, 12):
+            await change(idle, post.id, "author_id", "category_id", "tags", "content", **fields())
+        for post in chance.sample(posts, 8):
+            await idle.posts.UnpublishPost(p.UnpublishPostRequest(id=post.id))
+            if chance.random() < 0.5:
+                await idle.posts.PublishPost(p.PublishPostRequest(id=post.id))
+        for post in chance.sample(posts, 4):
+            await idle.posts.DeletePost(p.DeletePostRequest(id=post.id))
+        everything = await self.whole(idle, page_size=100)
+        assert len(everything) == 36
+        times = [(post.publish_time if post.HasField("publish_time") else post.create_time) for post in everything]
+        stamps = [(time.seconds, time.nanos) for time in times]
+        assert stamps == sorted(stamps, reverse=True)
+        states = (p.POST_STATE_UNSPECIFIED, p.POST_STATE_PUBLISHED, p.POST_STATE_DRAFT)
+        for state, tag, author, category, query in itertools.product(
+            states,
+            ("", "x", "nothing"),
+            ("", "a", authors[1].id, "nobody"),
+            ("", categories[0].id.upper(), "d"),
+            ("", "fox", "red"),
+        ):
+            expected = [
+                post.id
+                for post in everything
+                if state in (p.POST_STATE_UNSPECIFIED, post.state)
+                and (not tag or tag in post.tags)
+                and author in ("", post.author.slug, post.author.id)
+                and category.lower() in ("", post.category.slug, post.category.id)
+                and query in post.content
+            ]
+            request = {"state": state, "tag": tag, "author": author, "category": category, "query": query}
+            listed = await self.whole(idle, **request, page_size=chance.choice([3, 7, 50]))
+            assert [post.id for post in listed] == expected, request
+        published = [post for post in everything if post.state == p.POST_STATE_PUBLISHED]
+        counts = {tag: sum(tag in post.tags for post in published) for tag in "xyz"}
+        tags = (await idle.posts.ListTags(p.ListTagsRequest())).tags
+        assert {tag.name: tag.post_count for tag in tags} == {tag: count for tag, count in counts.items() if count}
+        assert [(-tag.post_count, tag.name) for tag in tags] == sorted((-tag.post_count, tag.name) for tag in tags)
+
+    async def whole(self, idle: Client, **fields: Any) -> list[Any]:
+        """The posts of all pages."""
+        found, token = [], ""
+        while True:
+            page = await idle.posts.ListPosts(p.ListPostsRequest(**fields, page_token=token))
+            found += page.posts
+            token = page.next_page_token
+            if not token:
+                return found
+
+    async def test_a_summary_has_no_content(self, idle: Client, taxonomy: dict[str, str]) -> None:
+        await make(idle, taxonomy, "One", content="text")
+        request = p.ListPostsRequest(view=p.POST_VIEW_SUMMARY)
+        (post,) = (await idle.posts.ListPosts(request)).posts
+        assert (post.title, post.content) == ("One", "")
+
+    async def test_names_are_in_the_order_of_people(self, idle: Client) -> None:
+        for name in ("Zoe", "adam", "Ärla", "Ben", "Émile", "Иван", "adam"):
+            await idle.posts.CreateAuthor(p.CreateAuthorRequest(name=name, slug=f"s{uuid.uuid4().hex[:8]}"))
+        names, token = [], ""
+        while True:
+            page = await idle.posts.ListAuthors(p.ListAuthorsRequest(page_size=2, page_token=token))
+            names += [author.name for author in page.authors]
+            token = page.next_page_token
+            if not token:
+                break
+        assert names == ["adam", "adam", "Ärla", "Ben", "Editorial team", "Émile", "Zoe", "Иван"]
 
     async def test_search_follows_a_change(self, idle: Client, taxonomy: dict[str, str]) -> None:
         post = await make(idle, taxonomy, "One", content="old")
