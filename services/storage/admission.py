@@ -13,6 +13,11 @@ class Admission:
         self._limit = limit_bytes
         self._held = 0
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes that are held now."""
+        return self._held
+
     def hold(self, size_bytes: int) -> None:
         """Count bytes that have come, not those that were announced. Raises Unavailable if the limit is reached."""
         if self._held + size_bytes > self._limit:

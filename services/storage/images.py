@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 
 from frontispiece.storage.v1.images_pb2 import ImageOrigin, ImageState, StoreImageHeader
@@ -97,7 +97,7 @@ class Images:
         can_redirect = accept_redirect and image.backend == self.backend.kind
         return ImageHandle(image, wanted, await self._redirect(image) if can_redirect else None)
 
-    def read(self, handle: ImageHandle) -> AsyncIterator[bytes]:
+    def read(self, handle: ImageHandle) -> AsyncGenerator[bytes]:
         """The bytes of an image that was found."""
         return self.backend.read(handle.image.key, handle.range)
 
@@ -107,7 +107,11 @@ class Images:
 
     def url_of(self, image: StoredImage) -> str:
         """The permanent URL of an image. An image that is not in the primary backend is served by the gateway."""
-        return self._urls.url(image.key, spooled=image.backend != self.backend.kind)
+        return self._urls.url(image.key, spooled=self.is_spooled(image))
+
+    def is_spooled(self, image: StoredImage) -> bool:
+        """Whether an image waits to be moved to the primary backend, or is where an earlier configuration left it."""
+        return image.backend != self.backend.kind
 
     async def _receive(self, incoming: IncomingImage, chunks: AsyncIterator[bytes]) -> ReceivedImage:
         """Raises DeadlineExceeded for bytes that come too slowly; only the time of waiting for them counts."""

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 from frontispiece.types.v1 import image_pb2
 
-from rpc.errors import InvalidArgument, RpcError
+from rpc.errors import DeadlineExceeded, InvalidArgument, RpcError
 from rpc.image_urls import ImageUrls
 from rpc.limits import limits
 from services.storage.images import Images
@@ -48,20 +48,25 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
             raise
         return images_pb2.StoreImageResponse(image=self._image(stored))
 
-    async def GetImage(
+    async def GetImage(  # type: ignore[override]  # it writes itself: a generator cannot limit the time of a write
         self, request: images_pb2.GetImageRequest, context: Context
-    ) -> AsyncIterator[images_pb2.GetImageResponse]:
-        """Send an image, or the address to fetch it from."""
+    ) -> None:
+        """Send an image, or the address to fetch it from. Raises DeadlineExceeded for a reader that takes nothing."""
         handle = await self._images.find(
             request.key, request.offset, request.limit, accept_redirect=request.accept_redirect
         )
-        yield images_pb2.GetImageResponse(header=self._image_header(handle))
+        await context.write(images_pb2.GetImageResponse(header=self._image_header(handle)))
         if request.header_only or handle.redirect:
             return
         async with contextlib.aclosing(self._images.read(handle)) as pieces:
             async for piece in pieces:
-                with _patience(READER_SECONDS):
-                    yield images_pb2.GetImageResponse(chunk=piece)
+                try:
+                    async with asyncio.timeout(READER_SECONDS):
+                        await context.write(images_pb2.GetImageResponse(chunk=piece))
+                except TimeoutError as error:
+                    raise DeadlineExceeded(
+                        f"the reader took nothing for {READER_SECONDS:g} s", reason="READER_TOO_SLOW"
+                    ) from error
 
     async def SetImageState(
         self, request: images_pb2.SetImageStateRequest, context: Context
@@ -101,24 +106,13 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
                 url=self._images.url_of(image),
                 file=image.file,
                 thumbhash=image.thumbhash,
-                spooled=image.backend == images_pb2.IMAGE_BACKEND_SPOOL,
+                spooled=self._images.is_spooled(image),
             ),
             backend=image.backend,
             state=image.state,
         )
         message.create_time.FromDatetime(image.create_time)
         return message
-
-
-@contextlib.contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Cancel the call if the block takes longer. gRPC has no other way to end one whose reader takes nothing."""
-    task: Any = asyncio.current_task()
-    timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 async def _header(requests: AsyncIterator[images_pb2.StoreImageRequest]) -> images_pb2.StoreImageHeader:

@@ -8,7 +8,7 @@ services.storage.mover moves the images from the spool to the primary.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 
 from frontispiece.storage.v1.images_pb2 import ImageState
@@ -81,7 +81,7 @@ class SpoolingBackend:
             found += await self._legacy.keys_in(folder)
         return found
 
-    async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
+    async def read(self, key: str, wanted: ByteRange) -> AsyncGenerator[bytes]:
         """The bytes of a range, from the backend that has the image."""
         for backend, is_last in self._places(key):
             begun = False

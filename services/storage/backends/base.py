@@ -1,6 +1,6 @@
 """The interface of a backend."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Protocol
 
@@ -46,7 +46,7 @@ class Backend(Protocol):
     async def keys_in(self, folder: str) -> list[str]:
         """Keys in a folder below IMAGE_PREFIX, written with the slash at its end; all keys if there are only a few."""
 
-    def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
+    def read(self, key: str, wanted: ByteRange) -> AsyncGenerator[bytes]:
         """The bytes of a range within the image, in pieces of at most READ_SIZE."""
 
     async def set_state(self, key: str, state: ImageState) -> StoredImage:

@@ -144,12 +144,18 @@ class _Sandbox:
                 pass_fds=[other.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=_CODE,
-                env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT or "MALLOC" in name}
-               ,
+                env={name: value for name, value in os.environ.items() if name in _ENVIRONMENT or "MALLOC" in name},
             )
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
 
     def submit(self, job: Job, source: Content, output: Content) -> socket.socket:
         """Send a job. Returns the connection to the process of the image. Raises OSError if the sandbox has ended."""
+        if self._process.poll() is not None:
+            raise OSError("the sandbox has ended")
         ours, theirs = socket.socketpair()
         with theirs:
             files = [source.fileno(), output.fileno(), theirs.fileno()]

@@ -77,7 +77,10 @@ class IncomingImage:
             await self._write()
 
     async def finish(self) -> ReceivedImage:
-        """The complete upload. Raises InvalidArgument if bytes are missing or the SHA-256 differs, and as `feed` does."""
+        """The complete upload.
+
+        Raises InvalidArgument if bytes are missing or the SHA-256 differs, and as `feed` does.
+        """
         if self._received != self._size:
             raise _wrong_size(f"the upload ended after {self._received} of {self._size} bytes")
         image_format = self._format or recognise(b"".join(self._waiting))

@@ -4,8 +4,8 @@ storage ──job, files──► one of N processes ──► result; it ends, 
                         limits of memory and CPU time, no secrets
 
 The sandbox has imported Pillow and nothing of gRPC, so its processes are small, and they are forked before they are
-needed. The kernel ends a process that exceeds its limits or that the decoder crashes. Its connection then ends without a
-result, and storage refuses the image.
+needed. The kernel ends a process that exceeds its limits or that the decoder crashes. Its connection then ends without
+a result, and storage refuses the image.
 """
 
 import gc
@@ -78,8 +78,6 @@ def main(connection: socket.socket, processes: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # uploads in progress are finished; storage ends this process
         signal.signal(number, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # of Pillow about the images
-    with suppress(OSError):  # if memory ends, a process of one image ends and not storage
-        Path("/proc/self/oom_score_adj").write_text("1000")
     _warm_up()
     gc.collect()
     gc.freeze()
@@ -108,6 +106,8 @@ def _one_image(connection: socket.socket) -> NoReturn:
     if not message:
         os._exit(_CLOSED)
     connection.close()
+    with suppress(OSError):  # Linux only: if memory ends, this process ends and not storage
+        Path("/proc/self/oom_score_adj").write_text("1000")
     source, output, reply_to = files
     job = Job(**json.loads(message))
     with suppress(OSError), socket.socket(fileno=reply_to) as reply:

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +26,7 @@ from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageState
 from rpc.errors import AlreadyExists, DataLoss, NotFound
 from services.storage.backends.base import READ_SIZE
 from services.storage.backends.local import sidecar
-from services.storage.backends.local.files import FileTree, translated
+from services.storage.backends.local.files import FileTree, read_cached, translated
 from services.storage.content import Content
 from services.storage.keys import IMAGE_PREFIX
 from services.storage.models import ByteRange, SpoolUsage, StoredImage
@@ -88,13 +88,16 @@ class LocalBackend:
         """Keys of images in a folder."""
         return await self._run("listing", self._keys_in, folder)
 
-    async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
+    async def read(self, key: str, wanted: ByteRange) -> AsyncGenerator[bytes]:
         """The bytes of a range."""
         descriptor = await self._run("reading", self._open, key)
         try:
             position, end = wanted.start, wanted.start + wanted.size
             while position < end:
-                piece = await self._run("reading", os.pread, descriptor, min(READ_SIZE, end - position), position)
+                size = min(READ_SIZE, end - position)
+                piece = read_cached(descriptor, size, position)
+                if not piece:
+                    piece = await self._run("reading", os.pread, descriptor, size, position)
                 if not piece:
                     raise DataLoss(f"{key} is shorter than its sidecar file says", reason="TRUNCATED")
                 position += len(piece)

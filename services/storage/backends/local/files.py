@@ -185,6 +185,16 @@ class FileTree:
             os.close(descriptor)
 
 
+def read_cached(descriptor: int, size: int, position: int) -> bytes:
+    """At most `size` bytes from `position` on if they are in the page cache; empty if reading them would block."""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(descriptor, [buffer], position, os.RWF_NOWAIT)
+    except (OSError, AttributeError):  # not cached, or the file system or the platform cannot say
+        return b""
+    return bytes(memoryview(buffer)[:count])
+
+
 def translated(error: OSError, doing: str) -> RpcError:
     """The error for the caller of a failed disk operation; details are for the log only."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

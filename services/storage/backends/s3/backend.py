@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +90,7 @@ class S3Backend:
         except s3_errors.Boto3Error as error:
             raise s3_errors.translated(error, "listing") from error
 
-    async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
+    async def read(self, key: str, wanted: ByteRange) -> AsyncGenerator[bytes]:
         """The bytes of a range. After a broken connection, reading continues where it stopped."""
         position, end = wanted.start, wanted.start + wanted.size
         failures = 0
