@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
@@ -11,6 +12,8 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from rpc import errors
+from services.posts.database import failures
+from services.posts.database.address import parse
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +49,14 @@ _LOST = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # the server ended the connection, but the socket is not closed yet
+    asyncpg.ProtocolViolationError,  # of poolers
     OSError,
+)
+
+_WRONG_PARAMETER = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.CantChangeRuntimeParamError,
 )
 
 
@@ -72,11 +82,13 @@ def _translation(error: BaseException) -> errors.RpcError | None:
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return _unavailable("the database does not accept writes now", "DATABASE_READ_ONLY")
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
-        return _unavailable("the database refuses our user or password", "DATABASE_REFUSED", 5.0)
-    # asyncpg's own DataError is a ValueError: the service passed a wrong argument.
-    if isinstance(error, _LOST) and not isinstance(error, ValueError):
+        return _unavailable(failures.refusal(error), "DATABASE_REFUSED", 5.0)
+    if isinstance(error, _WRONG_PARAMETER) and "parameter" in str(error):
+        return _unavailable("the database refuses a parameter of its URL", "DATABASE_REFUSED", 5.0)
+    # asyncpg's own DataError is a ValueError: the service passed a wrong argument. So is that of a wrong certificate.
+    if isinstance(error, _LOST) and (not isinstance(error, ValueError) or isinstance(error, ssl.SSLError)):
         log.debug("database lost", exc_info=error)
-        return _unavailable("the database does not answer", "DATABASE_UNAVAILABLE")
+        return _unavailable(failures.loss(error), "DATABASE_UNAVAILABLE")
     return None
 
 
@@ -208,12 +220,14 @@ async def connected(
         settings["statement_timeout"] = _READERS_STATEMENT_TIMEOUT
     if plan_each:
         settings["plan_cache_mode"] = "force_custom_plan"
+    address = parse(url)
     pool = asyncpg.create_pool(
-        url,
+        address.url,
+        **address.arguments,
         min_size=0,
         max_size=size,
         max_inactive_connection_lifetime=_IDLE_SECONDS,
-        timeout=CONNECT_TIMEOUT_SECONDS,
+        timeout=address.connect_seconds or CONNECT_TIMEOUT_SECONDS,
         command_timeout=_STATEMENT_TIMEOUT_SECONDS,
         target_session_attrs=SessionAttribute.read_write,
         server_settings=settings,
@@ -232,10 +246,12 @@ async def connected(
 
 async def connect(url: str, name: str) -> "asyncpg.Connection[Record]":
     """One connection outside any pool, without time limits for statements. Raises Unavailable."""
+    address = parse(url)
     with translated():
         return await asyncpg.connect(
-            url,
-            timeout=CONNECT_TIMEOUT_SECONDS,
+            address.url,
+            **address.arguments,
+            timeout=address.connect_seconds or CONNECT_TIMEOUT_SECONDS,
             target_session_attrs=SessionAttribute.read_write,
             server_settings={"application_name": name, "timezone": "UTC"},
         )
@@ -245,10 +261,14 @@ async def patiently(attempt: Callable[[], Awaitable[T]], wait_seconds: float) ->
     """The result of `attempt`, which is repeated for `wait_seconds` while it raises Unavailable."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + wait_seconds
+    told = ""
     while True:
         try:
             return await attempt()
-        except errors.Unavailable:
+        except errors.Unavailable as error:
+            if error.message != told:
+                told = error.message
+                log.warning("%s", told, extra={"cause": str(error.__cause__), "waiting_seconds": wait_seconds})
             if loop.time() >= ends:
                 raise
             await asyncio.sleep(0.2)
