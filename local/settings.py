@@ -42,7 +42,7 @@ class RunSettings(ProcessSettings):
     print_token: Literal["auto", "true", "false"] = Field(
         "auto",
         validation_alias="FRONTISPIECE_PRINT_TOKEN",
-        description="Whether the link of the editor page has the token in it. `auto`: on a terminal only, not in a log.",
+        description="Whether the printed link of the editor page holds the token. `auto`: on a terminal only.",
     )
 
     @field_validator("gateway_host")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import httpx2
 import pytest
@@ -137,7 +138,7 @@ class TestEnvironment:
         assert variables["STORAGE_LISTEN"] == variables["POSTS_STORAGE_TARGET"] == "127.0.0.1:7"
         assert variables["MALLOC_ARENA_MAX"] == "4"
 
-    SECRETS = {
+    SECRETS: ClassVar = {
         "POSTS_DATABASE_URL": ("posts", "release", "worker"),
         "POSTS_SERVICES_DATABASE_URL": ("release",),
         "PGPASSWORD": ("posts", "release", "worker"),

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
@@ -12,8 +11,8 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from rpc import errors
-from services.posts.database import failures
 from services.posts.database.address import parse
+from services.posts.database.failures import translated
 
 log = logging.getLogger(__name__)
 
@@ -39,61 +38,6 @@ _SERVER_SETTINGS = {
 }
 
 _READERS_STATEMENT_TIMEOUT = "2s"
-
-_LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.OperatorInterventionError,  # shutdown, crash, dropped database
-    asyncpg.InsufficientResourcesError,  # too many connections, disk full, out of memory
-    asyncpg.TargetServerAttributeNotMatched,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server ended the connection, but the socket is not closed yet
-    asyncpg.ProtocolViolationError,  # of poolers
-    OSError,
-)
-
-_WRONG_PARAMETER = (
-    asyncpg.UndefinedObjectError,
-    asyncpg.InvalidParameterValueError,
-    asyncpg.CantChangeRuntimeParamError,
-)
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Raise our errors in place of those of PostgreSQL and asyncpg that mean "cannot serve". Others pass unchanged."""
-    try:
-        yield
-    except Exception as error:
-        public = _translation(error)
-        if public is None:
-            raise
-        raise public from error
-
-
-def _translation(error: BaseException) -> errors.RpcError | None:
-    if isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
-        return errors.Aborted(
-            "another change came in between; try again", reason="TRANSACTION_CONFLICT", retry_after_seconds=0.1
-        )
-    if isinstance(error, TimeoutError | asyncpg.QueryCanceledError | asyncpg.LockNotAvailableError):
-        return _unavailable("the database is too slow now", "DATABASE_TIMEOUT")
-    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-        return _unavailable("the database does not accept writes now", "DATABASE_READ_ONLY")
-    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
-        return _unavailable(failures.refusal(error), "DATABASE_REFUSED", 5.0)
-    if isinstance(error, _WRONG_PARAMETER) and "parameter" in str(error):
-        return _unavailable("the database refuses a parameter of its URL", "DATABASE_REFUSED", 5.0)
-    # asyncpg's own DataError is a ValueError: the service passed a wrong argument. So is that of a wrong certificate.
-    if isinstance(error, _LOST) and (not isinstance(error, ValueError) or isinstance(error, ssl.SSLError)):
-        log.debug("database lost", exc_info=error)
-        return _unavailable(failures.loss(error), "DATABASE_UNAVAILABLE")
-    return None
-
-
-def _unavailable(message: str, reason: str, retry_after_seconds: float = 1.0) -> errors.Unavailable:
-    return errors.Unavailable(message, reason=reason, retry_after_seconds=retry_after_seconds)
 
 
 class Database:

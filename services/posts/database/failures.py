@@ -1,15 +1,77 @@
-"""Why the database cannot be used, in words for operators. No message holds an address or a name."""
+"""Errors of PostgreSQL and asyncpg as ours: why the database cannot be used. No message holds an address or a name."""
 
+import contextlib
 import errno
+import logging
 import socket
 import ssl
+from collections.abc import Iterator
 
 import asyncpg
+
+from rpc import errors
+
+log = logging.getLogger(__name__)
+
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.OperatorInterventionError,  # shutdown, crash, dropped database
+    asyncpg.InsufficientResourcesError,  # too many connections, disk full, out of memory
+    asyncpg.TargetServerAttributeNotMatched,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended the connection, but the socket is not closed yet
+    asyncpg.ProtocolViolationError,  # of poolers
+    OSError,
+)
+
+_WRONG_PARAMETER = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.CantChangeRuntimeParamError,
+)
 
 NO_ANSWER = "the database does not answer"
 
 
-def refusal(error: asyncpg.InvalidAuthorizationSpecificationError) -> str:
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Raise our errors in place of those of PostgreSQL and asyncpg that mean "cannot serve". Others pass unchanged."""
+    try:
+        yield
+    except Exception as error:
+        public = _translation(error)
+        if public is None:
+            raise
+        raise public from error
+
+
+def _translation(error: BaseException) -> errors.RpcError | None:
+    if isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
+        return errors.Aborted(
+            "another change came in between; try again", reason="TRANSACTION_CONFLICT", retry_after_seconds=0.1
+        )
+    if isinstance(error, TimeoutError | asyncpg.QueryCanceledError | asyncpg.LockNotAvailableError):
+        return _unavailable("the database is too slow now", "DATABASE_TIMEOUT")
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return _unavailable("the database does not accept writes now", "DATABASE_READ_ONLY")
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return _unavailable(_refusal(error), "DATABASE_REFUSED", 5.0)
+    if isinstance(error, _WRONG_PARAMETER) and "parameter" in str(error):
+        return _unavailable("the database refuses a parameter of its URL", "DATABASE_REFUSED", 5.0)
+    # asyncpg's own DataError is a ValueError: the service passed a wrong argument. So is that of a wrong certificate.
+    if isinstance(error, _LOST) and (not isinstance(error, ValueError) or isinstance(error, ssl.SSLError)):
+        log.debug("database lost", exc_info=error)
+        return _unavailable(_loss(error), "DATABASE_UNAVAILABLE")
+    return None
+
+
+def _unavailable(message: str, reason: str, retry_after_seconds: float = 1.0) -> errors.Unavailable:
+    return errors.Unavailable(message, reason=reason, retry_after_seconds=retry_after_seconds)
+
+
+def _refusal(error: asyncpg.InvalidAuthorizationSpecificationError) -> str:
     """Why the server does not let us in."""
     text = str(error)
     if "pg_hba.conf" in text:
@@ -18,7 +80,7 @@ def refusal(error: asyncpg.InvalidAuthorizationSpecificationError) -> str:
     return "the database refuses our user or password"
 
 
-def loss(error: BaseException) -> str:
+def _loss(error: BaseException) -> str:
     """Why there is no connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{NO_ANSWER} as it should: its certificate is not accepted"

@@ -12,6 +12,7 @@ import asyncpg
 
 from rpc import errors, logs, settings
 from services.posts.database import database, roles
+from services.posts.database.failures import translated
 from services.posts.settings import MigrationSettings
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ async def migrate(url: str, services_url: str = "") -> int:
     """
     connection = await database.connect(url, "posts-migrate")
     try:
-        with database.translated():
+        with translated():
             # Held by the session: the server releases it if this process dies.
             await connection.execute(LOCK, _LOCK)
             try:
