@@ -142,7 +142,8 @@ class TestConfinement:
             )
         )
         codes = _python(deployment, "storage", written).split()
-        assert len(codes) == 4 and all(int(code) in (400, 403, 404, 405) for code in codes), codes
+        assert len(codes) == 4
+        assert all(int(code) in (400, 403, 404, 405) for code in codes), codes
 
     def test_an_image_holds_only_its_own(self, deployment: Deployment) -> None:
         packages, libraries = ({entry[place] for entry in OURS.values()} for place in (0, 1))

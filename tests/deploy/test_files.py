@@ -114,7 +114,7 @@ def test_only_the_proxy_reaches_the_store() -> None:
 def test_the_gateways_probe_asks_the_gateway_alone() -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert 'CMD ["python", "-m", "gateway.health", "http://127.0.0.1:8080/healthz"]' in text
-    assert "readyz" not in text
+    assert not re.search(r"CMD .*readyz", text)
 
 
 def test_images_are_pinned() -> None:
