@@ -17,6 +17,7 @@ from rpc import errors
 from rpc.backoff import Backoff, Retries
 from services.posts.database import database
 from services.posts.database.database import Database
+from services.posts.database.failures import translated
 from services.posts.models import TASK_STATES
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Listener:
         connection = await database.connect(self._url, self._name)
         lost = asyncio.Event()
         try:
-            with database.translated():
+            with translated():
                 connection.add_termination_listener(lambda _: lost.set())
                 await connection.add_listener(EVENTS, self._receive)
                 if self._on_ephemeral:
