@@ -47,6 +47,7 @@ CODES = {
     # Limits of the system
     "DISK_FULL": "The disk of the storage service, or of the gateway, is full.",
     "QUEUE_FULL": "The generator has as many requests as it accepts. Try again later.",
+    "READERS_BUSY": "As many readers as the database serves at once are waiting. Try again.",
     "RESOURCE_EXHAUSTED": "Too many requests. Try again later.",
     "SPOOL_FULL": "S3 does not work, and the disk for images that wait for it is full.",
     "TOO_MANY_STREAMS": "Too many event streams are open. Try again later.",
