@@ -19,6 +19,7 @@ CODES = {
     "RANGE_PAST_END": "The range begins after the end of the image.",
     "SHA256_MISMATCH": "The bytes that arrived have another SHA-256 than was announced.",
     "SIZE_MISMATCH": "There are more or fewer bytes than were announced.",
+    "UNKNOWN_HOST": "The request is for a host that is not that of the site.",
     "UNSUPPORTED_MEDIA_TYPE": "The content type is not accepted.",
     # The caller
     "INVALID_TOKEN": "The bearer token is wrong.",
@@ -45,7 +46,7 @@ CODES = {
     "TASK_REJECTED": "The task was rejected while the call waited for its image.",
     "WRONG_TASK_STATE": "The state of the task does not allow it.",
     # Limits of the system
-    "DISK_FULL": "The disk of the storage service is full.",
+    "DISK_FULL": "The disk of the storage service, or of the gateway, is full.",
     "QUEUE_FULL": "The generator has as many requests as it accepts. Try again later.",
     "READERS_BUSY": "Too many readers at once. Try again in a second.",
     "RESOURCE_EXHAUSTED": "Too many requests. Try again later.",
