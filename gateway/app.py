@@ -4,14 +4,17 @@ from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from gateway import errors, openapi
+from gateway.cache.middleware import CacheMiddleware
+from gateway.cache.store import Cache
 from gateway.clients import Clients
 from gateway.context import AppContext
 from gateway.middleware.access import AccessMiddleware, Authenticator
@@ -24,7 +27,21 @@ from gateway.middleware.metrics import GatewayMetrics, MetricsMiddleware
 from gateway.middleware.prefix import PrefixMiddleware
 from gateway.middleware.problems import ProblemsMiddleware
 from gateway.pages.rendering import Pages
-from gateway.routes import generate, media, operations, pages, posts, task_events, tasks, taxonomy, uploads
+from gateway.routes import (
+    generate,
+    media,
+    operations,
+    pages,
+    post_reads,
+    posts,
+    public_pages,
+    task_events,
+    tasks,
+    taxonomy,
+    uploads,
+)
+from gateway.routes.dependencies import only_known_query
+from gateway.routes.reads import ReadsMiddleware
 from gateway.settings import GatewaySettings
 
 _STATIC = Path(__file__).parent / "web" / "static"
@@ -44,32 +61,40 @@ _CORS_RESPONSE_HEADERS = ("etag", "location", "preference-applied", "retry-after
 
 
 def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastAPI:
-    """The gateway as an ASGI application. `app.state.context` is the AppContext of its routes."""
+    """The routes as an ASGI application. `app.state.context` is the AppContext of its routes. `edge` wraps it."""
     app = FastAPI(
         title=settings.site_title,
         version=version("frontispiece"),
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,  # its redirects would be absolute; _problem makes relative ones
         exception_handlers={HTTPException: _problem, RequestValidationError: _problem},
     )
     metrics = GatewayMetrics()
-    app.state.context = AppContext(settings, clients, metrics)
+    cache = Cache(settings.cache_bytes)
+    app.state.context = AppContext(settings, clients, metrics, cache)
     app.state.pages = Pages(settings)
-    _add_middleware(app, settings, metrics, token)
-    for module in (generate, uploads, media, tasks, task_events, posts, taxonomy, operations, pages):
+    reads = (post_reads.router, taxonomy.reads, public_pages.router, operations.reads)
+    app.add_middleware(ReadsMiddleware, routers=reads)
+    _add_middleware(app, settings, token)
+    for router in reads:
+        app.include_router(router)
+    for api in (generate, uploads, tasks, task_events, posts, taxonomy):
+        app.include_router(api.router, dependencies=[Depends(only_known_query)])
+    for module in (media, operations, pages):
         app.include_router(module.router)
     app.mount("/static", Assets(directory=_STATIC))
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # as the manual of FastAPI says
+    app.openapi = lambda: openapi.document(app, settings.public_base_url)  # type: ignore[method-assign]
     return app
 
 
-def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, token: str) -> None:
-    """Add all middleware, from the innermost to the outermost."""
+def _add_middleware(app: FastAPI, settings: GatewaySettings, token: str) -> None:
+    """Add the middleware inside the edge, from the innermost to the outermost."""
     app.add_middleware(
         LimitsMiddleware,
         bodies=BodyPolicy(settings.max_body_bytes),
-        uploads={uploads.PATH: BodyPolicy(settings.max_upload_bytes, uploads.CONTENT_TYPES)},
+        uploads={uploads.PATH: BodyPolicy(settings.max_upload_bytes + uploads.FORM_BYTES, uploads.CONTENT_TYPES)},
         request_seconds=settings.request_seconds,
         client_seconds=settings.client_seconds,
     )
@@ -77,20 +102,29 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
     app.add_middleware(MethodsMiddleware, routes=app.routes)
     app.add_middleware(ProblemsMiddleware)
     app.add_middleware(CompressionMiddleware)
+
+
+def edge(app: FastAPI) -> ASGIApp:
+    """`app` with the middleware that every request passes, from the innermost to the outermost.
+
+    They are outside of FastAPI, so that an answer from the cache does not pass its own middleware.
+    """
+    context: AppContext = app.state.context
+    settings = context.settings
+    wrapped: ASGIApp = CacheMiddleware(app, context.cache)
     if origins := settings.origins(settings.cors_origins):
         # Credentials are never allowed: a page sends the token itself, as a header.
-        app.add_middleware(
-            CORSMiddleware,
+        wrapped = CORSMiddleware(
+            wrapped,
             allow_origins=origins,
             allow_methods=_CORS_METHODS,
             allow_headers=_CORS_REQUEST_HEADERS,
             expose_headers=_CORS_RESPONSE_HEADERS,
         )
-    app.add_middleware(HostsMiddleware, hosts=settings.hosts)
+    wrapped = HostsMiddleware(wrapped, settings.hosts)
     if settings.base_path:
-        app.add_middleware(PrefixMiddleware, prefix=settings.base_path, routes=app.routes)
-    app.add_middleware(HeadersMiddleware)
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
+        wrapped = PrefixMiddleware(wrapped, settings.base_path, app.routes)
+    return MetricsMiddleware(HeadersMiddleware(wrapped), context.metrics)
 
 
 async def _problem(request: Request, error: Exception) -> Response:

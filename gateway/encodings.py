@@ -50,7 +50,7 @@ async def encoded(body: bytes, coding: Coding) -> bytes:
 
 def _compress(body: bytes, coding: Coding) -> bytes:
     if coding == "br":
-        return brotli.compress(body, mode=brotli.MODE_TEXT, quality=_BROTLI_QUALITY)
+        return bytes(brotli.compress(body, mode=brotli.MODE_TEXT, quality=_BROTLI_QUALITY))
     return gzip.compress(body, _GZIP_LEVEL, mtime=0)
 
 

@@ -53,7 +53,8 @@ STATUS_BY_REASON: dict[str, int] = {
 # Fields of gRPC requests that have another name in REST.
 _RENAMED = {"query": "q", "request_id": "Idempotency-Key", "id": "post", "source": "use_generation"}
 
-_MAX_NAME = 200
+MAX_NAME = 200
+"""The longest name of a field in an error. A longer one was made up by the caller."""
 
 _RETRY_AFTER_SECONDS = {429: 5, 503: 2}
 
@@ -107,7 +108,9 @@ def from_rpc(error: errors.RpcError) -> Problem:
     status = STATUS_BY_REASON.get(error.reason, HTTP_STATUS.get(error.code, 500))
     if error.code is grpc.StatusCode.FAILED_PRECONDITION and error.violations:
         status = 422  # it names a field that the caller can correct
-    headers = {}
+    headers, extra = {}, {}
+    if error.reason == "ETAG_MISMATCH" and (etag := error.metadata.get("etag")):
+        headers["etag"] = extra["etag"] = etag
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
     fields = [FieldError(rest_name(violation.field), violation.description) for violation in error.violations]
@@ -115,7 +118,7 @@ def from_rpc(error: errors.RpcError) -> Problem:
     if error.reason == "IDEMPOTENCY_MISMATCH":
         name, message = rest_name(error.metadata.get("field", "request_id")), "was used before with another body"
         fields, detail = [FieldError(name, message)], f"{name} {message}"
-    return Problem(status, error.reason or error.code.name, detail, fields, headers)
+    return Problem(status, error.reason or error.code.name, detail, fields, headers, extra)
 
 
 # The messages of gRPC itself contain addresses and sockets.
@@ -153,7 +156,7 @@ def _field_name(location: Sequence[int | str]) -> str:
     name = ""
     for part in location[1:]:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
-    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
 
 
 def _message(item: Mapping[str, Any]) -> str:

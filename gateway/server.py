@@ -1,6 +1,5 @@
 """The HTTP server, with a shutdown that does not wait for open event streams."""
 
-import asyncio
 import contextlib
 import functools
 import logging
@@ -10,6 +9,8 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from gateway.app import edge
+from gateway.cache.changes import following
 from gateway.connections import connections
 from gateway.context import AppContext
 from gateway.middleware.pieces import PiecesMiddleware
@@ -22,10 +23,15 @@ log = logging.getLogger(__name__)
 class GatewayServer(uvicorn.Server):
     """uvicorn that notifies the application when shutdown begins."""
 
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
-        """`stopping` is set when shutdown begins; event streams then end."""
+    def __init__(self, config: uvicorn.Config, context: AppContext) -> None:
+        """`context.stopping` is set when shutdown begins; event streams then end."""
         super().__init__(config)
-        self._stopping = stopping
+        self._context = context
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `stop` is called, and follow the changes of posts meanwhile."""
+        async with following(self._context.clients.posts, self._context.cache):
+            await super().serve(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -40,7 +46,7 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the socket, wait for requests in progress, and cancel those that take too long."""
         log.info("draining")
-        self._stopping.set()
+        self._context.stopping.set()
         await super().shutdown(sockets)
 
 
@@ -50,7 +56,7 @@ def server(app: FastAPI, settings: GatewaySettings) -> GatewayServer:
     context: AppContext = app.state.context
     admitted = connections(settings, context.metrics)
     config = uvicorn.Config(
-        PiecesMiddleware(app, cut=lambda: admitted.note("slow_reader", "")),
+        PiecesMiddleware(edge(app), cut=lambda: admitted.note("slow_reader", "")),
         log_config=None,
         access_log=False,  # gateway.middleware.metrics logs requests
         server_header=False,
@@ -67,4 +73,4 @@ def server(app: FastAPI, settings: GatewaySettings) -> GatewayServer:
         ws="none",
         reset_contextvars=True,  # a pipelined request must not inherit the principal of the one before
     )
-    return GatewayServer(config, context.stopping)
+    return GatewayServer(config, context)

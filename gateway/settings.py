@@ -103,11 +103,23 @@ class GatewaySettings(ImageUrlSettings):
     image_origins: Origins = Field(
         "", description="Origins (comma-separated) from which pages may load images, besides every https origin."
     )
+    cache_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        description="Memory for finished answers to readers, in bytes. An answer is kept for at most a second, and "
+        "only until something changes. 0: none is kept.",
+    )
     max_body_bytes: int = Field(
         1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body, in bytes."
     )
     max_upload_bytes: int = Field(
         _MAX_UPLOAD_BYTES, ge=1024, le=_MAX_UPLOAD_BYTES, description="Largest uploaded image, in bytes."
+    )
+    spool_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Largest size of all temporary files, in bytes. Uploads as forms and uploads without a "
+        "Content-Length wait in the folder for temporary files (TMPDIR) until they are complete.",
     )
     request_seconds: float = Field(
         15.0, gt=0, le=600, description="Deadline of the service calls of a request, in seconds."

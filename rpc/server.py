@@ -89,7 +89,12 @@ async def running(
     calls = CallInterceptor()
     server = grpc.aio.server(
         interceptors=[calls, ValidationInterceptor()],
-        options=[*_OPTIONS, ("grpc.max_receive_message_length", settings.max_message_bytes)],
+        options=[
+            *_OPTIONS,
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            # One connection must not take the calls of all others. A client keeps calls above this until others end.
+            ("grpc.max_concurrent_streams", max(1, settings.max_concurrent_rpcs // 2)),
+        ],
         maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
     )
     for service in services:

@@ -30,6 +30,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_MULTILINE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _LINE_BREAK = re.compile("\r\n|[\t\n\r\u0085\u2028\u2029]")
+# They show letters in another order than they are stored. Scripts that run from right to left do not need them.
+_OVERRIDES = str.maketrans(dict.fromkeys("\u202d\u202e"))
+# Categories of characters that show nothing by themselves: control, format, surrogate, separators, marks.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"})
+_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # fillers of Hangul, and the empty cell of Braille
 
 Violations = list[FieldViolation]
 ValueCheck = Callable[[Any, str, Violations], Any]
@@ -115,7 +120,7 @@ def _text_check(limits: Limits) -> ValueCheck:
     def check_text(value: str, path: str, found: Violations) -> str:
         clean = value
         if pattern is None and len(value) <= hopeless:  # normalising megabytes would delay all other calls
-            clean = value.replace("\r\n", "\n") if multiline else _LINE_BREAK.sub(" ", value).strip(_SPACES)
+            clean = value.replace("\r\n", "\n") if multiline else _line(value)
             clean = unicodedata.normalize("NFC", clean)
         if len(clean) > most:
             found.append(FieldViolation(path, f"must have at most {most} characters, has {len(clean)}"))
@@ -126,6 +131,16 @@ def _text_check(limits: Limits) -> ValueCheck:
         return value if clean == value else clean
 
     return check_text
+
+
+def _line(value: str) -> str:
+    """A text as one line. A text in which nothing can be seen is empty: no page could show it, or link it."""
+    line = _LINE_BREAK.sub(" ", value).translate(_OVERRIDES).strip(_SPACES)
+    return line if any(map(_is_visible, line)) else ""
+
+
+def _is_visible(character: str) -> bool:
+    return unicodedata.category(character) not in _INVISIBLE and character not in _BLANK_LETTERS
 
 
 def _bytes_check(most: int) -> ValueCheck:

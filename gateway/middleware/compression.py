@@ -52,7 +52,8 @@ class _Sender:
         headers = MutableHeaders(scope=start)
         if not _TEXT.match(headers.get("content-type", "")) or "content-encoding" in headers:
             return False
-        headers.add_vary_header("Accept-Encoding")
+        if "accept-encoding" not in headers.get("vary", "").lower():
+            headers.add_vary_header("Accept-Encoding")
         if (
             start["status"] < 200
             or start["status"] in {204, 206, 304}

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Header, Response
 from frontispiece.posts.v1 import tasks_pb2
 
 from gateway.context import AppContext
-from gateway.errors import Problem
-from gateway.routes.dependencies import EDITOR, Context, RequestId
-from gateway.routes.problems import WRITE, problems
+from gateway.errors import FieldError, Problem, rest_name
+from gateway.routes.dependencies import EDITOR, Context, RequestId, tell_etag
+from gateway.routes.problems import WRITE, problems, with_etag
 from gateway.routes.task_events import first_of, follow
 from gateway.schemas import tasks as schemas
+from gateway.schemas.generated import GeneratedImage, generated_image
 from rpc import context
 
 router = APIRouter(prefix="/api/media", tags=["media"], dependencies=EDITOR)
@@ -37,8 +38,9 @@ _CALLER_REASONS = frozenset(
     "/generate-image",
     responses={
         **WRITE,
-        **problems(409, 429, 502),
-        202: {"model": schemas.GeneratedImage, "description": "The image is not ready. `Location` is its task."},
+        **problems(409),
+        **with_etag(200, "The image."),
+        202: {"model": GeneratedImage, "description": "The image is not ready. `Location` is its task."},
     },
     summary="Generate an image",
 )
@@ -48,16 +50,23 @@ async def generate_image(
     request_id: RequestId,
     response: Response,
     prefer: Annotated[
-        str, Header(description="`respond-async`: do not wait. `wait=N`: wait at most N seconds.", max_length=200)
+        str,
+        Header(
+            alias="Prefer",
+            description="`respond-async`: do not wait. `wait=N`: wait at most N seconds.",
+            max_length=200,
+        ),
     ] = "",
-) -> schemas.GeneratedImage:
+) -> GeneratedImage:
     """Create a task and wait for its image.
 
     The status is 200 with the image, or 202 when it is not ready in time. The task continues when the caller
     disconnects. A failed task is a problem with the reason of the task as `code`, and `task_id`.
     """
-    created = (await app.clients.tasks.CreateTask(body.request(request_id))).task
     wait_seconds, applied = preference(prefer, app.settings.wait_seconds)
+    if wait_seconds > 0 and app.waiting_calls >= app.settings.max_event_streams:
+        raise Problem(429, "TOO_MANY_WAITING", "too many calls wait for their image; try `Prefer: respond-async`")
+    created = (await app.clients.tasks.CreateTask(body.request(request_id))).task
     if applied:
         response.headers["preference-applied"] = applied
     if not schemas.is_terminal(created) and wait_seconds > 0:
@@ -69,10 +78,11 @@ async def generate_image(
     if task.state in {"failed", "cancelled", "rejected"}:
         raise _failure(task)
     response.headers["location"] = f"/api/tasks/{task.id}"
+    tell_etag(response, task.etag)
     if not task.terminal:
         response.status_code = 202
         response.headers["retry-after"] = "1"
-    return schemas.generated_image(task)
+    return generated_image(task)
 
 
 def preference(prefer: str, limit_seconds: float) -> tuple[float, str]:
@@ -91,6 +101,7 @@ async def _wait(app: AppContext, task: tasks_pb2.Task, seconds: float) -> None:
     """Apply the events of a task to it, until it is terminal, the time is over, or the gateway stops."""
     context.set_remaining_seconds(None)
     over = asyncio.ensure_future(first_of(app.stopping.wait(), asyncio.sleep(seconds)))
+    app.waiting_calls += 1
     try:
         events = follow(app, task.id, task.last_sequence, stop=over, tick_seconds=seconds)
         async with contextlib.aclosing(events):
@@ -98,6 +109,7 @@ async def _wait(app: AppContext, task: tasks_pb2.Task, seconds: float) -> None:
                 if event is not None:
                     apply(task, event)
     finally:
+        app.waiting_calls -= 1
         over.cancel()
 
 
@@ -117,10 +129,21 @@ def apply(task: tasks_pb2.Task, event: tasks_pb2.TaskEvent) -> None:
             task.error.CopyFrom(event.state_change.error)
 
 
+_FIELD = re.compile(r"(?:^|; )parameters\.([\w.\[\]]+): ")
+
+
 def _failure(task: schemas.Task) -> Problem:
     extra = {"task_id": task.id, "state": task.state}
     if task.state != "failed":
         return Problem(409, f"TASK_{task.state.upper()}", f"the task was {task.state}", extra=extra)
     reason = task.error.reason if task.error else "UNKNOWN"
-    detail = task.error.message.removeprefix("parameters.") if task.error else "the task failed"
-    return Problem(422 if reason in _CALLER_REASONS else 502, reason, detail, extra=extra)
+    fields = _fields(task.error.message) if task.error else []
+    detail = "; ".join(f"{one.field}: {one.message}" for one in fields)
+    detail = detail or (task.error.message if task.error else "the task failed")
+    return Problem(422 if reason in _CALLER_REASONS else 502, reason, detail, fields, extra=extra)
+
+
+def _fields(message: str) -> list[FieldError]:
+    """The wrong fields that the message of a failed task names: `parameters.width: must be …; parameters.model: …`."""
+    parts = _FIELD.split(message)[1:]
+    return [FieldError(rest_name(name), text) for name, text in zip(parts[::2], parts[1::2], strict=True)]

@@ -54,13 +54,14 @@ _BYTES = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in s
     "/media/{key:path}",
     response_class=Response,
     responses={
-        **problems(404, 416, 422),
+        **problems(401, 404, 416, 422),
         200: {"description": "The image.", "content": _BYTES},
         206: {"description": "The requested range of the image.", "content": _BYTES},
         302: {"description": "The image is at another address."},
         304: {"description": "The etag is current."},
     },
     summary="Read an image",
+    name="get_image",
 )
 async def media(
     app: Context,

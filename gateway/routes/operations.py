@@ -1,36 +1,43 @@
 """Operation: capabilities, liveness, readiness, metrics."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 from frontispiece.generator.v1 import generator_pb2
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from gateway.cache.answers import Answer
 from gateway.context import AppContext
-from gateway.routes.dependencies import EDITOR, Context
-from gateway.routes.problems import EDITOR_READ
+from gateway.routes.dependencies import EDITOR, Context, only_known_query
+from gateway.routes.problems import EDITOR_READ, problem
+from gateway.routes.reads import ReadRoute
 from gateway.schemas.capabilities import Capabilities, Readiness
 
 router = APIRouter(tags=["operations"])
+reads = APIRouter(tags=["operations"], route_class=ReadRoute)
 
 _LOADING = "the model is loading"
 
 
-@router.get("/api/capabilities", responses=EDITOR_READ, dependencies=EDITOR, summary="Models and limits")
+@router.get(
+    "/api/capabilities",
+    responses=EDITOR_READ,
+    dependencies=[*EDITOR, Depends(only_known_query)],
+    summary="Models and limits",
+)
 async def get_capabilities(app: Context) -> Capabilities:
     """The models with the range of each parameter, the load of the generator, and the limits of all fields."""
     response = await app.clients.generator.GetCapabilities(generator_pb2.GetCapabilitiesRequest())
     return Capabilities.from_messages(response)
 
 
-@router.get("/healthz", summary="Liveness")
-async def healthz(response: Response) -> dict[str, str]:
+@reads.get("/healthz", responses={401: problem(401)}, response_model=dict[str, str], summary="Liveness")
+async def healthz(request: Request) -> Answer:
     """Succeeds while the process runs."""
-    response.headers["cache-control"] = "no-store"
-    return {"status": "alive"}
+    return Answer.json({"status": "alive"}, {"cache-control": "no-store"})
 
 
 @router.get(
     "/readyz",
-    responses={503: {"model": Readiness, "description": "A service is not ready."}},
+    responses={401: problem(401), 503: {"model": Readiness, "description": "A service is not ready."}},
     summary="Readiness",
 )
 async def readyz(app: Context, response: Response) -> Readiness:
@@ -51,7 +58,15 @@ def _message(app: AppContext, failing: dict[str, str]) -> str:
     return "; ".join(states) or "ready"
 
 
-@router.get("/metrics", response_class=Response, summary="Metrics")
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        401: problem(401),
+    },
+    summary="Metrics",
+)
 async def get_metrics(app: Context) -> Response:
     """The metrics of the gateway in the text format of Prometheus."""
     body = app.metrics.exposition()

@@ -1,31 +1,21 @@
-"""The pages: the public site, which needs no JavaScript, the editor page, and the documentation of the API."""
+"""The editor page, the documentation of the API, and what browsers and search engines ask every site for."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import urlencode
 
-import grpc
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
-from frontispiece.posts.v1 import posts_pb2
 from starlette.responses import PlainTextResponse, Response
 
-from gateway.errors import Problem, from_exception
+from gateway.cache.answers import Answer
+from gateway.context import app_context
+from gateway.errors import from_exception
 from gateway.pages.rendering import Pages
-from gateway.routes.dependencies import Context
-from gateway.routes.posts import find_post
-from gateway.routes.taxonomy import all_pages
-from gateway.schemas import posts as schemas
 from gateway.schemas.tasks import TaskState
-from rpc.limits import limits
 
-_FILTERS = {"q": "query", "tag": "tag", "category": "category", "author": "author"}
-_LENGTHS = {name: limits(posts_pb2.ListPostsRequest, field).max_length for name, field in _FILTERS.items()}
-_PAGE_SIZE = 13  # one large post, and four rows of three
-_MORE = 3
-_TAGS = 24
-_CACHE = {"cache-control": "public, max-age=0, must-revalidate"}
+_ICON = Path(__file__).parents[1] / "web" / "static" / "favicon.png"
 
 
 class PageRoute(APIRoute):
@@ -53,67 +43,6 @@ def pages(request: Request) -> Pages:
     return found
 
 
-@router.get("/")
-@router.head("/")
-async def front(app: Context, request: Request) -> Response:
-    """The published posts, newest first, with filters."""
-    stub = app.clients.posts
-    chosen = {name: request.query_params.get(name, "").strip()[:length] for name, length in _LENGTHS.items()}
-    query = posts_pb2.ListPostsRequest(
-        page_size=_PAGE_SIZE,
-        page_token=request.query_params.get("page_token", ""),
-        state=posts_pb2.POST_STATE_PUBLISHED,
-        **{field: chosen[name] for name, field in _FILTERS.items()},
-    )
-    listed, tags, categories, authors = await asyncio.gather(
-        _list(stub.ListPosts(query)),
-        stub.ListTags(posts_pb2.ListTagsRequest(page_size=_TAGS)),
-        all_pages(stub.ListCategories, posts_pb2.ListCategoriesRequest(), "categories"),
-        all_pages(stub.ListAuthors, posts_pb2.ListAuthorsRequest(), "authors"),
-    )
-    kept = {name: value for name, value in chosen.items() if value}
-    older = urlencode({**kept, "page_token": listed.next_page_token}) if listed.next_page_token else ""
-    return pages(request).render(
-        "front.html",
-        {
-            "posts": [schemas.post(one, editor=False) for one in listed.posts],
-            "tags": tags.tags,
-            "categories": categories,
-            "authors": authors,
-            "chosen": chosen,
-            "lengths": _LENGTHS,
-            "filtered": bool(kept),
-            "first_page": not query.page_token,
-            "older": older,
-        },
-        _CACHE,
-    )
-
-
-async def _list(call: Awaitable[posts_pb2.ListPostsResponse]) -> posts_pb2.ListPostsResponse:
-    """A page of posts. An invalid page token or filter is a page that does not exist."""
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-            raise Problem(404, "NOT_FOUND", "this page of posts does not exist") from None
-        raise
-
-
-@router.get("/posts/{slug}")
-@router.head("/posts/{slug}")
-async def post(app: Context, request: Request, slug: str) -> Response:
-    """A published post, and a few others."""
-    found = await find_post(app, slug, include_drafts=False)
-    listed = await app.clients.posts.ListPosts(
-        posts_pb2.ListPostsRequest(page_size=_MORE + 1, state=posts_pb2.POST_STATE_PUBLISHED)
-    )
-    others = [schemas.post(one, editor=False) for one in listed.posts if one.id != found.id]
-    return pages(request).render(
-        "post.html", {"post": schemas.post(found, editor=False), "more": others[:_MORE]}, _CACHE
-    )
-
-
 @router.get("/hub")
 @router.head("/hub")
 async def editor(request: Request) -> Response:
@@ -126,12 +55,41 @@ async def editor(request: Request) -> Response:
 @router.get("/docs")
 @router.head("/docs")
 async def docs(request: Request) -> Response:
-    """The documentation of the REST interface, from its OpenAPI document."""
-    return pages(request).render("docs.html", {"document": request.app.openapi()}, {"cache-control": "no-cache"})
+    """The documentation of the REST interface, from its OpenAPI document. It is rendered once, in a thread."""
+    state = request.app.state
+    if getattr(state, "docs", None) is None:
+        state.docs = await asyncio.to_thread(_docs, request)
+    return AnswerResponse(state.docs)
+
+
+def _docs(request: Request) -> Answer:
+    return pages(request).answer("docs.html", {"document": request.app.openapi()}, {"cache-control": "no-cache"})
+
+
+class AnswerResponse(Response):
+    """An Answer as a response of a FastAPI route."""
+
+    def __init__(self, answer: Answer) -> None:
+        """Respond with `answer`."""
+        super().__init__()
+        self._answer = answer
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send the response."""
+        await self._answer.respond(scope, send)
 
 
 @router.get("/robots.txt")
 @router.head("/robots.txt")
-async def robots() -> Response:
+async def robots(request: Request) -> Response:
     """What search engines must not index."""
-    return PlainTextResponse("User-agent: *\nDisallow: /hub\nDisallow: /api/\n", headers={"cache-control": "no-cache"})
+    root = app_context(request).settings.base_path
+    text = f"User-agent: *\nDisallow: {root}/hub\nDisallow: {root}/api/\n"
+    return PlainTextResponse(text, headers={"cache-control": "no-cache"})
+
+
+@router.get("/favicon.ico")
+@router.head("/favicon.ico")
+async def favicon() -> Response:
+    """The icon, for programs that look for it without reading the page."""
+    return Response(_ICON.read_bytes(), media_type="image/png", headers={"cache-control": "public, max-age=86400"})

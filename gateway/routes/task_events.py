@@ -18,7 +18,7 @@ from gateway.context import AppContext
 from gateway.errors import Problem
 from gateway.routes.dependencies import EDITOR, Context, TaskId
 from gateway.routes.problems import problems
-from gateway.schemas.events import encode
+from gateway.schemas.events import STREAM, encode
 from gateway.schemas.tasks import is_terminal
 from rpc import context
 from rpc.backoff import Backoff, Retries
@@ -97,7 +97,7 @@ async def _watch(
     A pending read is never cancelled by a timeout: a cancelled read of a stream leaks (grpc#43360).
     """
     request = tasks_pb2.WatchTaskRequest(task_id=task_id, after_sequence=after)
-    call = app.clients.tasks.WatchTask(request, timeout=_CALL_SECONDS)
+    call = app.clients.watches.WatchTask(request, timeout=_CALL_SECONDS)
     reading: asyncio.Future[Any] = asyncio.ensure_future(call.read())
     try:
         while True:
@@ -137,7 +137,7 @@ async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
 
 _HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-store",
+    "cache-control": "no-store, no-transform",  # a proxy that compresses would buffer the events
     "x-accel-buffering": "no",  # nginx would buffer the events
 }
 
@@ -150,7 +150,8 @@ _LAST_SEQUENCE = 2**63 - 1
     response_class=Response,
     responses={
         **problems(401, 404, 422, 429),
-        200: {"description": "The events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        200: {"description": "The events.", "content": {"text/event-stream": {"schema": STREAM}}},
+        204: {"description": "The task is at rest: no event follows until an editor decides or retries."},
     },
     summary="Follow a task",
 )
@@ -171,11 +172,14 @@ async def task_events(
     Stored events (`queued`, `generating`, `awaiting_approval`, `failed`, `cancelled`, `approved`, `rejected`, `image`)
     have an `id`, their sequence. `progress` and `preview` are not stored and have none. `data` is JSON with `task_id`,
     `sequence`, `time`, `terminal` and the fields of the event. The stream ends after the event with `terminal: true`.
-    Comments keep a silent connection alive.
+    Comments keep a silent connection alive. A client that asks again after that event gets 204, which ends the
+    reconnecting of an EventSource.
     """
     after = after if last_event_id is None else last_event_id
     task = (await app.clients.tasks.GetTask(tasks_pb2.GetTaskRequest(task_id=task_id))).task
-    if request.method == "HEAD" or (is_terminal(task) and task.last_sequence <= after):
+    if is_terminal(task) and task.last_sequence <= after:
+        return Response(status_code=204)
+    if request.method == "HEAD":
         return Response(b"", headers=_HEADERS)
     if app.open_event_streams >= app.settings.max_event_streams:
         raise Problem(429, "TOO_MANY_STREAMS", "too many event streams are open")

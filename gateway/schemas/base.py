@@ -5,20 +5,32 @@ here with the words of the services, and shown in OpenAPI.
 """
 
 import base64
+import itertools
 import types
-from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Self, Union, get_args, get_origin
 
 from frontispiece.types.v1.limits_pb2 import Limits
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
-from gateway.schemas.limits import FieldLimit, field_of, form_limits, openapi_limits
+from gateway.schemas.enums import enum_name, enum_number
+from gateway.schemas.limits import UNSIGNED, FieldLimit, field_of, form_limits, openapi_limits
 from rpc import errors, validation
 from rpc.limits import describe_range, of_field
+from rpc.validation import MAX_VIOLATIONS
 
 
 class Shape(BaseModel):
@@ -32,7 +44,7 @@ class Shape(BaseModel):
             source = next((one for one in messages if name in one.DESCRIPTOR.fields_by_name), None)
             if name in given or source is None:
                 continue
-            nullable, shape = _annotation(field.annotation)
+            nullable, shape = annotated(field.annotation)
             is_set = source.HasField(name) if field_of(source, name).has_presence else True
             if not is_set and not field.is_required():
                 continue  # the default of the shape
@@ -49,6 +61,9 @@ class Input(Shape):
     messages: ClassVar[tuple[type[Message], ...]] = ()
     """The gRPC messages that the fields go to."""
 
+    never_empty: ClassVar[frozenset[str]] = frozenset()
+    """Text fields that may be absent but not empty, beside those that the contract requires."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
         """Add the limits of the messages to the OpenAPI schema of the fields."""
@@ -57,8 +72,19 @@ class Input(Shape):
             if message := cls._message_with(name):
                 given = field.json_schema_extra
                 own = given if isinstance(given, dict) else {}
-                field.json_schema_extra = {**openapi_limits(field_of(message, name)), **own}
+                field.json_schema_extra = {
+                    **openapi_limits(field_of(message, name), required=name in cls.never_empty),
+                    **own,
+                }
         cls.model_rebuild(force=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema without defaults: generated clients would send them, or require every field that has one."""
+        found = handler(schema)
+        for field in handler.resolve_ref_schema(found).get("properties", {}).values():
+            field.pop("default", None)
+        return found
 
     @classmethod
     def _message_with(cls, name: str) -> type[Message] | None:
@@ -72,6 +98,21 @@ class Input(Shape):
             if message := cls._message_with(name):
                 found[name] = form_limits(field_of(message, name))
         return {name: limits for name, limits in found.items() if limits}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown(cls, value: Any) -> Any:
+        """Stop at MAX_VIOLATIONS unknown fields: pydantic would make an error of each of 60,000."""
+        if not isinstance(value, dict) or len(value) <= MAX_VIOLATIONS:
+            return value
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = list(itertools.islice((name for name in value if name not in known), MAX_VIOLATIONS))
+        if len(unknown) == MAX_VIOLATIONS:
+            found: list[InitErrorDetails] = [
+                {"type": "extra_forbidden", "loc": (name,), "input": None} for name in unknown
+            ]
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return value
 
     @field_validator("*", mode="after")
     @classmethod
@@ -93,7 +134,7 @@ class Input(Shape):
 class Output(Shape):
     """What the gateway returns. A field whose value is null is present."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 def checked(message: type[Message], name: str, value: Any) -> Any:
@@ -125,13 +166,10 @@ _WIRE = {
 """The values that a field of each type can hold, in words."""
 
 
-_UNSIGNED = (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64)
-
-
 def _range(field: FieldDescriptor) -> str:
     limits = Limits()
     limits.CopyFrom(of_field(field))
-    if limits.HasField("max") and not limits.HasField("min") and field.cpp_type in _UNSIGNED:
+    if limits.HasField("max") and not limits.HasField("min") and field.cpp_type in UNSIGNED:
         limits.min = 0  # by its type
     return describe_range(limits) or _WIRE[field.cpp_type]
 
@@ -169,7 +207,7 @@ def _set(message: Message, name: str, value: Any) -> None:
         setattr(message, name, value)
 
 
-def _annotation(annotation: Any) -> tuple[bool, Any]:
+def annotated(annotation: Any) -> tuple[bool, Any]:
     """Whether an annotation allows None, and the class in it: that of the items for a list."""
     nullable = False
     if get_origin(annotation) in (Union, types.UnionType):
@@ -201,30 +239,3 @@ def _single(field: FieldDescriptor, value: Any, shape: Any) -> Any:
     if field.type == FieldDescriptor.TYPE_BYTES:
         return base64.b64encode(value).decode("ascii")
     return value
-
-
-def enum_name(enum: Any, number: int) -> str:
-    """The name of an enum value in REST: `awaiting_approval` for TASK_STATE_AWAITING_APPROVAL."""
-    return str(enum.values_by_number[number].name).removeprefix(_prefix(enum)).lower()
-
-
-def enum_number(enum: Any, name: str) -> int:
-    """The number of the enum value with this name in REST."""
-    number: int = enum.values_by_name[_prefix(enum) + name.upper()].number
-    return number
-
-
-def _prefix(enum: Any) -> str:
-    return str(enum.values_by_number[0].name).removesuffix("UNSPECIFIED")
-
-
-def _base64(value: str) -> str:
-    try:
-        base64.b64decode(value, validate=True)
-    except ValueError:  # also for characters outside of ASCII
-        raise PydanticCustomError("base64", "must be base64 (RFC 4648, with padding, without a data: prefix)") from None
-    return value
-
-
-Base64 = Annotated[str, AfterValidator(_base64)]
-"""Bytes as base64 text."""

@@ -25,8 +25,10 @@ class Approval(Input):
     tags: list[str] = Field(default_factory=list, description="Tag names. Duplicates are removed.")
     slug: str | None = Field(None, description="Name of the post in URLs. Default: derived from the title.")
     alt_text: str = Field("", description="Alternative text of the image. Default: the prompt.")
-    image_index: int = Field(0, description="Index of the approved image.")
-    publish: bool = Field(True, description="Whether to publish the post at once. `false` keeps it a draft.")
+    image_index: int = Field(0, description="Index of the approved image. Default: 0.")
+    publish: bool = Field(
+        True, description="Whether to publish the post at once; `false` keeps it a draft. Default: true."
+    )
 
 
 class Approved(Output):

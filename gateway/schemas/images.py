@@ -1,10 +1,13 @@
 """JSON of images that a caller provides: the initial image of a task with its mask, and uploads."""
 
+from typing import Any
+
 from frontispiece.generator.v1 import generator_pb2
 from frontispiece.types.v1 import generation_pb2
 from pydantic import ConfigDict, Field
 
-from gateway.schemas.base import Base64, Input, Output
+from gateway.schemas.base import Input, Output
+from gateway.schemas.formats import Base64, Url
 from rpc.limits import limits
 
 _IMAGE = limits(generator_pb2.GenerateRequest, "initial_image")
@@ -14,7 +17,9 @@ _STRENGTH = limits(generation_pb2.InitialImage, "strength")
 class InitialImage(Input):
     """An image to start from instead of noise alone, and the part of it that may change."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"key": "generated/1790000000-….png", "strength": 0.5}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"key": "generated/1790000000-a1b2c3.png", "strength": 0.5}]}
+    )
     messages = (generation_pb2.InitialImage,)
 
     key: str = Field(
@@ -46,7 +51,7 @@ class UsedInitialImage(Output):
     """The initial image of a task. Its mask is not returned."""
 
     key: str
-    url: str
+    url: Url
     strength: float | None
     has_mask: bool
     mask_feather: int | None = Field(description="Width of the transition in pixels. null: the default.")
@@ -56,10 +61,22 @@ class UploadedImage(Output):
     """An uploaded image. Tasks and posts refer to it by its `key`."""
 
     key: str = Field(description="Name of the image in storage.")
-    url: str = Field(description="Absolute URL. It keeps working.")
+    url: Url = Field(description="Absolute URL. It keeps working.")
     width: int = Field(description="Width in pixels.")
     height: int = Field(description="Height in pixels.")
     content_type: str = Field(description="Content type that was found in the bytes.")
     size_bytes: int
     sha256: str = Field(description="SHA-256 of the stored bytes, hexadecimal.")
     thumbhash: str = Field(description="Blurred placeholder (ThumbHash), base64. It may be empty.")
+
+
+UPLOAD_FORM: dict[str, Any] = {
+    "title": "UploadForm",
+    "description": "An image in a form. Text fields beside it are ignored.",
+    "type": "object",
+    "properties": {
+        "file": {"type": "string", "format": "binary", "description": "The file. Its part may have any other name."}
+    },
+    "required": ["file"],
+}
+"""The schema of a form with an image."""

@@ -9,6 +9,14 @@ from rpc.limits import of_field
 
 FieldLimit = bool | int | float | str
 
+UNSIGNED = (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64)
+
+# Control characters that are refused, in the syntax that regular expressions of ECMA-262 and Python share. In a single
+# line the others (tab, line feed, carriage return, next line) become spaces.
+_CONTROL = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u0084\u0086-\u009f"
+_CONTROL_MULTILINE = r"\u0000-\u0008\u000b-\u001f\u007f-\u009f"
+_INVISIBLE = r"\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
 
 def _number(value: float) -> int | float:
     return int(value) if value == int(value) else value
@@ -19,6 +27,8 @@ def _numeric(field: FieldDescriptor) -> dict[str, Any]:
     keywords: dict[str, Any] = {}
     if limits.HasField("min"):
         keywords["exclusiveMinimum" if limits.exclusive_min else "minimum"] = _number(limits.min)
+    elif field.cpp_type in UNSIGNED:
+        keywords["minimum"] = 0  # by its type
     if limits.HasField("max") and not limits.clamp:
         keywords["exclusiveMaximum" if limits.exclusive_max else "maximum"] = _number(limits.max)
     if limits.multiple_of:
@@ -26,16 +36,26 @@ def _numeric(field: FieldDescriptor) -> dict[str, Any]:
     return keywords
 
 
-def _text(field: FieldDescriptor) -> dict[str, Any]:
+def _text(field: FieldDescriptor, *, required: bool) -> dict[str, Any]:
     limits = of_field(field)
     keywords: dict[str, Any] = {}
-    if limits.required:
+    if required:
         keywords["minLength"] = 1
     if limits.HasField("max_length"):
         keywords["maxLength"] = limits.max_length
     if limits.pattern:
-        keywords["pattern"] = f"^({limits.pattern})$" if limits.required else f"^({limits.pattern})?$"
+        keywords["pattern"] = f"^({limits.pattern})$" if required else f"^({limits.pattern})?$"
+    else:
+        keywords["pattern"] = _written(multiline=limits.multiline, required=required)
+    if limits.pattern_description == "a UUID":
+        keywords["format"] = "uuid"
     return keywords
+
+
+def _written(*, multiline: bool, required: bool) -> str:
+    """The pattern of text that rpc.validation accepts: no control character, and if `required`, a visible one."""
+    control = _CONTROL_MULTILINE if multiline else _CONTROL
+    return f"^[^{control}]*[^{control}{_INVISIBLE}][^{control}]*$" if required else f"^[^{control}]*$"
 
 
 def field_of(message: type[Message] | Message, name: str) -> FieldDescriptor:
@@ -43,10 +63,11 @@ def field_of(message: type[Message] | Message, name: str) -> FieldDescriptor:
     return message.DESCRIPTOR.fields_by_name[name]  # type: ignore[return-value]  # two names of one class
 
 
-def openapi_limits(field: FieldDescriptor) -> dict[str, Any]:
-    """The limits of a field as JSON Schema keywords."""
+def openapi_limits(field: FieldDescriptor, *, required: bool = False) -> dict[str, Any]:
+    """The limits of a field as JSON Schema keywords. `required`: it may be absent but not empty."""
     limits = of_field(field)
-    one = _text(field) if field.type == FieldDescriptor.TYPE_STRING else _numeric(field)
+    text_required = required or limits.required or field.is_repeated
+    one = _text(field, required=text_required) if field.type == FieldDescriptor.TYPE_STRING else _numeric(field)
     if not field.is_repeated:
         return one
     keywords: dict[str, Any] = {"maxItems": limits.max_items} if limits.HasField("max_items") else {}

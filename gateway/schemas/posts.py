@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from pydantic import ConfigDict, Field
 
 from gateway.schemas.base import Input, Output
+from gateway.schemas.formats import Time, Url, Uuid
 
 PostState = Literal["draft", "published"]
 
@@ -14,7 +15,7 @@ PostState = Literal["draft", "published"]
 class Author(Output):
     """An author of posts."""
 
-    id: str
+    id: Uuid
     slug: str = Field(description="Name in URLs.")
     name: str
 
@@ -22,9 +23,21 @@ class Author(Output):
 class Category(Output):
     """A category of posts."""
 
-    id: str
+    id: Uuid
     slug: str = Field(description="Name in URLs.")
     name: str
+
+
+class ListedAuthor(Author):
+    """An author, and whether posts get it that name none."""
+
+    is_default: bool = Field(description="Whether a post without an author gets this one.")
+
+
+class ListedCategory(Category):
+    """A category, and whether posts get it that name none."""
+
+    is_default: bool = Field(description="Whether a post without a category gets this one.")
 
 
 class TagCount(Output):
@@ -37,7 +50,7 @@ class TagCount(Output):
 class FeaturedImage(Output):
     """The image of a post."""
 
-    url: str = Field(description="Absolute URL. It keeps working.")
+    url: Url = Field(description="Absolute URL. It keeps working.")
     key: str = Field(description="Name of the image in storage.")
     alt_text: str = Field(description="Alternative text.")
     width: int = Field(description="Width in pixels.")
@@ -56,23 +69,35 @@ class FeaturedImage(Output):
 class Post(Output):
     """A post. `task_id`, `created_by` and `updated_by` are null without the token."""
 
-    id: str
+    id: Uuid
     slug: str = Field(description="Name in URLs.")
     state: PostState
     title: str
     content: str = Field(description="Text, Markdown.")
-    featured_image_url: str = Field(description="The `url` of `featured_image`.")
+    excerpt: str = Field(
+        description="The beginning of the text without Markdown, at most 220 characters and an ellipsis."
+    )
+    featured_image_url: Url = Field(description="The `url` of `featured_image`.")
     featured_image: FeaturedImage
     author: Author
     category: Category
     tags: list[str]
-    task_id: str | None = Field(description="The task that generated the image.")
+    task_id: Uuid | None = Field(description="The task that generated the image.")
     created_by: str | None
     updated_by: str | None
-    create_time: str
-    update_time: str
-    publish_time: str | None = Field(description="When it was published. null for a draft.")
+    create_time: Time
+    update_time: Time
+    publish_time: Time | None = Field(description="When it was published. null for a draft.")
     etag: str = Field(description="Changes with every change of the post. Send it as If-Match, with its quotes.")
+
+
+class RenderedPost(Post):
+    """A post with its text as HTML."""
+
+    html: str = Field(
+        description="The text as HTML, safe to show as it is. Images of ours have the address `/media/{key}`, relative "
+        "to the gateway."
+    )
 
 
 def post(message: posts_pb2.Post, *, editor: bool) -> Post:
@@ -116,7 +141,7 @@ class NewPost(Input):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"title": "The keeper's hour", "featured_image_key": "generated/1790000000-….png"}]
+            "examples": [{"title": "The keeper's hour", "featured_image_key": "generated/1790000000-a1b2c3.png"}]
         }
     )
     messages = (posts_pb2.CreatePostRequest,)
@@ -124,12 +149,12 @@ class NewPost(Input):
     title: str = Field(description="Title.")
     content: str = Field("", description="Text, Markdown.")
     featured_image_key: str = Field(description="The `key` of a stored image.")
-    author_id: str = Field(description="Id of the author.")
-    category_id: str = Field(description="Id of the category.")
+    author_id: str | None = Field(None, description="Id of the author. Default: the first author.")
+    category_id: str | None = Field(None, description="Id of the category. Default: the first category.")
     tags: list[str] = Field(default_factory=list, description="Tag names. Duplicates are removed.")
     slug: str | None = Field(None, description="Name in URLs. Default: derived from the title.")
     alt_text: str = Field("", description="Alternative text of the image. Default: the title.")
-    publish: bool = Field(False, description="Whether to publish the post at once.")
+    publish: bool = Field(False, description="Whether to publish the post at once. Default: false.")
 
 
 class PostChange(Input):
@@ -139,11 +164,12 @@ class PostChange(Input):
         json_schema_extra={"minProperties": 1, "examples": [{"title": "The keeper's last hour", "tags": ["sea"]}]}
     )
     messages = (posts_pb2.UpdatePostRequest,)
+    never_empty = frozenset({"title", "slug", "author_id", "category_id", "featured_image_key"})
 
     # The types are not optional: a field may be absent, but not null.
     title: str = Field("", description="New title.")
     content: str = Field("", description="New text, Markdown.")
-    slug: str = Field("", description="New name in URLs. The old one stops working.")
+    slug: str = Field("", description="New name in URLs. The old one leads to the new one.")
     author_id: str = Field("", description="Id of the new author.")
     category_id: str = Field("", description="Id of the new category.")
     tags: list[str] = Field(default_factory=list, description="New tags. They replace the old ones.")
@@ -169,19 +195,32 @@ class NewCategory(Input):
     slug: str | None = Field(None, description="Name in URLs. Default: derived from the name.")
 
 
-class AuthorList(Output):
-    """All authors, by name."""
+class ListPage(Input):
+    """Which part of a list."""
 
-    authors: list[Author]
+    model_config = ConfigDict(strict=False)
+    messages = (posts_pb2.ListTagsRequest,)
+
+    page_size: int = Field(0, description="Largest number of items. Default: 1000. More than 100 counts as 100.")
+    page_token: str = Field("", description="`next_page_token` of the page before.")
+
+
+class AuthorList(Output):
+    """Authors, by name."""
+
+    authors: list[ListedAuthor]
+    next_page_token: str = Field(description="Token of the next page. Empty on the last page.")
 
 
 class CategoryList(Output):
-    """All categories, by name."""
+    """Categories, by name."""
 
-    categories: list[Category]
+    categories: list[ListedCategory]
+    next_page_token: str = Field(description="Token of the next page. Empty on the last page.")
 
 
 class TagList(Output):
     """The tags of published posts, the most used first."""
 
     tags: list[TagCount]
+    next_page_token: str = Field(description="Token of the next page. Empty on the last page.")

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from pydantic import ConfigDict, Field
 
 from gateway.schemas.base import Input, Output
+from gateway.schemas.formats import Time, Url, Uuid
 from gateway.schemas.images import InitialImage, UsedInitialImage
 
 TaskState = Literal["queued", "generating", "awaiting_approval", "approved", "rejected", "cancelled", "failed"]
@@ -20,7 +21,7 @@ class Lora(Input):
 
     name: str = Field(description="Name of the LoRA, one of the `loras` of the model.")
     weight: float = Field(
-        1.0, description="Weight of the LoRA. 0 has no effect, a negative weight has the opposite effect."
+        1.0, description="Weight of the LoRA. 0 has no effect, a negative weight has the opposite effect. Default: 1."
     )
 
 
@@ -36,7 +37,7 @@ class NewTask(Input):
 
     prompt: str = Field(description="What the image shows. Line breaks become spaces.")
     use_generation: bool = Field(
-        True, description="Whether to generate the image. `false` searches for a stock photo instead."
+        True, description="Whether to generate the image. `false` searches for a stock photo instead. Default: true."
     )
     task_id: str | None = Field(
         None, description="A UUID for the task. It makes the call idempotent. Default: the server chooses one."
@@ -51,9 +52,13 @@ class NewTask(Input):
     seed: int | None = Field(
         None, description="Seed of the first image; image i uses seed + i. Default: the server chooses one."
     )
-    scheduler: str = Field("", description="Name of the scheduler, one of the `schedulers` of the model.")
+    scheduler: str = Field(
+        "", description="Name of the scheduler, one of the `schedulers` of the model. Default: the first."
+    )
     model: str = Field("", description="Id of the model. Default: the first model of the capabilities.")
-    candidate_count: int = Field(1, description="Number of images to generate, for an editor to choose from.")
+    candidate_count: int = Field(
+        1, description="Number of images to generate, for an editor to choose from. Default: 1."
+    )
     loras: list[Lora] = Field(default_factory=list, description="LoRAs to apply, each at most once.")
     guidance_end: float | None = Field(
         None,
@@ -64,7 +69,9 @@ class NewTask(Input):
         description="Fraction of the noise that the model removes; its `refiner` removes the rest. With an "
         "`initial_image` it must be greater than 1 - strength. Default: the refiner is not used.",
     )
-    clip_skip: int = Field(0, description="Number of layers of the text encoders to skip, from the last but one.")
+    clip_skip: int = Field(
+        0, description="Number of layers of the text encoders to skip, from the last but one. Default: 0."
+    )
     initial_image: InitialImage | None = Field(
         None,
         description="A stored image to start from. Without width and height the new image keeps its shape: its own "
@@ -82,6 +89,13 @@ class NewTask(Input):
         return request
 
 
+class UsedLora(Output):
+    """A LoRA of a task, and its weight."""
+
+    name: str
+    weight: float
+
+
 class Parameters(Output):
     """What was requested, with the seed that was chosen."""
 
@@ -96,7 +110,7 @@ class Parameters(Output):
     scheduler: str
     model: str
     candidate_count: int
-    loras: list[Lora]
+    loras: list[UsedLora]
     guidance_end: float | None
     denoising_end: float | None
     clip_skip: int
@@ -107,8 +121,9 @@ class TaskImage(Output):
     """An image of a task."""
 
     index: int = Field(description="Index of the candidate, from 0.")
-    url: str = Field(
-        description="Absolute URL. It keeps working.", examples=["http://127.0.0.1:8080/media/generated/…"]
+    url: Url = Field(
+        description="Absolute URL. It keeps working.",
+        examples=["http://127.0.0.1:8080/media/generated/1790000000-a1b2c3.png"],
     )
     key: str = Field(description="Name of the image in storage.")
     image_source: Literal["sdxl-s3", "sdxl-local", "pexels", ""] = Field(
@@ -160,7 +175,7 @@ class TaskError(Output):
 class Task(Output):
     """A task."""
 
-    id: str
+    id: Uuid
     state: TaskState
     terminal: bool = Field(description="Whether the state lasts until an editor decides or retries.")
     parameters: Parameters
@@ -169,12 +184,14 @@ class Task(Output):
     max_attempts: int = Field(description="Number of attempts before the task fails.")
     error: TaskError | None = Field(description="Why the last attempt failed.")
     queue_position: int | None = Field(description="Number of tasks before this one. null unless it is queued.")
-    post_id: str | None = Field(description="The post that shows an image of this task.")
+    post_id: Uuid | None = Field(description="The post that shows an image of this task.")
+    approved_image_index: int | None = Field(description="Index of the image that an editor approved.")
     last_sequence: int = Field(description="Sequence of the latest stored event.")
     created_by: str
     updated_by: str
-    create_time: str
-    update_time: str
+    create_time: Time
+    update_time: Time
+    etag: str = Field(description="Changes with every stored event of the task. Send it as If-Match, with its quotes.")
 
     @classmethod
     def from_messages(cls, *messages: Message, **given: Any) -> Self:
@@ -219,30 +236,3 @@ class TaskFilter(Input):
         request = tasks_pb2.ListTasksRequest()
         self.fill(request)
         return request
-
-
-class GeneratedImage(Output):
-    """The image of a task, or its progress."""
-
-    task_id: str
-    state: TaskState
-    image_url: str | None = Field(None, description="URL of the first image. null: there is none yet.")
-    image_source: str | None = Field(None, description="`sdxl-s3`, `sdxl-local` or `pexels`.")
-    width: int | None = None
-    height: int | None = None
-    seed: int | None = None
-    credit: str | None = Field(None, description="Credit for a stock photo.")
-    credit_url: str | None = Field(None, description="Web page of the stock photo.")
-    images: list[TaskImage]
-    queue_position: int | None = Field(description="Number of tasks before this one. null unless it is queued.")
-
-
-def generated_image(task: Task) -> GeneratedImage:
-    """The first image of a task, with all images."""
-    common = {"task_id": task.id, "state": task.state, "images": task.images, "queue_position": task.queue_position}
-    if not task.images:
-        return GeneratedImage(**common, seed=task.parameters.seed)
-    first = task.images[0]
-    shown = first.model_dump(include={"image_source", "width", "height", "seed"})
-    credit = {"credit": first.credit or None, "credit_url": first.credit_url or None}
-    return GeneratedImage(**common, **shown, **credit, image_url=first.url)

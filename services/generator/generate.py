@@ -35,6 +35,13 @@ class Generator:
             self.stock.check_configured()
         return request
 
+    async def validate(self, parameters: types.GenerationParameters) -> None:
+        """Raise what `check` raises, and InvalidArgument for a mask that `generate` would refuse at every size."""
+        self.check(parameters)
+        if mask := parameters.initial_image.mask:
+            with self._images.hold(len(mask)):
+                await self._images.check_mask(mask)
+
     async def generate(
         self, parameters: types.GenerationParameters, *, preview_interval: int = 0, initial_image: bytes = b""
     ) -> AsyncGenerator[Event]:

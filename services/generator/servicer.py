@@ -42,7 +42,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self, request: pb.ValidateParametersRequest, context: Context
     ) -> pb.ValidateParametersResponse:
         """Check parameters with the rules that Generate applies."""
-        self._generator.check(request.parameters)
+        await self._generator.validate(request.parameters)
         return pb.ValidateParametersResponse()
 
     async def Generate(  # the contract's name

@@ -10,7 +10,7 @@ from services.posts.clients.generator import GeneratorClient
 from services.posts.clients.storage import StorageClient
 from services.posts.database.database import Database, connected
 from services.posts.database.migrate import require_current
-from services.posts.settings import ConnectionSettings
+from services.posts.settings import ConnectionSettings, PostsSettings
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,33 @@ async def connect(settings: ConnectionSettings, application: str) -> AsyncIterat
         for generator in generators:
             stack.push_async_callback(generator.close)
         yield Connections(database, storage, generators)
+
+
+@contextlib.asynccontextmanager
+async def readers(settings: PostsSettings) -> AsyncIterator[tuple[Database, Database]]:
+    """Pools for lists and published posts, and for searches: none of them takes a connection that an editor needs.
+
+    Raises Unavailable.
+    """
+    url, wait_seconds = settings.database_url.get_secret_value(), settings.database_wait_seconds
+    async with (
+        connected(
+            url,
+            "posts-readers",
+            size=settings.database_reader_pool_size,
+            wait_seconds=wait_seconds,
+            for_readers=True,
+        ) as reads,
+        connected(
+            url,
+            "posts-search",
+            size=settings.database_search_pool_size,
+            wait_seconds=wait_seconds,
+            for_readers=True,
+            plan_each=True,
+        ) as searches,
+    ):
+        yield reads, searches
 
 
 @contextlib.asynccontextmanager

@@ -61,6 +61,12 @@ class PostsSettings(ServerSettings, ConnectionSettings):
     model_config = SettingsConfigDict(env_prefix="POSTS_")
 
     listen: str = Field("127.0.0.1:50053", description="Address and port to serve on. Port 0 picks a free one.")
+    database_reader_pool_size: int = Field(
+        6, ge=1, le=200, description="Largest number of further connections, for lists and published posts."
+    )
+    database_search_pool_size: int = Field(
+        2, ge=1, le=200, description="Largest number of further connections, for searches."
+    )
     max_attempts: int = Field(5, ge=1, le=100, description="Attempts before a task is FAILED.")
     poll_seconds: float = Field(
         1.0,

@@ -76,7 +76,7 @@ class Scripts:
 
     def services(self) -> list[Service]:
         tasks = self.servicer(tasks_pb2_grpc.TaskServiceServicer, ("WatchTask",))
-        posts = self.servicer(posts_pb2_grpc.PostServiceServicer)
+        posts = self.servicer(posts_pb2_grpc.PostServiceServicer, ("WatchChanges",))
         images = self.servicer(images_pb2_grpc.ImageServiceServicer, ("GetImage",))
         generator = self.servicer(generator_pb2_grpc.GeneratorServiceServicer, ("Generate",))
         return [

@@ -22,8 +22,10 @@ LIFE = [
 
 
 async def frames(client: httpx2.AsyncClient, path: str, **headers: str) -> AsyncIterator[dict[str, str]]:
-    """The blocks of an event stream; comments have the key ""."""
+    """The blocks of an event stream; comments have the key "". None when the task is at rest."""
     async with client.stream("GET", path, headers=headers) as response:
+        if response.status_code == 204:
+            return
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")
         block: dict[str, str] = {}

@@ -13,7 +13,7 @@ from gateway.routes.generate import preference
 from rpc import errors
 from tests.gateway.conftest import SMALL, assert_mismatch, assert_problem, paint
 from tests.gateway.scripted import TASK_ID, Scripted, event, scripted, task, task_image
-from tests.gateway.streams import until
+from tests.gateway.streams import forever, until
 
 PATH = "/api/media/generate-image"
 BODY = {"prompt": "a door"}
@@ -176,6 +176,18 @@ class TestFailing:
         assert document["task_id"] == TASK_ID
         assert document["state"] == "failed"
 
+    async def test_the_fields_in_the_reason_of_a_failed_task_are_named(self, front: Scripted) -> None:
+        message = "parameters.width: must be at most 512; it is 1024; parameters.loras[0].name: must be one of ink, oil"
+        error = tasks_pb2.TaskError(reason="INVALID_ARGUMENT", message=message)
+        failed = task(tasks_pb2.TASK_STATE_FAILED, last_sequence=2, error=error)
+        front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=failed))
+        document = assert_problem(await front.client.post(PATH, json=BODY), 422, "INVALID_ARGUMENT")
+        assert document["errors"] == [
+            {"field": "width", "message": "must be at most 512; it is 1024"},
+            {"field": "loras[0].name", "message": "must be one of ink, oil"},
+        ]
+        assert document["detail"] == message.replace("parameters.", "")
+
     async def test_a_stock_photo_without_an_api_key_is_422(self, editor: httpx2.AsyncClient) -> None:
         response = await editor.post(PATH, json={"prompt": "a door", "use_generation": False})
         document = assert_problem(response, 422, "STOCK_NOT_CONFIGURED")
@@ -232,3 +244,18 @@ class TestFailing:
             response = await asyncio.wait_for(waiting, 5)
             assert response.status_code == 202
             assert response.json()["task_id"] == TASK_ID
+
+
+async def test_calls_that_wait_above_the_limit_are_429_and_make_no_task() -> None:
+    async with scripted(max_event_streams=2) as front:
+        forever(front)
+        front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
+        waiting = [asyncio.create_task(front.client.post(PATH, json=BODY)) for _ in range(2)]
+        await until(lambda: front.context.waiting_calls == 2)
+        refused = await front.client.post(PATH, json=BODY)
+        assert_problem(refused, 429, "TOO_MANY_WAITING")
+        assert len(front.scripts.sent("CreateTask")) == 2
+        assert (await front.client.post(PATH, json=BODY, headers={"prefer": "respond-async"})).status_code == 202
+        for call in waiting:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

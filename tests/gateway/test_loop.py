@@ -10,11 +10,8 @@ from tests.gateway.scripted import EDITOR, Scripted
 
 JSON = {**EDITOR, "content-type": "application/json"}
 
-UNTIL_MENDED = pytest.mark.xfail(reason="mended on another branch; the mark goes with the merge", strict=False)
-RENDERED = {"/", "/?q=b+b+b", "/posts/post-0"}
 
-
-@pytest.mark.parametrize("path", [pytest.param(p, marks=UNTIL_MENDED if p in RENDERED else ()) for p in READS])
+@pytest.mark.parametrize("path", READS)
 async def test_no_read_blocks_the_loop(full: Scripted, path: str) -> None:
     first = await fetch(full, path, **EDITOR)  # templates and schemas are made once
     assert first.status == 200, first.body[:300]
@@ -36,7 +33,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize(
     "body",
-    [pytest.param(b, id=name, marks=UNTIL_MENDED if name == "unknown fields" else ()) for name, b in HOSTILE.items()],
+    [pytest.param(body, id=name) for name, body in HOSTILE.items()],
 )
 @pytest.mark.parametrize("path", ["/api/tasks", "/api/posts", "/api/media/generate-image", "/api/authors"])
 async def test_no_body_blocks_the_loop(full: Scripted, path: str, body: bytes) -> None:

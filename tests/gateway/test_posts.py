@@ -38,8 +38,9 @@ class TestReading:
     async def test_a_current_etag_is_304(self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient) -> None:
         post = await publish(editor)
         path = f"/api/posts/{post['slug']}"
-        etag = (await reader.get(path, headers={"accept-encoding": "identity"})).headers["etag"]
-        response = await reader.get(path, headers={"if-none-match": f'"x", W/{etag}'})
+        etag = (await reader.get(path)).headers["etag"]
+        assert etag.removeprefix("W/") == post["etag"]  # weak, because the client takes gzip
+        response = await reader.get(path, headers={"if-none-match": f'"x", {etag}'})
         assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", etag)
         assert (await reader.get(path, headers={"if-none-match": '"x"'})).status_code == 200
 

@@ -146,3 +146,20 @@ def test_the_limits_of_forms_are_those_of_the_contract() -> None:
     assert LIMITS["approval"]["title"] == {"required": True, "max_length": 200}
     assert LIMITS["initial_image"]["mask_feather"]["default"] == 8
     assert LIMITS["upload"]["size_bytes"]["max"] == 32 * 1024 * 1024
+
+
+@pytest.mark.parametrize("place", ["body", "nested", "item"])
+def test_of_very_many_unknown_fields_the_first_ones_are_named(place: str) -> None:
+    many = {f"x{number}": number for number in range(60_000)}
+    body = {
+        "body": {"prompt": "a", **many},
+        "nested": {"prompt": "a", "initial_image": {"key": "generated/x.png", **many}},
+        "item": {"prompt": "a", "loras": [{"name": "ink", **many}]},
+    }[place]
+    with pytest.raises(ValidationError) as refused:
+        tasks.NewTask.model_validate(body)
+    found = refused.value.errors()
+    assert len(found) == validation.MAX_VIOLATIONS
+    prefix = {"body": (), "nested": ("initial_image",), "item": ("loras", 0)}[place]
+    assert [one["loc"] for one in found[:2]] == [(*prefix, "x0"), (*prefix, "x1")]
+    assert {one["type"] for one in found} == {"extra_forbidden"}

@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,6 +54,14 @@ class TestUpload:
     async def test_the_content_type_is_that_of_the_bytes(self, editor: httpx2.AsyncClient) -> None:
         assert (await upload(editor, encoded("JPEG"), "image/png")).json()["content_type"] == "image/jpeg"
 
+    @pytest.mark.parametrize(
+        "kind", ["image/jpg", "image/pjpeg", "image/x-png", "application/octet-stream", "IMAGE/JPEG; charset=binary"]
+    )
+    async def test_other_names_of_the_types_are_accepted(self, editor: httpx2.AsyncClient, kind: str) -> None:
+        response = await upload(editor, encoded("JPEG"), kind)
+        assert response.status_code == 201, response.text
+        assert response.json()["content_type"] == "image/jpeg"
+
     async def test_bytes_after_the_end_of_an_image_are_not_stored(
         self, editor: httpx2.AsyncClient, reader: httpx2.AsyncClient
     ) -> None:
@@ -104,11 +111,11 @@ class TestRefused:
     async def test_an_upload_needs_the_token(self, reader: httpx2.AsyncClient) -> None:
         assert_problem(await upload(reader, encoded()), 401, "UNAUTHENTICATED")
 
-    @pytest.mark.parametrize("kind", ["image/gif", "image/svg+xml", "application/json", "multipart/form-data", ""])
+    @pytest.mark.parametrize("kind", ["image/gif", "image/svg+xml", "application/json", ""])
     async def test_other_content_types_are_415(self, editor: httpx2.AsyncClient, kind: str) -> None:
         headers = {"content-type": kind} if kind else {}
         document = assert_problem(await editor.post(PATH, content=encoded(), headers=headers), 415)
-        assert document["detail"] == "the content type must be image/png, image/jpeg, image/webp"
+        assert document["detail"].startswith("the content type must be image/png, image/jpeg, image/webp, ")
 
     async def test_other_routes_refuse_images(self, editor: httpx2.AsyncClient) -> None:
         for path in ("/api/tasks", "/api/posts", "/api/media/generate-image"):
@@ -142,12 +149,6 @@ class TestRefused:
         limit = 32 * 1024 * 1024
         document = assert_problem(await upload(editor, bytes(limit + 1)), 413, "BODY_TOO_LARGE")
         assert str(limit) in document["detail"]
-
-    async def test_a_body_without_content_length_is_411(self, editor: httpx2.AsyncClient) -> None:
-        async def pieces() -> AsyncIterator[bytes]:
-            yield encoded()
-
-        assert_problem(await upload(editor, pieces()), 411, "LENGTH_REQUIRED")
 
     async def test_an_invalid_idempotency_key_is_refused(self, editor: httpx2.AsyncClient) -> None:
         assert_problem(await upload(editor, encoded(), **{"idempotency-key": "two words"}), 422, "INVALID_ARGUMENT")

@@ -1,5 +1,6 @@
 """The rules of the models: defaults, refusals by name, and ranges that the contract accepts."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from frontispiece.types.v1 import generation_pb2 as types
+from PIL import Image
 
 from rpc import errors
 from rpc.validation import check
@@ -174,6 +176,22 @@ class TestValidateParameters:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await client.generate(**{"prompt": "a fox", **fields})
             assert errors.from_call(caught.value).violations == error.violations != ()
+
+    @pytest.mark.parametrize(
+        ("lightness", "is_accepted"), [(0, False), (127, False), (128, True), (255, True)], ids=str
+    )
+    async def test_a_mask_that_marks_nothing_is_refused_at_once(
+        self, client: Client, lightness: int, is_accepted: bool
+    ) -> None:
+        file = io.BytesIO()
+        Image.new("L", (30, 20), lightness).save(file, "PNG")
+        fields = {"initial_image": types.InitialImage(key="a.png", mask=file.getvalue())}
+        if is_accepted:
+            await client.validate(prompt="a fox", **fields)
+        else:
+            error = await self.refused(client, **fields)
+            assert [violation.field for violation in error.violations] == ["parameters.initial_image.mask"]
+            assert "128" in error.message
 
     async def test_the_length_in_tokens_is_checked_without_a_step(self, client: Client) -> None:
         # In the vocabulary of `tiny` each byte is a token, and the Chinese character has three: 6,000 tokens.

@@ -15,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway.errors import rest_name
-from gateway.schemas.base import enum_name
+from gateway.schemas.enums import enum_name
 from tests.protos.limit_cases import Case
 
 
@@ -121,7 +121,8 @@ async def send(client: httpx2.AsyncClient, route: Route, case: Case, value: int 
     headers: dict[str, Any] = dict(route.headers)
     if _KEY in values:
         headers[_KEY] = str(values.pop(_KEY)).encode()
-    path = re.sub(r"\{(\w+)\}", lambda match: _in_path(values.pop(match[1])), route.path)
+    # A post has an id or a slug in its path.
+    path = re.sub(r"\{(\w+)\}", lambda m: _in_path(values.pop(m[1] if m[1] in values else "slug")), route.path)
     if route.verb == "get":
         return await client.get(path, params=values, headers=headers)
     headers["content-type"] = "application/json"

@@ -35,8 +35,16 @@ def completed(case: Case, stored: dict[str, str]) -> Case:
     request = type(case.request)()
     request.CopyFrom(case.request)
     names = request.DESCRIPTOR.fields_by_name
+    tested = names.get(case.field)
+    choice = tested.containing_oneof.fields if tested is not None and tested.containing_oneof is not None else ()
+    others = {field.name for field in choice}  # of a oneof only the tested field is set
     for name, value in stored.items():
-        if name in names and name != case.field and not (name == "task_id" and case.method.name == "CreateTask"):
+        if (
+            name in names
+            and name != case.field
+            and name not in others
+            and not (name == "task_id" and case.method.name == "CreateTask")
+        ):
             setattr(request, name, value)
     if "update_mask" in names and case.field != "update_mask":
         request.title = request.title or "A door"

@@ -64,6 +64,10 @@ class InitialImageReader:
         finally:
             self._held_bytes -= size_bytes
 
+    async def check_mask(self, mask: bytes) -> None:
+        """Raise InvalidArgument for a mask that cannot be decoded, is too large or marks nothing at any size."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, _check_mask, mask)
+
     async def read(self, initial: types.InitialImage, data: bytes, width: int, height: int) -> InitialPixels:
         """See `read_initial_image`."""
         loop = asyncio.get_running_loop()
@@ -80,9 +84,7 @@ def read_initial_image(initial: types.InitialImage, data: bytes, width: int, hei
     used = used_initial_image(initial)
     opacity = None
     if initial.mask:
-        painted = _fit(_MASK, initial.mask, ("PNG",), (width, height))[..., 0] >= _HALF
-        if not painted.any():
-            raise InvalidArgument.field(_MASK, f"must have a pixel of lightness {_HALF} or more: it marks nothing")
+        painted = _marked(_fit(_MASK, initial.mask, ("PNG",), (width, height)))
         opacity = soften(painted, used.mask_feather)
     return InitialPixels(
         pixels=_fit(_IMAGE, data, ("PNG", "JPEG", "WEBP"), (width, height)),
@@ -93,16 +95,30 @@ def read_initial_image(initial: types.InitialImage, data: bytes, width: int, hei
     )
 
 
-def _fit(field: str, data: bytes, formats: tuple[str, ...], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The image as (height, width, 3). The three channels of a mask are its lightness."""
+def _check_mask(mask: bytes) -> None:
+    _marked(_fit(_MASK, mask, ("PNG",), None))
+
+
+def _marked(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where the image may change, (height, width). Raises InvalidArgument if that is nowhere."""
+    painted: NDArray[np.bool_] = mask[..., 0] >= _HALF
+    if not painted.any():
+        raise InvalidArgument.field(_MASK, f"must have a pixel of lightness {_HALF} or more: it marks nothing")
+    return painted
+
+
+def _fit(field: str, data: bytes, formats: tuple[str, ...], size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """The image as (height, width, 3), in its own size for None. The three channels of a mask are its lightness."""
     most = MAX_IMAGE_PIXELS if field == _IMAGE else MAX_MASK_PIXELS
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             if image.width * image.height <= most:
-                image.draft(None, (2 * max(size), 2 * max(size)))  # a large JPEG is decoded at a fraction of its size
+                if size is not None:
+                    # A large JPEG is decoded at a fraction of its size.
+                    image.draft(None, (2 * max(size), 2 * max(size)))
                 ImageOps.exif_transpose(image, in_place=True)
                 flat = _flatten(image, "white") if field == _IMAGE else _flatten(image, "black").convert("L")
-                fitted = ImageOps.fit(flat, size, Image.Resampling.LANCZOS)
+                fitted = ImageOps.fit(flat, size, Image.Resampling.LANCZOS) if size is not None else flat
                 return np.array(fitted.convert("RGB"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         pass

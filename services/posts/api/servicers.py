@@ -8,7 +8,7 @@ from frontispiece.posts.v1 import posts_pb2_grpc, tasks_pb2_grpc
 from frontispiece.posts.v1 import tasks_pb2 as t
 
 from rpc import context, errors
-from services.posts.api import decode
+from services.posts.api import decode, masks
 from services.posts.content.images import Images
 from services.posts.content.repository import Posts
 from services.posts.content.taxonomy import Taxonomy
@@ -30,7 +30,11 @@ class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
 
     async def CreateTask(self, request: t.CreateTaskRequest, call: Call) -> t.CreateTaskResponse:
         """Add a task to the queue."""
-        task = await self._creator.create(context.principal.get(), decode.new_task(request))
+        if request.parameters.initial_image.mask:
+            request = await masks.off_the_loop(lambda: decode.new_task(request))
+        else:
+            request = decode.new_task(request)
+        task = await self._creator.create(context.principal.get(), request)
         return t.CreateTaskResponse(task=task)
 
     async def GetTask(self, request: t.GetTaskRequest, call: Call) -> t.GetTaskResponse:
@@ -50,7 +54,7 @@ class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
 
     async def CancelTask(self, request: t.CancelTaskRequest, call: Call) -> t.CancelTaskResponse:
         """Cancel a task."""
-        task = await self._tasks.cancel(context.principal.get(), decode.task_id(request.task_id))
+        task = await self._tasks.cancel(context.principal.get(), decode.task_id(request.task_id), request.etag)
         return t.CancelTaskResponse(task=task)
 
     async def RetryTask(self, request: t.RetryTaskRequest, call: Call) -> t.RetryTaskResponse:
@@ -98,7 +102,12 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def ListPosts(self, request: p.ListPostsRequest, call: Call) -> p.ListPostsResponse:
         """List posts, newest first."""
-        return await self._posts.list(decode.post_filter(request), decode.page_size(request), request.page_token)
+        return await self._posts.list(
+            decode.post_filter(request),
+            decode.page_size(request),
+            request.page_token,
+            with_content=request.view != p.POST_VIEW_SUMMARY,
+        )
 
     async def UpdatePost(self, request: p.UpdatePostRequest, call: Call) -> p.UpdatePostResponse:
         """Change a post."""
@@ -109,22 +118,22 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def PublishPost(self, request: p.PublishPostRequest, call: Call) -> p.PublishPostResponse:
         """Publish a draft."""
-        post = await self._posts.publish(context.principal.get(), decode.post_id(request.id))
+        post = await self._posts.publish(context.principal.get(), decode.post_id(request.id), request.etag)
         return p.PublishPostResponse(post=post)
 
     async def UnpublishPost(self, request: p.UnpublishPostRequest, call: Call) -> p.UnpublishPostResponse:
         """Make a published post a draft again."""
-        post = await self._posts.unpublish(context.principal.get(), decode.post_id(request.id))
+        post = await self._posts.unpublish(context.principal.get(), decode.post_id(request.id), request.etag)
         return p.UnpublishPostResponse(post=post)
 
     async def DeletePost(self, request: p.DeletePostRequest, call: Call) -> p.DeletePostResponse:
         """Delete a post."""
-        await self._posts.delete(decode.post_id(request.id))
+        await self._posts.delete(decode.post_id(request.id), request.etag)
         return p.DeletePostResponse()
 
     async def CreateAuthor(self, request: p.CreateAuthorRequest, call: Call) -> p.CreateAuthorResponse:
         """Add an author."""
-        author = await self._taxonomy.create_author(context.principal.get(), request.name, request.slug)
+        author = await self._taxonomy.create_author(context.principal.get(), *decode.named(request))
         return p.CreateAuthorResponse(author=author)
 
     async def ListAuthors(self, request: p.ListAuthorsRequest, call: Call) -> p.ListAuthorsResponse:
@@ -133,7 +142,7 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def CreateCategory(self, request: p.CreateCategoryRequest, call: Call) -> p.CreateCategoryResponse:
         """Add a category."""
-        category = await self._taxonomy.create_category(context.principal.get(), request.name, request.slug)
+        category = await self._taxonomy.create_category(context.principal.get(), *decode.named(request))
         return p.CreateCategoryResponse(category=category)
 
     async def ListCategories(self, request: p.ListCategoriesRequest, call: Call) -> p.ListCategoriesResponse:

@@ -35,6 +35,8 @@ _SERVER_SETTINGS = {
     "timezone": "UTC",
 }
 
+_READERS_STATEMENT_TIMEOUT = "2s"
+
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
@@ -90,9 +92,10 @@ class Database:
     because the machine is overloaded, reconnecting would make the overload permanent.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-        """Use `pool`."""
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, for_readers: bool = False) -> None:
+        """Use `pool`. `for_readers`: see `connected`."""
         self._pool = pool
+        self._for_readers = for_readers
         self._begun: set[asyncio.Task[Any]] = set()
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -138,9 +141,16 @@ class Database:
 
     async def _use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` on a connection to its end. A caller that is cancelled only stops waiting for it."""
-        with translated():
-            async with asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS):  # acquire(timeout=...) would start a task
-                connection = await self._pool.acquire()
+        with self._translated():
+            try:
+                async with asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS):  # acquire(timeout=...) would start a task
+                    connection = await self._pool.acquire()
+            except TimeoutError:
+                if self._for_readers:
+                    raise errors.ResourceExhausted(
+                        "too many readers at once; try again", reason="READERS_BUSY", retry_after_seconds=1.0
+                    ) from None
+                raise
         task = asyncio.create_task(self._work(connection, work))
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
@@ -148,7 +158,7 @@ class Database:
 
     async def _work(self, connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
         try:
-            with translated():
+            with self._translated():
                 return await work(connection)
         except errors.Unavailable as error:
             if error.reason == "DATABASE_READ_ONLY":
@@ -162,6 +172,17 @@ class Database:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
                 await self._pool.release(connection)
 
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """`translated`, but a statement of a reader that took too long is not worth a retry: it would take as long."""
+        try:
+            with translated():
+                yield
+        except errors.Unavailable as error:
+            if self._for_readers and error.reason == "DATABASE_TIMEOUT":
+                raise errors.DeadlineExceeded(error.message, reason=error.reason) from error
+            raise
+
     async def _leave_demoted(self) -> None:
         """The primary was demoted: make every connection reconnect, which finds the new primary."""
         log.warning("the database is read-only; connections expire")
@@ -173,11 +194,20 @@ async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> No
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, name: str, *, size: int, wait_seconds: float) -> AsyncIterator[Database]:
+async def connected(
+    url: str, name: str, *, size: int, wait_seconds: float, for_readers: bool = False, plan_each: bool = False
+) -> AsyncIterator[Database]:
     """A pool of at most `size` connections, open for as long as the block lasts.
 
-    `name` appears in pg_stat_activity. Raises Unavailable if no database answers within `wait_seconds`.
+    `name` appears in pg_stat_activity. `for_readers`: a statement ends after two seconds, and a caller that should not
+    repeat it gets DeadlineExceeded or, without a free connection, ResourceExhausted. `plan_each`: PostgreSQL plans each
+    statement for its values. Raises Unavailable if no database answers within `wait_seconds`.
     """
+    settings = {**_SERVER_SETTINGS, "application_name": name}
+    if for_readers:
+        settings["statement_timeout"] = _READERS_STATEMENT_TIMEOUT
+    if plan_each:
+        settings["plan_cache_mode"] = "force_custom_plan"
     pool = asyncpg.create_pool(
         url,
         min_size=0,
@@ -186,11 +216,11 @@ async def connected(url: str, name: str, *, size: int, wait_seconds: float) -> A
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=_STATEMENT_TIMEOUT_SECONDS,
         target_session_attrs=SessionAttribute.read_write,
-        server_settings={**_SERVER_SETTINGS, "application_name": name},
+        server_settings=settings,
         reset=_keep_session,
     )
     async with pool:
-        database = Database(pool)
+        database = Database(pool, for_readers=for_readers)
         try:
             await patiently(lambda: database.fetchval("SELECT 1"), wait_seconds)
             yield database

@@ -3,6 +3,19 @@
 from typing import Any
 
 
+class Values:
+    """The values of a statement, in the order of their placeholders."""
+
+    def __init__(self) -> None:
+        """Start without values."""
+        self.all: list[Any] = []
+
+    def add(self, value: Any) -> str:
+        """Add a value and return its placeholder: "$1", "$2" ..."""
+        self.all.append(value)
+        return f"${len(self.all)}"
+
+
 class Where:
     """Conditions joined by AND, with the values they compare.
 

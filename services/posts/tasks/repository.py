@@ -9,7 +9,9 @@ from frontispiece.types.v1 import generation_pb2
 
 from rpc import errors
 from rpc.limits import limits
+from services.posts.content import etags
 from services.posts.content.create import created_earlier, insert_post
+from services.posts.content.deriving import Deriving
 from services.posts.database import idempotency, paging, rows
 from services.posts.database.database import Connection, Database, Record
 from services.posts.database.json_columns import to_json
@@ -17,15 +19,17 @@ from services.posts.database.where import Where
 from services.posts.models import STATE_NAMES, NewPost
 from services.posts.tasks import statements
 
+_MAX_INTEGER = 2**31 - 1  # of PostgreSQL
 _ALT_TEXT_LENGTH = limits(t.ApproveTaskRequest, "alt_text").max_length
 
 
 class Tasks:
     """What users do with tasks. Every method raises Unavailable if the database cannot serve."""
 
-    def __init__(self, database: Database, max_attempts: int) -> None:
+    def __init__(self, database: Database, texts: Deriving, max_attempts: int) -> None:
         """A task gets `max_attempts` attempts when it is created or retried."""
         self._database = database
+        self._texts = texts
         self._max_attempts = max_attempts
 
     async def create(self, principal: str, request: t.CreateTaskRequest, initial_image_url: str = "") -> t.Task:
@@ -90,10 +94,11 @@ class Tasks:
         page = paging.page(found, cursor, lambda row: (paging.microseconds(row["create_time"]), str(row["id"])))
         return page.map(rows.task)
 
-    async def cancel(self, principal: str, task_id: uuid.UUID) -> t.Task:
-        """Cancel a task that is QUEUED or GENERATING. Raises NotFound, FailedPrecondition."""
+    async def cancel(self, principal: str, task_id: uuid.UUID, etag: str = "") -> t.Task:
+        """Cancel a task that is QUEUED or GENERATING. Raises NotFound, FailedPrecondition, Aborted (etag)."""
 
         async def work(connection: Connection) -> t.Task:
+            await _check_etag(connection, etag, task_id)
             changed = await connection.fetchval(*statements.CANCEL(id=task_id, actor=principal))
             task = await _get(connection, task_id)
             if changed is None and task.state != t.TASK_STATE_CANCELLED:
@@ -105,13 +110,14 @@ class Tasks:
     async def retry(self, principal: str, request: t.RetryTaskRequest, task_id: uuid.UUID) -> t.Task:
         """Queue a FAILED or CANCELLED task again, once for each request_id.
 
-        Raises NotFound, FailedPrecondition, AlreadyExists (the request_id was used for another task).
+        Raises NotFound, FailedPrecondition, AlreadyExists (the request_id was used for another task), Aborted (etag).
         """
         key = idempotency.Key.of(principal, "RetryTask", request)
 
         async def work(connection: Connection) -> t.Task:
             if await idempotency.reserve(connection, key, task_id):
                 return await _get(connection, task_id)
+            await _check_etag(connection, request.etag, task_id)
             statement = statements.RETRY(id=task_id, actor=principal, max_attempts=self._max_attempts)
             changed = await connection.fetchval(*statement)
             task = await _get(connection, task_id)
@@ -127,16 +133,20 @@ class Tasks:
         """Approve one image and create the post in one transaction, or return the post of the same earlier request.
 
         Raises NotFound, InvalidArgument (no such image), FailedPrecondition (no such author or category; the task does
-        not await approval), AlreadyExists (slug; request_id with another request), Aborted (decided by another call).
+        not await approval), AlreadyExists (slug; request_id with another request), Aborted (decided by another call;
+        etag).
         """
         post_id = uuid.uuid4()
         key = idempotency.Key.of(principal, "ApproveTask", request)
+        derived = await self._texts.derive(new.title, new.content)
 
         async def work(connection: Connection) -> t.ApproveTaskResponse:
             if earlier := await idempotency.reserve(connection, key, post_id):
                 post = await created_earlier(connection, earlier)
                 return t.ApproveTaskResponse(task=await _get(connection, task_id), post=post)
-            await _decide(connection, task_id, principal, t.TASK_STATE_APPROVED, post_id=post_id)
+            await _check_etag(connection, request.etag, task_id)
+            index = min(request.image_index, _MAX_INTEGER)
+            await _decide(connection, task_id, principal, t.TASK_STATE_APPROVED, post_id=post_id, image_index=index)
             task = await _get(connection, task_id)
             if request.image_index >= len(task.images):
                 raise errors.InvalidArgument.field("image_index", f"must be less than {len(task.images)}")
@@ -146,7 +156,7 @@ class Tasks:
                 alt_text=new.alt_text or task.parameters.prompt[:_ALT_TEXT_LENGTH],
                 image_source=image.image_source,
             )
-            post = await insert_post(connection, post_id, new, featured, task_id, principal)
+            post = await insert_post(connection, post_id, new, derived, featured, task_id, principal)
             return t.ApproveTaskResponse(task=task, post=post)
 
         return await self._database.transaction(work)
@@ -155,12 +165,13 @@ class Tasks:
         """Reject the images, once for each request_id.
 
         Raises NotFound, FailedPrecondition (the task does not await approval), AlreadyExists (request_id with another
-        request), Aborted (decided by another call).
+        request), Aborted (decided by another call; etag).
         """
         key = idempotency.Key.of(principal, "RejectTask", request)
 
         async def work(connection: Connection) -> t.Task:
             if not await idempotency.reserve(connection, key, task_id):
+                await _check_etag(connection, request.etag, task_id)
                 await _decide(connection, task_id, principal, t.TASK_STATE_REJECTED, comment=request.comment)
             return await _get(connection, task_id)
 
@@ -193,8 +204,21 @@ async def _get(connection: Connection, task_id: uuid.UUID) -> t.Task:
 
 def _found(row: Record | None, task_id: uuid.UUID) -> t.Task:
     if row is None:
-        raise errors.NotFound(f"there is no task {task_id}", reason="TASK_NOT_FOUND")
+        raise _no_task(task_id)
     return rows.task(row)
+
+
+def _no_task(task_id: uuid.UUID) -> errors.NotFound:
+    return errors.NotFound(f"there is no task {task_id}", reason="TASK_NOT_FOUND")
+
+
+async def _check_etag(connection: Connection, given: str, task_id: uuid.UUID) -> None:
+    """Raise Aborted if the task has another etag, NotFound if there is no such task. The task stays locked."""
+    if given:
+        current = await connection.fetchval(statements.LOCK, task_id)
+        if current is None:
+            raise _no_task(task_id)
+        etags.check(given, current, "task")
 
 
 async def _decide(
@@ -204,10 +228,16 @@ async def _decide(
     state: t.TaskState,
     *,
     post_id: uuid.UUID | None = None,
+    image_index: int | None = None,
     comment: str = "",
 ) -> None:
     statement = statements.DECIDE(
-        id=task_id, actor=principal, state=STATE_NAMES[state], post_id=post_id, comment=comment
+        id=task_id,
+        actor=principal,
+        state=STATE_NAMES[state],
+        post_id=post_id,
+        image_index=image_index,
+        comment=comment,
     )
     if await connection.fetchval(*statement) is not None:
         return

@@ -43,9 +43,12 @@ WITH changed AS (
 
 REQUEST_HASH = "SELECT request_hash FROM content_tasks WHERE id = $1"
 
+# For a request with an etag: the lock makes sure that nothing changes between the comparison and the change.
+LOCK = "SELECT last_sequence FROM content_tasks WHERE id = $1 FOR UPDATE"
+
 _COLUMNS = """
 id, state, parameters, candidate_count, images, attempt_count, max_attempts, error_reason, error_message,
-error_will_retry, post_id, last_sequence, created_by, updated_by, create_time, update_time
+error_will_retry, post_id, approved_image_index, last_sequence, created_by, updated_by, create_time, update_time
 """
 
 GET = f"SELECT {_COLUMNS}, queue_position FROM task_records WHERE id = $1"
@@ -86,7 +89,7 @@ WITH changed AS (
 # Of two editors the first locks the row. The second finds another state and changes nothing.
 DECIDE = Sql(f"""
 WITH changed AS (
-    UPDATE content_tasks SET state = :state, post_id = :post_id, {_CHANGED}
+    UPDATE content_tasks SET state = :state, post_id = :post_id, approved_image_index = :image_index, {_CHANGED}
     WHERE id = :id AND state = 'awaiting_approval'
     RETURNING *
 )

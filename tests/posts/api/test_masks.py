@@ -1,5 +1,6 @@
 """Masks: every kind of PNG is accepted; other files and damaged PNGs are refused."""
 
+import asyncio
 import io
 import random
 import struct
@@ -8,7 +9,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from services.posts.api.masks import problem
+from services.posts.api.masks import essential, off_the_loop, problem
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -78,3 +79,29 @@ def test_random_damage_is_refused_or_harmless() -> None:
         damaged = png[:place] + bytes([png[place] ^ (1 << chance.randrange(8))]) + png[place + 1 :]
         assert problem(damaged) or Image.open(io.BytesIO(damaged)).tobytes() == whole
         assert problem(png[: min(place, len(png) - 12)])
+
+
+def with_chunks(png: bytes, *chunks: bytes) -> bytes:
+    """The PNG with these chunks after its header."""
+    return png[:33] + b"".join(chunks) + png[33:]
+
+
+def test_compressed_text_is_not_read() -> None:
+    """Sixty texts of 1 MB each fit into a mask of 64 KB."""
+    text = b"key\0\1\0\0\0" + zlib.compress(bytes(1_000_000), 9)
+    mask = with_chunks(made(head(8, 2), ROWS), *[chunk(b"iTXt", text)] * 60)
+    assert problem(mask) == ""
+    assert essential(mask) == made(head(8, 2), ROWS)
+    assert problem(with_chunks(made(head(8, 2), ROWS), chunk(b"zTXt", b"no text"), chunk(b"acTL", b"x"))) == ""
+
+
+async def test_the_event_loop_runs_on_while_masks_are_decoded() -> None:
+    """A mask of the most pixels takes a tenth of a second. The loop must get its turn meanwhile."""
+    mask = made(head(1, 4_194_304), zlib.compress(bytes(2 * 4_194_304)))
+    checks = asyncio.gather(*(off_the_loop(lambda: problem(mask)) for _ in range(4)))
+    turns = 0
+    while not checks.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert await checks == [""] * 4
+    assert turns > 20

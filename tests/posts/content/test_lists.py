@@ -1,5 +1,7 @@
 """Lists of posts, authors, categories, tags and tasks: filters, order and pages."""
 
+import asyncio
+import itertools
 import random
 import uuid
 from typing import Any
@@ -10,7 +12,7 @@ from frontispiece.posts.v1 import posts_pb2 as p
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from rpc import errors
-from tests.posts.conftest import Client, reason
+from tests.posts.conftest import Client, reason, wrong_fields
 from tests.posts.leaves import ScriptedStorage
 
 KEY = "generated/1-x.png"
@@ -65,7 +67,8 @@ class TestList:
             ({"state": p.POST_STATE_PUBLISHED}, {"One", "Two"}),
             ({"tag": "x"}, {"One", "Two"}),
             ({"tag": "y"}, {"Two"}),
-            ({"tag": "X"}, set()),
+            ({"tag": " X "}, {"One", "Two"}),
+            ({"tag": "z"}, set()),
             ({"author": "bo"}, {"Two"}),
             ({"author": author.id}, {"Two"}),
             ({"category": "sea"}, {"Three"}),
@@ -84,6 +87,90 @@ class TestList:
             ({"query": "fox", "tag": "x", "state": p.POST_STATE_PUBLISHED}, {"One"}),
         ):
             assert await self.titles(idle, **fields) == wanted, fields
+
+    async def test_every_combination_of_filters_on_every_page(self, idle: Client, taxonomy: dict[str, str]) -> None:
+        """Random posts, some changed, unpublished or deleted: each list has what a look at every post gives."""
+        seed = random.randrange(2**32)
+        print("seed", seed)
+        chance = random.Random(seed)
+        authors = [(await idle.posts.CreateAuthor(p.CreateAuthorRequest(name=name))).author for name in "AB"]
+        categories = [(await idle.posts.CreateCategory(p.CreateCategoryRequest(name=name))).category for name in "CD"]
+
+        def fields() -> dict[str, Any]:
+            return {
+                "author_id": chance.choice(authors).id,
+                "category_id": chance.choice(categories).id,
+                "tags": chance.sample(["x", "y", "z"], chance.randint(0, 3)),
+                "content": chance.choice(["red fox", "blue fox", "red sea"]),
+            }
+
+        posts = [await make(idle, taxonomy, f"Post {i}", **fields(), publish=chance.random() < 0.7) for i in range(40)]
+        for post in chance.sample(posts, 12):
+            await change(idle, post.id, "author_id", "category_id", "tags", "content", **fields())
+        for post in chance.sample(posts, 8):
+            await idle.posts.UnpublishPost(p.UnpublishPostRequest(id=post.id))
+            if chance.random() < 0.5:
+                await idle.posts.PublishPost(p.PublishPostRequest(id=post.id))
+        for post in chance.sample(posts, 4):
+            await idle.posts.DeletePost(p.DeletePostRequest(id=post.id))
+        everything = await self.whole(idle, page_size=100)
+        assert len(everything) == 36
+        times = [(post.publish_time if post.HasField("publish_time") else post.create_time) for post in everything]
+        stamps = [(time.seconds, time.nanos) for time in times]
+        assert stamps == sorted(stamps, reverse=True)
+        states = (p.POST_STATE_UNSPECIFIED, p.POST_STATE_PUBLISHED, p.POST_STATE_DRAFT)
+        for state, tag, author, category, query in itertools.product(
+            states,
+            ("", "x", "nothing"),
+            ("", "a", authors[1].id, "nobody"),
+            ("", categories[0].id.upper(), "d"),
+            ("", "fox", "red"),
+        ):
+            expected = [
+                post.id
+                for post in everything
+                if state in (p.POST_STATE_UNSPECIFIED, post.state)
+                and (not tag or tag in post.tags)
+                and author in ("", post.author.slug, post.author.id)
+                and category.lower() in ("", post.category.slug, post.category.id)
+                and query in post.content
+            ]
+            request = {"state": state, "tag": tag, "author": author, "category": category, "query": query}
+            listed = await self.whole(idle, **request, page_size=chance.choice([3, 7, 50]))
+            assert [post.id for post in listed] == expected, request
+        published = [post for post in everything if post.state == p.POST_STATE_PUBLISHED]
+        counts = {tag: sum(tag in post.tags for post in published) for tag in "xyz"}
+        tags = (await idle.posts.ListTags(p.ListTagsRequest())).tags
+        assert {tag.name: tag.post_count for tag in tags} == {tag: count for tag, count in counts.items() if count}
+        assert [(-tag.post_count, tag.name) for tag in tags] == sorted((-tag.post_count, tag.name) for tag in tags)
+
+    async def whole(self, idle: Client, **fields: Any) -> list[Any]:
+        """The posts of all pages."""
+        found, token = [], ""
+        while True:
+            page = await idle.posts.ListPosts(p.ListPostsRequest(**fields, page_token=token))
+            found += page.posts
+            token = page.next_page_token
+            if not token:
+                return found
+
+    async def test_a_summary_has_no_content(self, idle: Client, taxonomy: dict[str, str]) -> None:
+        await make(idle, taxonomy, "One", content="text")
+        request = p.ListPostsRequest(view=p.POST_VIEW_SUMMARY)
+        (post,) = (await idle.posts.ListPosts(request)).posts
+        assert (post.title, post.content) == ("One", "")
+
+    async def test_names_are_in_the_order_of_people(self, idle: Client) -> None:
+        for name in ("Zoe", "adam", "Ärla", "Ben", "Émile", "Иван", "adam"):
+            await idle.posts.CreateAuthor(p.CreateAuthorRequest(name=name, slug=f"s{uuid.uuid4().hex[:8]}"))
+        names, token = [], ""
+        while True:
+            page = await idle.posts.ListAuthors(p.ListAuthorsRequest(page_size=2, page_token=token))
+            names += [author.name for author in page.authors]
+            token = page.next_page_token
+            if not token:
+                break
+        assert names == ["adam", "adam", "Ärla", "Ben", "Editorial team", "Émile", "Zoe", "Иван"]
 
     async def test_search_follows_a_change(self, idle: Client, taxonomy: dict[str, str]) -> None:
         post = await make(idle, taxonomy, "One", content="old")
@@ -164,16 +251,49 @@ class TestList:
 
 
 async def test_authors_and_categories_are_created_and_listed(idle: Client) -> None:
-    author = (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Ada Lovelace"))).author
-    assert author.slug == "ada-lovelace"
-    error = await refused(idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Ada  Lovelace")))
+    async def author(name: str, slug: str = "") -> p.Author:
+        return (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name=name, slug=slug))).author  # type: ignore[no-any-return]
+
+    assert (await author("Ada Lovelace")).slug == "ada-lovelace"
+    assert (await author("Ada Lovelace")).slug == "ada-lovelace-2"
+    assert (await author("Ada Lovelace", "ada")).slug == "ada"
+    error = await refused(author("Ada", "ada"))
     assert (error.code(), reason(error)) == (grpc.StatusCode.ALREADY_EXISTS, "SLUG_TAKEN")
-    assert (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Ada Lovelace", slug="ada"))).author.slug == "ada"
+    error = await refused(author("Ada", "12345678-1234-1234-1234-123456789abc"))
+    assert (error.code(), wrong_fields(error)) == (grpc.StatusCode.INVALID_ARGUMENT, {"slug"})
     names = [one.name for one in (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors]
-    assert names == ["Ada Lovelace", "Ada Lovelace", "Editorial team"]
+    assert names == ["Ada Lovelace", "Ada Lovelace", "Ada Lovelace", "Editorial team"]
     await idle.posts.CreateCategory(p.CreateCategoryRequest(name="海", slug="sea"))
     names = [one.name for one in (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories]
     assert sorted(names) == ["General", "海"]
+
+
+async def test_names_in_any_script_get_slugs_and_numbers(idle: Client) -> None:
+    names = ("Новости", "Статьи", "新闻", "新闻", "😀", "...", "…")
+    slugs = [(await idle.posts.CreateCategory(p.CreateCategoryRequest(name=name))).category.slug for name in names]
+    assert slugs == ["novosti", "stati", "xinwen", "xinwen-2", "grinning", "category", "category-2"]
+
+
+async def test_many_at_once_with_one_name_get_different_slugs(idle: Client) -> None:
+    made = await asyncio.gather(
+        *(idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Анна Петрова")) for _ in range(8))
+    )
+    assert len({response.author.slug for response in made}) == 8
+
+
+async def test_first_author_and_category_are_the_default_wherever_they_are_shown(idle: Client, images: str) -> None:
+    """Not the first by name."""
+    author = (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Aaron"))).author
+    category = (await idle.posts.CreateCategory(p.CreateCategoryRequest(name="Aardvarks"))).category
+    assert (author.is_default, category.is_default) == (False, False)
+    authors = (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors
+    categories = (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories
+    assert [(one.name, one.is_default) for one in authors] == [("Aaron", False), ("Editorial team", True)]
+    assert [(one.name, one.is_default) for one in categories] == [("Aardvarks", False), ("General", True)]
+    plain = (await idle.posts.CreatePost(p.CreatePostRequest(title="T", featured_image_key=images))).post
+    assert (plain.author, plain.category) == (authors[1], categories[1])
+    chosen = await make(idle, {"author_id": author.id, "category_id": category.id})
+    assert (chosen.author, chosen.category) == (author, category)
 
 
 async def test_tasks_are_listed_newest_first_while_tasks_are_added(idle: Client) -> None:

@@ -97,7 +97,7 @@ class TestCreate:
             (await make(idle, taxonomy, title)).slug
             for title in ("Crème Brûlée!", "灯台", "灯台", "x" * 200, "Don't panic", "word " * 40)
         ]
-        assert slugs[:3] == ["creme-brulee", "post", "post-2"]
+        assert slugs[:3] == ["creme-brulee", "dengtai", "dengtai-2"]
         assert slugs[3] == "x" * 100
         assert slugs[4] == "dont-panic"
         assert len(slugs[5]) <= 100
@@ -145,6 +145,22 @@ class TestChange:
         assert len(failed) == 7
         assert {(error.code(), reason(error)) for error in failed} == {(grpc.StatusCode.ABORTED, "ETAG_MISMATCH")}
         assert await sql.fetchval("SELECT count(*) FROM post_revisions") == 1
+
+    async def test_every_write_refuses_an_old_etag(self, idle: Client, taxonomy: dict[str, str]) -> None:
+        post = await make(idle, taxonomy, publish=True)
+        current = await change(idle, post.id, "title", title="Changed")
+        for call in (
+            idle.posts.PublishPost(p.PublishPostRequest(id=post.id, etag=post.etag)),
+            idle.posts.UnpublishPost(p.UnpublishPostRequest(id=post.id, etag=post.etag)),
+            idle.posts.DeletePost(p.DeletePostRequest(id=post.id, etag=post.etag)),
+            change(idle, post.id, "title", etag=post.etag, title="Again"),
+        ):
+            error = await refused(call)
+            assert (error.code(), reason(error)) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+        assert (await idle.posts.GetPost(p.GetPostRequest(id=post.id))).post == current
+        request = p.UnpublishPostRequest(id=post.id, etag=current.etag)
+        unpublished = (await idle.posts.UnpublishPost(request)).post
+        await idle.posts.DeletePost(p.DeletePostRequest(id=post.id, etag=unpublished.etag))
 
     async def test_taken_slug_is_refused(self, idle: Client, taxonomy: dict[str, str], sql: Any) -> None:
         await make(idle, taxonomy, slug="mine")

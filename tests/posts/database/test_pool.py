@@ -139,3 +139,32 @@ async def test_connection_that_dies_while_idle_is_replaced(database: Database, s
     before = await database.fetchval(PID)
     await sql.fetch(END)
     assert await recovered(database) != before
+
+
+class TestReaders:
+    """The pools of anonymous readers: what takes too long is not worth a retry, so it is not UNAVAILABLE."""
+
+    async def test_a_statement_that_takes_too_long_ends(self, record_url: str) -> None:
+        async with connected(record_url, NAME, size=1, wait_seconds=5, for_readers=True) as reads:
+            with pytest.raises(errors.DeadlineExceeded) as raised:
+                await reads.fetchval("SELECT pg_sleep(20)")
+            assert raised.value.reason == "DATABASE_TIMEOUT"
+            assert await reads.fetchval("SELECT 1") == 1
+
+    async def test_without_a_free_connection_a_reader_is_sent_away(
+        self, record_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "ACQUIRE_TIMEOUT_SECONDS", 0.1)
+        async with connected(record_url, NAME, size=1, wait_seconds=5, for_readers=True) as reads:
+            done, holders = await occupy(reads, 1)
+            with pytest.raises(errors.ResourceExhausted) as raised:
+                await reads.fetchval("SELECT 1")
+            assert raised.value.reason == "READERS_BUSY"
+            assert raised.value.retry_after_seconds
+            done.set()
+            await asyncio.gather(*holders)
+
+    async def test_each_search_is_planned_for_its_words(self, record_url: str) -> None:
+        async with connected(record_url, NAME, size=1, wait_seconds=5, for_readers=True, plan_each=True) as searches:
+            assert await searches.fetchval("SHOW plan_cache_mode") == "force_custom_plan"
+            assert await searches.fetchval("SHOW statement_timeout") == "2s"

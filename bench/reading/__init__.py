@@ -1,0 +1,1 @@
+"""The public read path beside a server written by hand."""

@@ -1,0 +1,1 @@
+"""The cache of finished answers: what every anonymous reader gets."""
