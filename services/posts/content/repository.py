@@ -8,6 +8,7 @@ from services.posts.content import deriving, etags, lists, rendering
 from services.posts.content.change import change_post, changed
 from services.posts.content.create import GET, created_earlier, insert_post, not_found, read_post
 from services.posts.content.deriving import Derived, Deriving
+from services.posts.content.searches import Searches
 from services.posts.content.stale import derive_again
 from services.posts.database import idempotency, paging, rows
 from services.posts.database.database import Connection, Database
@@ -53,7 +54,7 @@ class Posts:
         self._database = database
         self._texts = texts
         self._reads = reads or database
-        self._search = searches or self._reads
+        self._searches = Searches(searches or self._reads)
 
     async def create(
         self, principal: str, request: p.CreatePostRequest, new: NewPost, image: p.FeaturedImage
@@ -102,9 +103,11 @@ class Posts:
         """Posts, newest first. Raises InvalidArgument for a bad token, and what the pools for reads raise."""
         cursor = paging.cursor(page_size, page_token, "posts", filters)
         after = (cursor.time, cursor.id) if cursor.time is not None and cursor.id is not None else None
-        text, values = lists.statement(filters, cursor.size + 1, after, with_content=with_content)
-        database = self._search if filters.query.strip() else self._reads
-        found = await database.fetch(text, *values)
+        if filters.query.strip():
+            found = await self._searches.find(filters, cursor.size + 1, after, with_content=with_content)
+        else:
+            text, values = lists.statement(filters, cursor.size + 1, after, with_content=with_content)
+            found = await self._reads.fetch(text, *values)
         page = paging.page(found, cursor, lambda row: (paging.microseconds(row["sort_time"]), str(row["id"])))
         return p.ListPostsResponse(posts=map(rows.post, page.items), next_page_token=page.next_page_token)
 
