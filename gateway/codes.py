@@ -29,6 +29,7 @@ CODES = {
     "AUTHOR_NOT_FOUND": "The author does not exist.",
     "CATEGORY_NOT_FOUND": "The category does not exist.",
     "IMAGE_NOT_FOUND": "The image does not exist.",
+    "UNKNOWN_HOST": "The site does not have the host name of the request.",
     "NOT_FOUND": "The address or the resource does not exist.",
     "POST_DELETED": "The post that this Idempotency-Key created was deleted.",
     "POST_NOT_FOUND": "The post does not exist, or is a draft and the token is missing.",
