@@ -30,7 +30,9 @@ SECURE_ONLY = re.compile(
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.js")), ids=lambda script: script.name)
 def test_no_script_uses_what_only_secure_contexts_have(script: Path) -> None:
-    code = "\n".join(line for line in script.read_text().splitlines() if not line.lstrip().startswith(("//", "*", "/**")))
+    code = "\n".join(
+        line for line in script.read_text().splitlines() if not line.lstrip().startswith(("//", "*", "/**"))
+    )
     assert SECURE_ONLY.search(code) is None
 
 

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import httpx2
+import pytest
 from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 from playwright.async_api import Browser, Page, Route, expect
 
 from rpc import errors
-from tests.gateway.browsing import link, visit
+from tests.gateway.browsing import link
 from tests.gateway.editor_page import open_editor
 from tests.gateway.scripted import Scripted, event, task, task_image
 from tests.stack import Stack
@@ -27,9 +28,7 @@ async def result_is_shown(page: Page) -> None:
     await expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
 
 
-async def test_the_result_is_shown_after_calls_failed_while_the_last_event_came(
-    stack: Stack, browser: Browser
-) -> None:
+async def test_the_result_is_shown_after_calls_failed_while_the_last_event_came(stack: Stack, browser: Browser) -> None:
     """Three times of three. The open stream still brings the last event; every new call fails, then works again."""
 
     async def refuse(route: Route) -> None:
@@ -50,6 +49,7 @@ async def test_the_result_is_shown_after_calls_failed_while_the_last_event_came(
     await context.close()
 
 
+@pytest.mark.slow
 async def test_the_result_is_shown_after_the_gateway_was_killed(
     stack: Stack, browser: Browser, editor: httpx2.AsyncClient
 ) -> None:
