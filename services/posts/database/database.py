@@ -162,14 +162,9 @@ async def connected(
     settings = {**_SERVER_SETTINGS, "application_name": name}
     if for_readers:
         settings["statement_timeout"] = _READERS_STATEMENT_TIMEOUT
-<<<<<<< HEAD
-    if plan_each:
-        settings["plan_cache_mode"] = "force_custom_plan"
-    address = parse(url)
-=======
     if work_mem:
         settings["work_mem"] = work_mem
->>>>>>> main
+    address = parse(url)
     pool = asyncpg.create_pool(
         address.url,
         **address.arguments,

@@ -11,15 +11,10 @@ from importlib import resources
 import asyncpg
 
 from rpc import errors, logs, settings
-<<<<<<< HEAD
 from services.posts.database import database, roles
 from services.posts.database.failures import translated
-from services.posts.settings import MigrationSettings
-=======
-from services.posts.database import database
 from services.posts.database.merge_tags import merge_tags
-from services.posts.settings import DatabaseSettings
->>>>>>> main
+from services.posts.settings import MigrationSettings
 
 log = logging.getLogger(__name__)
 
