@@ -1,5 +1,6 @@
 """The ASGI application: middleware, routes, and what they share."""
 
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from gateway import errors, openapi
 from gateway.cache.middleware import CacheMiddleware
@@ -16,9 +18,13 @@ from gateway.cache.store import Cache
 from gateway.clients import Clients
 from gateway.context import AppContext
 from gateway.middleware.access import AccessMiddleware, Authenticator
+from gateway.middleware.compression import CompressionMiddleware
 from gateway.middleware.headers import HeadersMiddleware
+from gateway.middleware.hosts import HostsMiddleware
 from gateway.middleware.limits import BodyPolicy, LimitsMiddleware
+from gateway.middleware.methods import MethodsMiddleware, allowed, method_not_allowed, without_slash
 from gateway.middleware.metrics import GatewayMetrics, MetricsMiddleware
+from gateway.middleware.prefix import PrefixMiddleware
 from gateway.middleware.problems import ProblemsMiddleware
 from gateway.pages.rendering import Pages
 from gateway.routes import (
@@ -55,22 +61,23 @@ _CORS_RESPONSE_HEADERS = ("etag", "location", "preference-applied", "retry-after
 
 
 def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastAPI:
-    """The gateway as an ASGI application. `app.state.context` is the AppContext of its routes."""
+    """The routes as an ASGI application. `app.state.context` is the AppContext of its routes. `edge` wraps it."""
     app = FastAPI(
         title=settings.site_title,
         version=version("frontispiece"),
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,  # its redirects would be absolute; _problem makes relative ones
         exception_handlers={HTTPException: _problem, RequestValidationError: _problem},
     )
     metrics = GatewayMetrics()
     cache = Cache(settings.cache_bytes)
     app.state.context = AppContext(settings, clients, metrics, cache)
     app.state.pages = Pages(settings)
-    reads = (post_reads.router, taxonomy.reads, public_pages.router)
+    reads = (post_reads.router, taxonomy.reads, public_pages.router, operations.reads)
     app.add_middleware(ReadsMiddleware, routers=reads)
-    _add_middleware(app, settings, metrics, cache, token)
+    _add_middleware(app, settings, token)
     for router in reads:
         app.include_router(router)
     for api in (generate, uploads, tasks, task_events, posts, taxonomy):
@@ -82,8 +89,8 @@ def create_app(settings: GatewaySettings, clients: Clients, token: str) -> FastA
     return app
 
 
-def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, cache: Cache, token: str) -> None:
-    """Add all middleware, from the innermost to the outermost."""
+def _add_middleware(app: FastAPI, settings: GatewaySettings, token: str) -> None:
+    """Add the middleware inside the edge, from the innermost to the outermost."""
     app.add_middleware(
         LimitsMiddleware,
         bodies=BodyPolicy(settings.max_body_bytes),
@@ -92,23 +99,42 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
         client_seconds=settings.client_seconds,
     )
     app.add_middleware(AccessMiddleware, authenticator=Authenticator(token))
+    app.add_middleware(MethodsMiddleware, routes=app.routes)
     app.add_middleware(ProblemsMiddleware)
-    app.add_middleware(CacheMiddleware, cache=cache)
+    app.add_middleware(CompressionMiddleware)
+
+
+def edge(app: FastAPI) -> ASGIApp:
+    """`app` with the middleware that every request passes, from the innermost to the outermost.
+
+    They are outside of FastAPI, so that an answer from the cache does not pass its own middleware.
+    """
+    context: AppContext = app.state.context
+    settings = context.settings
+    wrapped: ASGIApp = CacheMiddleware(app, context.cache)
     if origins := settings.origins(settings.cors_origins):
         # Credentials are never allowed: a page sends the token itself, as a header.
-        app.add_middleware(
-            CORSMiddleware,
+        wrapped = CORSMiddleware(
+            wrapped,
             allow_origins=origins,
             allow_methods=_CORS_METHODS,
             allow_headers=_CORS_REQUEST_HEADERS,
             expose_headers=_CORS_RESPONSE_HEADERS,
         )
-    app.add_middleware(HeadersMiddleware)
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    wrapped = HostsMiddleware(wrapped, settings.hosts)
+    if settings.base_path:
+        wrapped = PrefixMiddleware(wrapped, settings.base_path, app.routes)
+    return MetricsMiddleware(HeadersMiddleware(wrapped), context.metrics)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
     """The problem for an error of the framework: a page for a browser outside of the API, else a document."""
+    status = error.status_code if isinstance(error, HTTPException) else None
+    if status == HTTPStatus.NOT_FOUND and (redirect := without_slash(request.app.routes, request.scope)):
+        return redirect
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of one route only.
+        error = method_not_allowed(allowed(request.app.routes, request.scope))
     problem = errors.from_exception(error)
     is_page = not request.url.path.startswith(("/api/", "/media/", "/v1/"))
     if is_page and "text/html" in request.headers.get("accept", ""):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from gateway.app import edge
 from gateway.cache.changes import following
 from gateway.context import AppContext
 from gateway.middleware.limits import GatewayProtocol
@@ -51,7 +52,7 @@ def server(app: FastAPI, settings: GatewaySettings) -> GatewayServer:
     """The server of `app`. It is not started."""
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its messages repeat those of the gateway
     config = uvicorn.Config(
-        app,
+        edge(app),
         log_config=None,
         access_log=False,  # gateway.middleware.metrics logs requests
         server_header=False,

@@ -19,7 +19,8 @@ from pathlib import Path
 from bench.reading.servers import Server, servers
 
 OURS = ("gateway, no cache", "gateway")
-READS = ("hand-written", *OURS)
+READS = ("hand-written", "hand-written, gRPC", *OURS)
+PAGES = ("hand-written", *OURS)
 BARE = ("Starlette", "FastAPI", "gateway")
 
 
@@ -47,7 +48,7 @@ def measure(server: Server, path: str, connections: int, seconds: float) -> Roun
 
 def rows(found: dict[str, Server], slug: str, arguments: argparse.Namespace) -> list[str]:
     """The lines of the table."""
-    paths = {"/api/posts": READS, f"/api/posts/{slug}": READS, "/": READS, f"/posts/{slug}": READS, "/healthz": BARE}
+    paths = {"/api/posts": READS, f"/api/posts/{slug}": READS, "/": PAGES, f"/posts/{slug}": PAGES, "/healthz": BARE}
     lines = []
     for path, names in paths.items():
         rounds: dict[str, list[Round]] = {name: [] for name in names}
@@ -66,7 +67,7 @@ def rows(found: dict[str, Server], slug: str, arguments: argparse.Namespace) -> 
                 f"{statistics.median(one.cpu_ms for one in mine):.2f} | {mine[0].bytes:,} | "
                 f"{sum(one.failures for one in mine)} |"
             )
-            print(lines[-1], flush=True)
+            print(lines[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
     return lines
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,25 +44,28 @@ def _started(module: Sequence[str], port: int, path: str, environment: Mapping[s
         [sys.executable, "-m", *module], env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        _wait(f"http://127.0.0.1:{port}{path}", process)
+        _wait(port, path, process)
         yield process.pid
     finally:
         process.terminate()
         process.wait(_START_SECONDS)
 
 
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    import time
-
+def _wait(port: int, path: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until `path` is served, or until the port accepts connections if there is none."""
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
+            if path:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2).close()
+            else:
+                socket.create_connection(("127.0.0.1", port), timeout=2).close()
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+        else:
+            return
 
 
 def _environment(process: int) -> dict[str, str]:
@@ -79,16 +84,20 @@ async def servers(folder: Path) -> AsyncIterator[tuple[dict[str, Server], str]]:
         with contextlib.ExitStack() as stack:
             found: dict[str, Server] = {}
 
-            async def add(name: str, module: Sequence[str], path: str, more: Mapping[str, str], *helpers: int) -> None:
+            async def add(name: str, module: Sequence[str], path: str, more: Mapping[str, str], *helpers: int) -> int:
                 port = free_port()
                 arguments = [str(port) if one == "PORT" else one for one in module]
                 chosen = {**variables, **more, "GATEWAY_PORT": str(port), "PUBLIC_BASE_URL": f"http://127.0.0.1:{port}"}
                 chosen["BASE_URL"] = chosen["PUBLIC_BASE_URL"]
                 process = await asyncio.to_thread(lambda: stack.enter_context(_started(arguments, port, path, chosen)))
                 found[name] = Server(name, f"127.0.0.1:{port}", (process, *helpers))
+                return process
 
             database = {"DATABASE_URL": variables["POSTS_DATABASE_URL"]}
             await add("hand-written", ["bench.reading.hand_written", "PORT"], "/api/posts", database)
+            reads = await add("posts", ["bench.reading.split", "posts", "PORT"], "", database)
+            target = {"POSTS_TARGET": found.pop("posts").address}
+            await add("hand-written, gRPC", ["bench.reading.split", "front", "PORT"], "/api/posts", target, reads)
             await add("gateway, no cache", ["gateway"], "/healthz", UNCACHED, posts)
             await add("gateway", ["gateway"], "/healthz", {}, posts)
             await add("FastAPI", ["bench.reading.bare", "fastapi", "PORT"], "/healthz", {})

@@ -1,1 +1,3 @@
-"""What happens around every request. In order: metrics, headers, CORS, problems, access, limits."""
+"""What happens around every request. From the outside: metrics, headers, prefix, hosts, CORS, compression, problems,
+methods, access, limits.
+"""

@@ -2,9 +2,9 @@
 
 import logging
 import time
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rpc import context
@@ -42,6 +42,17 @@ class GatewayMetrics:
             registry=self.registry,
         )
 
+        self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+    def of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        """The counter and the histogram of requests of one kind."""
+        key = (method, route, status)
+        found = self._known.get(key)
+        if found is None:
+            found = (self.requests.labels(method, route, str(status)), self.seconds.labels(method, route))
+            self._known[key] = found
+        return found
+
     def exposition(self) -> bytes:
         """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
@@ -60,7 +71,7 @@ class MetricsMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context.request_id.set(context.accept_id(Headers(scope=scope).get("x-request-id")))
+        context.request_id.set(context.accept_id(_given_id(scope)))
         status = 0
 
         async def send_and_note(message: Message) -> None:
@@ -70,22 +81,41 @@ class MetricsMiddleware:
             await send(message)
 
         began = time.perf_counter()
-        with self._metrics.in_flight.track_inprogress():
-            try:
-                await self._app(scope, receive, send_and_note)
-            finally:
-                self._record(scope, status, time.perf_counter() - began)
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, send_and_note)
+        finally:
+            self._metrics.in_flight.dec()
+            self._record(scope, status, time.perf_counter() - began)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The template of the route, never the path: paths would give an unlimited number of time series.
         # A mounted application has no route, but the path where it is mounted.
         route = str(getattr(scope.get("route"), "path", "") or scope.get("root_path") or "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        self._metrics.requests.labels(method, route, str(status)).inc()
+        counter, histogram = self._metrics.of(method, route, status)
+        counter.inc()
         if not route.endswith("/events"):
-            self._metrics.seconds.labels(method, route).observe(seconds)
+            histogram.observe(seconds)
         level = logging.DEBUG if scope["path"] in _QUIET_PATHS else logging.INFO
         # The path as it was sent, because a decoded one could hold line breaks. Never the query: it holds search words.
         raw: bytes = scope.get("raw_path") or b""
         path = raw.decode("ascii", "backslashreplace")[:200]
-        log.log(level, "%s %s", method, path, extra={"status": status, "ms": round(seconds * 1e3, 1)})
+        if log.isEnabledFor(level):
+            log.handle(_record(level, f"{method} {path}", status, seconds))
+
+
+def _given_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            found: str = value.decode("latin-1")
+            return found
+    return None
+
+
+def _record(level: int, message: str, status: int, seconds: float) -> logging.LogRecord:
+    """The record of a request. Logger.log would look for the line of code that called it, for every request."""
+    record = logging.LogRecord(log.name, level, "", 0, message, (), None)
+    record.status = status
+    record.ms = round(seconds * 1e3, 1)
+    return record

@@ -1,15 +1,18 @@
 """Operation: capabilities, liveness, readiness, metrics."""
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from frontispiece.generator.v1 import generator_pb2
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from gateway.cache.answers import Answer
 from gateway.context import AppContext
 from gateway.routes.dependencies import EDITOR, Context, only_known_query
 from gateway.routes.problems import EDITOR_READ, problem
+from gateway.routes.reads import ReadRoute
 from gateway.schemas.capabilities import Capabilities, Readiness
 
 router = APIRouter(tags=["operations"])
+reads = APIRouter(tags=["operations"], route_class=ReadRoute)
 
 _LOADING = "the model is loading"
 
@@ -26,11 +29,10 @@ async def get_capabilities(app: Context) -> Capabilities:
     return Capabilities.from_messages(response)
 
 
-@router.get("/healthz", responses={401: problem(401)}, summary="Liveness")
-async def healthz(response: Response) -> dict[str, str]:
+@reads.get("/healthz", responses={401: problem(401)}, response_model=dict[str, str], summary="Liveness")
+async def healthz(request: Request) -> Answer:
     """Succeeds while the process runs."""
-    response.headers["cache-control"] = "no-store"
-    return {"status": "alive"}
+    return Answer.json({"status": "alive"}, {"cache-control": "no-store"})
 
 
 @router.get(

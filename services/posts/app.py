@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from frontispiece.posts.v1 import posts_pb2, posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 
+from rpc.image_urls import ImageUrls
 from rpc.server import Service
 from services.posts.api.servicers import PostServicer, TaskServicer
 from services.posts.connections import background, connect, readers
+from services.posts.content.deriving import running as deriving
 from services.posts.content.images import Images
 from services.posts.content.repository import Posts
 from services.posts.content.taxonomy import Taxonomy
@@ -38,17 +40,22 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
 
     Raises Unavailable (no database) and FailedPrecondition (old schema).
     """
-    async with connect(settings, "posts") as connections, readers(settings) as (reads, searches):
+    urls = ImageUrls.of(settings)
+    async with (
+        connect(settings, "posts") as connections,
+        readers(settings) as (reads, searches),
+        deriving((urls.media_base_url, urls.base_url)) as texts,
+    ):
         database = connections.database
         events = TaskEvents(database, settings.poll_seconds)
         url = settings.database_url.get_secret_value()
         listener = Listener(url, "posts-listener", events.on_stored, events.on_gap, events.on_ephemeral)
         images = Images(database, connections.storage)
-        tasks = Tasks(database, settings.max_attempts)
+        tasks = Tasks(database, texts, settings.max_attempts)
         creator = TaskCreator(tasks, images, connections.generators)
         services = _services(
             TaskServicer(tasks, creator, events),
-            PostServicer(Posts(database, reads, searches), Taxonomy(database, reads), images),
+            PostServicer(Posts(database, texts, reads, searches), Taxonomy(database, reads), images),
         )
         async with background(listener.run(), events.poll()):
             yield App(services, database, events)

@@ -12,6 +12,9 @@ from services.posts.database.database import Database, connected
 from services.posts.database.migrate import require_current
 from services.posts.settings import ConnectionSettings, PostsSettings
 
+# With less, PostgreSQL keeps only the pages of the posts that a frequent word of the index gives, and reads them all.
+_SEARCH_MEMORY = "64MB"
+
 
 @dataclass(frozen=True)
 class Connections:
@@ -63,7 +66,7 @@ async def readers(settings: PostsSettings) -> AsyncIterator[tuple[Database, Data
             size=settings.database_search_pool_size,
             wait_seconds=wait_seconds,
             for_readers=True,
-            plan_each=True,
+            work_mem=_SEARCH_MEMORY,
         ) as searches,
     ):
         yield reads, searches

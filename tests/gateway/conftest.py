@@ -13,8 +13,11 @@ from playwright.async_api import Browser, async_playwright, expect
 
 from tests.gateway.browsing import ARGUMENTS, MILLISECONDS, chromium
 from tests.gateway.editor_page import script_editor
+from tests.gateway.full import full
 from tests.gateway.scripted import TASK_ID, Scripted, scripted, task
 from tests.stack import Stack
+
+__all__ = ["full"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -155,7 +156,7 @@ async def test_bytes_are_bounded_and_the_least_used_go_first(max_bytes: int) -> 
 
     await cache.get("popular", lambda: value(100))
     for index in range(200):
-        await cache.get(index, lambda: value(90 + index))
+        await cache.get(index, partial(value, 90 + index))
         assert cache.fresh("popular") is not None
         assert cache.bytes <= max_bytes
     assert len(cache) < 200

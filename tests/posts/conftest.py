@@ -47,7 +47,10 @@ WORKER_SETTINGS: dict[str, Any] = {
 
 T = tasks_pb2
 
-TABLES = "content_tasks, task_masks, task_images, task_events, posts, post_tags, post_revisions, tags, idempotency_keys"
+TABLES = (
+    "content_tasks, task_masks, task_images, task_events, posts, post_tags, post_revisions, post_slugs, tags,"
+    " idempotency_keys"
+)
 
 
 @dataclass
@@ -105,6 +108,7 @@ async def client_of(target: str) -> AsyncIterator[Client]:
 def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals that are no setting."""
     monkeypatch.setattr(maintenance, "RETAIN_SECONDS", 0.2)
+    monkeypatch.setattr(maintenance, "DERIVE_SECONDS", 0.2)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ from frontispiece.types.v1 import generation_pb2
 from rpc import errors
 from rpc.limits import limits
 from services.posts.api import masks
+from services.posts.content import tags
 from services.posts.content.create import not_found
+from services.posts.content.slugs import looks_like_an_id
 from services.posts.models import POST_STATES, NewPost, PostChange, PostFilter
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -76,14 +78,26 @@ def new_post(request: p.CreatePostRequest) -> NewPost:
     return _new_post(request, publish=request.publish)
 
 
+def named(request: p.CreateAuthorRequest | p.CreateCategoryRequest) -> tuple[str, str]:
+    """The name and the slug of an author or a category to create."""
+    _check_slug(request.slug)
+    return request.name, request.slug
+
+
+def _check_slug(slug: str) -> None:
+    if looks_like_an_id(slug):
+        raise errors.InvalidArgument.field("slug", "must not have the form of an id")
+
+
 def _new_post(request: t.ApproveTaskRequest | p.CreatePostRequest, *, publish: bool) -> NewPost:
+    _check_slug(request.slug)
     return NewPost(
         title=request.title,
         content=request.content,
         slug=request.slug,
         author_id=uuid.UUID(request.author_id) if request.author_id else None,
         category_id=uuid.UUID(request.category_id) if request.category_id else None,
-        tags=_tags(request),
+        tags=tags.distinct(request.tags),
         alt_text=request.alt_text,
         publish=publish,
     )
@@ -116,6 +130,8 @@ def post_change(request: p.UpdatePostRequest) -> PostChange:
         problems.append(errors.FieldViolation("update_mask", "must name at least one field"))
     if problems:
         raise errors.InvalidArgument.fields(problems)
+    if "slug" in mask:
+        _check_slug(request.slug)
 
     def text(name: str) -> str | None:
         return getattr(request, name) if name in mask else None
@@ -129,12 +145,7 @@ def post_change(request: p.UpdatePostRequest) -> PostChange:
         slug=text("slug"),
         author_id=reference("author_id"),
         category_id=reference("category_id"),
-        tags=_tags(request) if "tags" in mask else None,
+        tags=tags.distinct(request.tags) if "tags" in mask else None,
         alt_text=text("alt_text"),
         image_key=text("featured_image_key"),
     )
-
-
-def _tags(request: t.ApproveTaskRequest | p.CreatePostRequest | p.UpdatePostRequest) -> tuple[str, ...]:
-    """The tags, each once, in the order given."""
-    return tuple(dict.fromkeys(request.tags))

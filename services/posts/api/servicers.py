@@ -133,7 +133,7 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def CreateAuthor(self, request: p.CreateAuthorRequest, call: Call) -> p.CreateAuthorResponse:
         """Add an author."""
-        author = await self._taxonomy.create_author(context.principal.get(), request.name, request.slug)
+        author = await self._taxonomy.create_author(context.principal.get(), *decode.named(request))
         return p.CreateAuthorResponse(author=author)
 
     async def ListAuthors(self, request: p.ListAuthorsRequest, call: Call) -> p.ListAuthorsResponse:
@@ -142,7 +142,7 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
 
     async def CreateCategory(self, request: p.CreateCategoryRequest, call: Call) -> p.CreateCategoryResponse:
         """Add a category."""
-        category = await self._taxonomy.create_category(context.principal.get(), request.name, request.slug)
+        category = await self._taxonomy.create_category(context.principal.get(), *decode.named(request))
         return p.CreateCategoryResponse(category=category)
 
     async def ListCategories(self, request: p.ListCategoriesRequest, call: Call) -> p.ListCategoriesResponse:

@@ -1,12 +1,14 @@
 """Inserting a post in a transaction: for CreatePost, and for the approval of a task."""
 
 import uuid
+from typing import Any
 
 from frontispiece.posts.v1 import posts_pb2 as p
 
 from rpc import errors
-from services.posts.content import search
+from services.posts.content.deriving import Derived
 from services.posts.content.slugs import numbered, slugify
+from services.posts.content.tags import set_tags
 from services.posts.database import rows
 from services.posts.database.database import Connection
 from services.posts.database.json_columns import to_json
@@ -17,30 +19,30 @@ GET = "SELECT * FROM full_posts WHERE id = $1"
 
 INSERT = Sql("""
 INSERT INTO posts (id, slug, state, title, content, author_id, category_id, task_id, created_by, updated_by,
-    publish_time, featured_image, image_keep_at, search)
+    create_time, publish_time, first_publish_time, featured_image, image_keep_at,
+    search, html, excerpt, derived_version)
 VALUES (:id, :slug, :state, :title, :content, :author_id, :category_id, :task_id, :actor, :actor,
-    CASE WHEN :state = 'published' THEN clock_timestamp() END,
-    :featured_image, clock_timestamp(), array_to_tsvector(:lexemes::text[]))
+    statement_timestamp(), CASE WHEN :state = 'published' THEN statement_timestamp() END,
+    CASE WHEN :state = 'published' THEN statement_timestamp() END,
+    :featured_image, clock_timestamp(), array_to_tsvector(:lexemes::text[]), :html, :excerpt, :derived_version)
 ON CONFLICT (slug) DO NOTHING
 RETURNING id
 """)
 
+DELETE = "DELETE FROM posts WHERE id = $1"
+
+# Asked after the slug was written: whoever gives a slug away at the same time has the same unique index to pass.
+IS_FORMER = "SELECT EXISTS (SELECT FROM post_slugs WHERE slug = $1 AND post_id <> $2)"
+
 NEXT_NUMBER = """
-SELECT coalesce(max(substring(slug FROM length($1) + 2)::bigint), 1) + 1 FROM posts
+SELECT coalesce(max(substring(slug FROM length($1) + 2)::bigint), 1) + 1
+FROM (SELECT slug FROM posts UNION ALL SELECT slug FROM post_slugs) taken
 WHERE slug LIKE $1 || '-%' AND substring(slug FROM length($1) + 2) ~ '^[0-9]{1,9}$'
 """
 
 FIND_AUTHOR = "SELECT id FROM authors WHERE $1::uuid IS NULL OR id = $1 ORDER BY create_time, id LIMIT 1"
 
 FIND_CATEGORY = "SELECT id FROM categories WHERE $1::uuid IS NULL OR id = $1 ORDER BY create_time, id LIMIT 1"
-
-# In the order of names, so that two posts with the same new tags cannot deadlock.
-ADD_TAGS = "INSERT INTO tags (name) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT DO NOTHING"
-
-TAG_POST = """
-INSERT INTO post_tags (post_id, tag_id, position)
-SELECT $1, g.id, n.position - 1 FROM unnest($2::text[]) WITH ORDINALITY n (name, position) JOIN tags g USING (name)
-"""
 
 # Several calls may compute the same next number at the same moment. The last tries use a random ending.
 _NUMBERED_TRIES, _RANDOM_TRIES = 5, 2
@@ -50,30 +52,30 @@ async def insert_post(
     connection: Connection,
     post_id: uuid.UUID,
     new: NewPost,
+    derived: Derived,
     image: p.FeaturedImage,
     task_id: uuid.UUID | None,
     principal: str,
 ) -> p.Post:
     """Insert a post and its tags. Raises FailedPrecondition (author, category), AlreadyExists (the slug is taken)."""
-    author_id = await find_author(connection, new.author_id)
-    category_id = await find_category(connection, new.category_id)
-    stem = new.slug or slugify(new.title, "post")
-    slug = stem
+    values: dict[str, Any] = {
+        "id": post_id,
+        "state": "published" if new.publish else "draft",
+        "title": new.title,
+        "content": new.content,
+        "author_id": await find_author(connection, new.author_id),
+        "category_id": await find_category(connection, new.category_id),
+        "task_id": task_id,
+        "actor": principal,
+        "featured_image": to_json(image),
+        "lexemes": derived.lexemes,
+        "html": derived.html,
+        "excerpt": derived.excerpt,
+        "derived_version": derived.version,
+    }
+    stem = slug = new.slug or slugify(new.title, "post")
     for number in range(1 + _NUMBERED_TRIES + _RANDOM_TRIES):
-        statement = INSERT(
-            id=post_id,
-            slug=slug,
-            state="published" if new.publish else "draft",
-            title=new.title,
-            content=new.content,
-            author_id=author_id,
-            category_id=category_id,
-            task_id=task_id,
-            actor=principal,
-            featured_image=to_json(image),
-            lexemes=search.lexemes(new.title, new.content),
-        )
-        if await connection.fetchval(*statement) is not None:
+        if await _insert(connection, post_id, slug, values):
             break
         if new.slug:
             raise slug_taken(slug)
@@ -85,6 +87,16 @@ async def insert_post(
         raise slug_taken(stem)
     await set_tags(connection, post_id, new.tags)
     return await read_post(connection, post_id)
+
+
+async def _insert(connection: Connection, post_id: uuid.UUID, slug: str, values: dict[str, Any]) -> bool:
+    """Insert the row, unless the slug is, or was, that of another post."""
+    if await connection.fetchval(*INSERT(slug=slug, **values)) is None:
+        return False
+    if await connection.fetchval(IS_FORMER, slug, post_id):
+        await connection.execute(DELETE, post_id)
+        return False
+    return True
 
 
 async def read_post(connection: Connection, post_id: uuid.UUID) -> p.Post:
@@ -101,13 +113,6 @@ async def created_earlier(connection: Connection, post_id: uuid.UUID) -> p.Post:
     if row is None:
         raise errors.FailedPrecondition("the post of this request_id was deleted", reason="POST_DELETED")
     return p.Post(**rows.post(row))
-
-
-async def set_tags(connection: Connection, post_id: uuid.UUID, tags: tuple[str, ...]) -> None:
-    """Add tags to a post that has none."""
-    if tags:
-        await connection.execute(ADD_TAGS, list(tags))
-        await connection.execute(TAG_POST, post_id, list(tags))
 
 
 async def find_author(connection: Connection, author_id: uuid.UUID | None) -> uuid.UUID:
@@ -136,5 +141,7 @@ def not_found() -> errors.NotFound:
 
 
 def slug_taken(slug: str) -> errors.AlreadyExists:
-    """The error for a slug of another post."""
-    return errors.AlreadyExists(f"the slug {slug!r} is taken", reason="SLUG_TAKEN", metadata={"slug": slug})
+    """The error for a slug that another post has or had."""
+    return errors.AlreadyExists(
+        f"the slug {slug!r} is that of another post, or was it earlier", reason="SLUG_TAKEN", metadata={"slug": slug}
+    )

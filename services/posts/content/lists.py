@@ -11,7 +11,7 @@ import re
 import uuid
 from datetime import datetime
 
-from services.posts.content import search
+from services.posts.database.tag_identity import identity
 from services.posts.database.where import Values
 from services.posts.models import POST_STATES, PostFilter
 
@@ -20,70 +20,79 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _COLUMNS = """
 p.id, p.slug, p.state, p.title, {content} AS content, p.featured_image, p.author_id, p.category_id, p.tags, p.task_id,
 p.created_by, p.updated_by, p.create_time, p.update_time, p.publish_time, p.version, p.sort_time,
-p.author_slug, p.author_name, p.category_slug, p.category_name
+p.author_slug, p.author_name, p.category_slug, p.category_name, p.author_is_default, p.category_is_default, p.excerpt,
+''::text AS html
 """
 
 _BY_SLUG_OR_ID = "(SELECT id FROM {table} WHERE slug = {slug} UNION ALL SELECT id FROM {table} WHERE id = {id} LIMIT 1)"
 
+After = tuple[datetime, uuid.UUID] | None
+"""sort_time and id of the last post of the page before."""
 
-def statement(
-    filters: PostFilter, limit: int, after: tuple[datetime, uuid.UUID] | None, *, with_content: bool
-) -> tuple[str, list[object]]:
-    """The statement and its values. `after`: sort_time and id of the last post of the page before."""
+
+def statement(filters: PostFilter, limit: int, after: After, *, with_content: bool) -> tuple[str, list[object]]:
+    """The statement of a list without words, and its values."""
     values = Values()
-    conditions = _conditions(filters, values, after)
     place = values.add(limit)
-    states = [filters.state] if filters.state else list(POST_STATES)
-    pages = [
-        f"(SELECT {_key(filters)}, {_sort(filters)} FROM {_tables(filters)}"
-        f" WHERE {_sort_table(filters)}.state = {values.add(state)} {conditions}"
-        f" ORDER BY {_sort(filters)} DESC, {_id(filters)} DESC LIMIT {place})"
-        for state in states
-    ]
-    keys = " UNION ALL ".join(pages)
+    pages = [keys(filters, values, state, after, place) for state in states(filters)]
+    text = " UNION ALL ".join(f"({page})" for page in pages)
     if len(pages) > 1:
-        keys = f"SELECT id, sort_time FROM ({keys}) pages ORDER BY sort_time DESC, id DESC LIMIT {place}"
-    columns = _COLUMNS.format(content="p.content" if with_content else "''::text")
-    text = f"SELECT {columns} FROM ({keys}) k JOIN full_posts p ON p.id = k.id ORDER BY k.sort_time DESC, k.id DESC"
-    return text, values.all
+        text = f"SELECT id, sort_time FROM ({text}) pages ORDER BY sort_time DESC, id DESC LIMIT {place}"
+    return posts_of(text, with_content=with_content), values.all
 
 
-def _conditions(filters: PostFilter, values: Values, after: tuple[datetime, uuid.UUID] | None) -> str:
-    table, conditions = _sort_table(filters), [""]
+def states(filters: PostFilter) -> list[str]:
+    """The states of the posts of a list."""
+    return [filters.state] if filters.state else list(POST_STATES)
+
+
+def keys(
+    filters: PostFilter, values: Values, state: str, after: After, limit: str, more: str = "", offset: int = 0
+) -> str:
+    """The statement of id and sort_time, and of `more` columns, of the first posts in one state, without regard to words.
+
+    `limit` is SQL. `offset`: how many posts are left out.
+    """
+    table = _sort_table(filters)
+    post_id = "pt.post_id" if filters.tag else "p.id"
+    tables = ("post_tags pt JOIN posts p ON p.id = pt.post_id" if more else "post_tags pt") if filters.tag else "posts p"
+    found = conditions(filters, values, table, f"{table}.sort_time", post_id, state, after)
     if filters.tag:
-        conditions.append(f"pt.tag_id = (SELECT id FROM tags WHERE name = {values.add(filters.tag)})")
-    for column, found, given in (
+        found.append(f"pt.tag_id = {tag_id(filters, values)}")
+    return (
+        f"SELECT {post_id} AS id, {table}.sort_time{more} FROM {tables} WHERE {' AND '.join(found)}"
+        f" ORDER BY {table}.sort_time DESC, {post_id} DESC LIMIT {limit} OFFSET {offset}"
+    )
+
+
+def conditions(
+    filters: PostFilter, values: Values, table: str, sort: str, post_id: str, state: str, after: After
+) -> list[str]:
+    """What the filters ask of a row of `table`, the tag and the words aside."""
+    found = [f"{table}.state = {values.add(state)}"]
+    for column, names, given in (
         ("category_id", "categories", filters.category),
         ("author_id", "authors", filters.author),
     ):
         if given:
             slug, as_id = values.add(given), values.add(uuid.UUID(given) if _UUID.fullmatch(given) else None)
-            conditions.append(f"{table}.{column} = {_BY_SLUG_OR_ID.format(table=found, slug=slug, id=as_id)}")
-    if (words := search.query(filters.query)) is not None:
-        conditions.append(f"p.search @@ {values.add(words)}::text::tsquery")
+            found.append(f"{table}.{column} = {_BY_SLUG_OR_ID.format(table=names, slug=slug, id=as_id)}")
     if after is not None:
-        time, post_id = after
-        conditions.append(f"({_sort(filters)}, {_id(filters)}) < ({values.add(time)}, {values.add(post_id)})")
-    return " AND ".join(conditions)
+        time, last = after
+        found.append(f"({sort}, {post_id}) < ({values.add(time)}, {values.add(last)})")
+    return found
 
 
-def _tables(filters: PostFilter) -> str:
-    if not filters.tag:
-        return "posts p"
-    return "post_tags pt JOIN posts p ON p.id = pt.post_id" if filters.query.strip() else "post_tags pt"
+def tag_id(filters: PostFilter, values: Values) -> str:
+    """The subquery of the id of the tag."""
+    return f"(SELECT id FROM tags WHERE identity = {values.add(identity(filters.tag))})"
+
+
+def posts_of(found: str, *, with_content: bool) -> str:
+    """The statement of the posts whose id and sort_time the statement `found` gives, newest first."""
+    columns = _COLUMNS.format(content="p.content" if with_content else "''::text")
+    return f"SELECT {columns} FROM ({found}) k JOIN full_posts p ON p.id = k.id ORDER BY k.sort_time DESC, k.id DESC"
 
 
 def _sort_table(filters: PostFilter) -> str:
     return "pt" if filters.tag else "p"
-
-
-def _sort(filters: PostFilter) -> str:
-    return f"{_sort_table(filters)}.sort_time"
-
-
-def _id(filters: PostFilter) -> str:
-    return "pt.post_id" if filters.tag else "p.id"
-
-
-def _key(filters: PostFilter) -> str:
-    return f"{_id(filters)} AS id"

@@ -6,7 +6,8 @@ that no query of a part finds them. Of a Chinese sentence it makes one word.
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 MAX_CHARACTERS = 100_000
 """How much of a post is searched. A tsvector holds 1 MiB: so many characters fit in any script."""
@@ -38,25 +39,43 @@ def lexemes(title: str, content: str) -> list[str]:
     return list(found)
 
 
-def query(text: str) -> str | None:
-    """The tsquery for posts that contain all words of `text`; None if `text` is blank.
+@dataclass(frozen=True)
+class Term:
+    """A word of a query. `begins`: any lexeme that begins with it; otherwise, this lexeme."""
+
+    lexeme: str
+    begins: bool = False
+
+    def __str__(self) -> str:
+        """The term in the syntax of tsquery. A lexeme has letters, digits and marks only."""
+        return f"'{self.lexeme}':*" if self.begins else f"'{self.lexeme}'"
+
+
+def terms(text: str) -> list[Term] | None:
+    """The terms that a post must contain, all of them; None if `text` is blank.
 
     The first MAX_WORDS different words count. A word of two or more characters is the beginning of a word of the post.
     A single letter or digit would begin too many, so it is a whole word, and counts only in a query without longer
-    words. Of an unspaced script, all pairs of neighbours must occur. Without a letter or digit, no post matches.
+    words. Of an unspaced script, all pairs of neighbours must occur. Without a letter or digit the list is empty: no
+    post matches.
     """
     if not text.strip():
         return None
-    terms: dict[str, None] = {}
-    single: dict[str, None] = {}
+    found: dict[Term, None] = {}
+    single: dict[Term, None] = {}
     for word, is_unspaced in _words(text):
         if is_unspaced:
-            terms.update(dict.fromkeys(f"'{part}'" for part in _pairs(word) or [word]))
+            found.update(dict.fromkeys(Term(part) for part in _pairs(word) or [word]))
         elif len(word) == 1:
-            single[f"'{word}'"] = None
+            single[Term(word)] = None
         else:
-            terms[f"'{word}':*"] = None
-    return " & ".join(list(terms or single)[:MAX_WORDS])
+            found[Term(word, begins=True)] = None
+    return list(found or single)[:MAX_WORDS]
+
+
+def tsquery(chosen: Iterable[Term]) -> str:
+    """The tsquery for posts that contain all of these terms."""
+    return " & ".join(map(str, chosen))
 
 
 def fold(text: str) -> str:

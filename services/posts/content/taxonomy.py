@@ -1,5 +1,8 @@
 """Authors, categories and tags."""
 
+# ruff: noqa: S608  (the names of the two tables are constants)
+
+import uuid
 from typing import Any
 
 from frontispiece.posts.v1 import posts_pb2 as p
@@ -7,24 +10,25 @@ from frontispiece.posts.v1 import posts_pb2 as p
 from rpc import errors
 from services.posts.content.slugs import numbered, slugify
 from services.posts.database import paging
-from services.posts.database.database import Database, Record
+from services.posts.database.database import Connection, Database, Record
 
-CREATE_AUTHOR = """
-INSERT INTO authors (slug, name, created_by) VALUES ($1, $2, $3) ON CONFLICT (slug) DO NOTHING RETURNING id, slug, name
+_TRIES = 7
+
+_COLUMNS = "id, slug, name, sort_name, id = (SELECT id FROM {table} ORDER BY create_time, id LIMIT 1) AS is_default"
+
+CREATE = """
+INSERT INTO {table} (slug, name, created_by) VALUES ($1, $2, $3) ON CONFLICT (slug) DO NOTHING RETURNING id
 """
 
-CREATE_CATEGORY = """
-INSERT INTO categories (slug, name, created_by) VALUES ($1, $2, $3) ON CONFLICT (slug) DO NOTHING
-RETURNING id, slug, name
+GET = f"SELECT {_COLUMNS} FROM {{table}} WHERE id = $1"
+
+NEXT_NUMBER = """
+SELECT coalesce(max(substring(slug FROM length($1) + 2)::bigint), 1) + 1 FROM {table}
+WHERE slug LIKE $1 || '-%' AND substring(slug FROM length($1) + 2) ~ '^[0-9]{{1,9}}$'
 """
 
-LIST_AUTHORS = """
-SELECT id, slug, name, sort_name FROM authors WHERE $1::text IS NULL OR (sort_name, id) > ($1, $2::uuid)
-ORDER BY sort_name, id LIMIT $3
-"""
-
-LIST_CATEGORIES = """
-SELECT id, slug, name, sort_name FROM categories WHERE $1::text IS NULL OR (sort_name, id) > ($1, $2::uuid)
+LIST = f"""
+SELECT {_COLUMNS} FROM {{table}} WHERE $1::text IS NULL OR (sort_name, id) > ($1, $2::uuid)
 ORDER BY sort_name, id LIMIT $3
 """
 
@@ -44,21 +48,21 @@ class Taxonomy:
         self._reads = reads or database
 
     async def create_author(self, principal: str, name: str, slug: str) -> p.Author:
-        """Add an author. An empty slug is derived from the name. Raises AlreadyExists (the slug is taken)."""
-        return p.Author(**_named(await self._create(CREATE_AUTHOR, principal, name, slug, "author")))
+        """Add an author. Without a slug, one is made from the name. Raises AlreadyExists (the slug is taken)."""
+        return p.Author(**_named(await self._create("authors", principal, name, slug, "author")))
 
     async def create_category(self, principal: str, name: str, slug: str) -> p.Category:
-        """Add a category. An empty slug is derived from the name. Raises AlreadyExists (the slug is taken)."""
-        return p.Category(**_named(await self._create(CREATE_CATEGORY, principal, name, slug, "category")))
+        """Add a category. Without a slug, one is made from the name. Raises AlreadyExists (the slug is taken)."""
+        return p.Category(**_named(await self._create("categories", principal, name, slug, "category")))
 
     async def authors(self, page_size: int, page_token: str) -> p.ListAuthorsResponse:
         """Authors by name. Raises InvalidArgument for a bad token."""
-        page = await self._list(LIST_AUTHORS, "authors", page_size, page_token)
+        page = await self._list("authors", page_size, page_token)
         return p.ListAuthorsResponse(authors=map(_named, page.items), next_page_token=page.next_page_token)
 
     async def categories(self, page_size: int, page_token: str) -> p.ListCategoriesResponse:
         """Categories by name. Raises InvalidArgument for a bad token."""
-        page = await self._list(LIST_CATEGORIES, "categories", page_size, page_token)
+        page = await self._list("categories", page_size, page_token)
         return p.ListCategoriesResponse(categories=map(_named, page.items), next_page_token=page.next_page_token)
 
     async def tags(self, page_size: int, page_token: str) -> p.ListTagsResponse:
@@ -68,23 +72,33 @@ class Taxonomy:
         page = paging.page(found, cursor, lambda row: (row["post_count"], row["name"]))
         return p.ListTagsResponse(tags=[dict(row) for row in page.items], next_page_token=page.next_page_token)
 
-    async def _create(self, statement: str, principal: str, name: str, slug: str, noun: str) -> Record:
-        stem = slug or slugify(name, noun)
-        row = await self._database.fetchrow(statement, stem, name, principal)
+    async def _create(self, table: str, principal: str, name: str, slug: str, noun: str) -> Record:
+        stem = chosen = slug or slugify(name, noun)
+
+        async def work(connection: Connection) -> Record | None:
+            nonlocal chosen
+            for number in range(_TRIES):
+                if created := await connection.fetchval(CREATE.format(table=table), chosen, name, principal):
+                    return await connection.fetchrow(GET.format(table=table), created)
+                if slug:
+                    break
+                shorter = stem[:90].rstrip("-")
+                is_last = number == _TRIES - 2  # several calls may compute the same number at the same moment
+                ending = await connection.fetchval(NEXT_NUMBER.format(table=table), shorter)
+                chosen = numbered(shorter, uuid.uuid4().hex[:8] if is_last else ending)
+            return None
+
+        row = await self._database.transaction(work)
         if row is None:
-            raise errors.AlreadyExists(
-                f"the slug {stem!r} is taken; {numbered(stem, 2)!r} may be free",
-                reason="SLUG_TAKEN",
-                metadata={"slug": stem},
-            )
+            raise errors.AlreadyExists(f"the slug {stem!r} is taken", reason="SLUG_TAKEN", metadata={"slug": stem})
         return row
 
-    async def _list(self, statement: str, list_name: str, page_size: int, page_token: str) -> paging.Page[Record]:
-        cursor = paging.cursor(page_size, page_token, list_name, sort=str)
-        found = await self._reads.fetch(statement, cursor.sort, cursor.id, cursor.size + 1)
+    async def _list(self, table: str, page_size: int, page_token: str) -> paging.Page[Record]:
+        cursor = paging.cursor(page_size, page_token, table, sort=str)
+        found = await self._reads.fetch(LIST.format(table=table), cursor.sort, cursor.id, cursor.size + 1)
         return paging.page(found, cursor, lambda row: (row["sort_name"], str(row["id"])))
 
 
 def _named(row: Record) -> dict[str, Any]:
     """A row of authors or categories as the fields of an Author or a Category."""
-    return {"id": str(row["id"]), "slug": row["slug"], "name": row["name"]}
+    return {"id": str(row["id"]), "slug": row["slug"], "name": row["name"], "is_default": row["is_default"]}

@@ -195,19 +195,19 @@ async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> No
 
 @contextlib.asynccontextmanager
 async def connected(
-    url: str, name: str, *, size: int, wait_seconds: float, for_readers: bool = False, plan_each: bool = False
+    url: str, name: str, *, size: int, wait_seconds: float, for_readers: bool = False, work_mem: str = ""
 ) -> AsyncIterator[Database]:
     """A pool of at most `size` connections, open for as long as the block lasts.
 
     `name` appears in pg_stat_activity. `for_readers`: a statement ends after two seconds, and a caller that should not
-    repeat it gets DeadlineExceeded or, without a free connection, ResourceExhausted. `plan_each`: PostgreSQL plans each
-    statement for its values. Raises Unavailable if no database answers within `wait_seconds`.
+    repeat it gets DeadlineExceeded or, without a free connection, ResourceExhausted. `work_mem`: PostgreSQL's setting,
+    if not its default. Raises Unavailable if no database answers within `wait_seconds`.
     """
     settings = {**_SERVER_SETTINGS, "application_name": name}
     if for_readers:
         settings["statement_timeout"] = _READERS_STATEMENT_TIMEOUT
-    if plan_each:
-        settings["plan_cache_mode"] = "force_custom_plan"
+    if work_mem:
+        settings["work_mem"] = work_mem
     pool = asyncpg.create_pool(
         url,
         min_size=0,

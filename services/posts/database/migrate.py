@@ -12,6 +12,7 @@ import asyncpg
 
 from rpc import errors, logs, settings
 from services.posts.database import database
+from services.posts.database.merge_tags import merge_tags
 from services.posts.settings import DatabaseSettings
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ LOCK = "SELECT pg_advisory_lock($1)"
 UNLOCK = "SELECT pg_advisory_unlock($1)"
 APPLIED = "SELECT version, sha256 FROM schema_migrations"
 RECORD = "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)"
+STEPS = {2: merge_tags}
+"""What a migration does that SQL cannot, after its file, in its transaction."""
+
 EXISTS = "SELECT to_regclass('schema_migrations') IS NOT NULL"
 NEWEST = "SELECT coalesce(max(version), 0) FROM schema_migrations"
 
@@ -94,6 +98,8 @@ async def _apply(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
             continue
         async with connection.transaction():
             await connection.execute(migration.sql)
+            if step := STEPS.get(migration.version):
+                await step(connection)
             await connection.execute(RECORD, migration.version, migration.name, migration.sha256)
         log.info("applied %s", migration.name)
         count += 1

@@ -11,6 +11,7 @@ from rpc import errors
 from rpc.limits import limits
 from services.posts.content import etags
 from services.posts.content.create import created_earlier, insert_post
+from services.posts.content.deriving import Deriving
 from services.posts.database import idempotency, paging, rows
 from services.posts.database.database import Connection, Database, Record
 from services.posts.database.json_columns import to_json
@@ -25,9 +26,10 @@ _ALT_TEXT_LENGTH = limits(t.ApproveTaskRequest, "alt_text").max_length
 class Tasks:
     """What users do with tasks. Every method raises Unavailable if the database cannot serve."""
 
-    def __init__(self, database: Database, max_attempts: int) -> None:
+    def __init__(self, database: Database, texts: Deriving, max_attempts: int) -> None:
         """A task gets `max_attempts` attempts when it is created or retried."""
         self._database = database
+        self._texts = texts
         self._max_attempts = max_attempts
 
     async def create(self, principal: str, request: t.CreateTaskRequest, initial_image_url: str = "") -> t.Task:
@@ -136,6 +138,7 @@ class Tasks:
         """
         post_id = uuid.uuid4()
         key = idempotency.Key.of(principal, "ApproveTask", request)
+        derived = await self._texts.derive(new.title, new.content)
 
         async def work(connection: Connection) -> t.ApproveTaskResponse:
             if earlier := await idempotency.reserve(connection, key, post_id):
@@ -153,7 +156,7 @@ class Tasks:
                 alt_text=new.alt_text or task.parameters.prompt[:_ALT_TEXT_LENGTH],
                 image_source=image.image_source,
             )
-            post = await insert_post(connection, post_id, new, featured, task_id, principal)
+            post = await insert_post(connection, post_id, new, derived, featured, task_id, principal)
             return t.ApproveTaskResponse(task=task, post=post)
 
         return await self._database.transaction(work)

@@ -4,7 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from rpc.image_urls import ImageUrls
 from services.posts.connections import background, connect
+from services.posts.content.deriving import running as deriving
 from services.posts.database.database import Database
 from services.posts.tasks.notify import Listener
 from services.posts.tasks.queue import Queue
@@ -28,7 +30,11 @@ async def running(settings: WorkerSettings) -> AsyncIterator[Worker]:
 
     Raises Unavailable (no database) and FailedPrecondition (old schema).
     """
-    async with connect(settings, "worker") as connections:
+    urls = ImageUrls.of(settings)
+    async with (
+        connect(settings, "worker") as connections,
+        deriving((urls.media_base_url, urls.base_url)) as texts,
+    ):
         database, storage = connections.database, connections.storage
         queue = Queue(database, settings.lease_seconds)
         policy = AttemptPolicy.of(settings)
@@ -41,6 +47,7 @@ async def running(settings: WorkerSettings) -> AsyncIterator[Worker]:
             maintenance.reap(settings.reap_seconds),
             maintenance.retain_images(),
             maintenance.expire_keys(settings.idempotency_days),
+            maintenance.derive_texts(texts),
         )
         async with background(*loops), dispatcher.running():
             yield Worker(database, dispatcher)

@@ -1,4 +1,4 @@
-"""Periodic jobs: ending expired leases, retaining images in storage, deleting old idempotency keys.
+"""Periodic jobs: ending expired leases, retaining images in storage, deriving texts, deleting old idempotency keys.
 
 Any number of workers may run them at the same time.
 """
@@ -11,6 +11,8 @@ from datetime import timedelta
 from rpc import errors
 from rpc.backoff import jittered
 from services.posts.clients.storage import StorageClient
+from services.posts.content.deriving import Deriving
+from services.posts.content.stale import catch_up
 from services.posts.database.database import Database
 from services.posts.tasks.queue import Queue
 from services.posts.worker.attempt import AttemptPolicy
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 RETAIN_SECONDS = 2.0
 EXPIRE_SECONDS = 3600.0
+DERIVE_SECONDS = 5.0
 
 # A selected row gets a new time, so that several workers share the rows, and a row that fails is tried again later.
 POST_IMAGES = """
@@ -86,6 +89,11 @@ class Maintenance:
     async def expire_keys(self, days: int) -> None:
         """Delete idempotency keys that are older than `days`, until cancelled."""
         await _repeatedly(lambda: expire_keys(self._database, days), EXPIRE_SECONDS)
+
+    async def derive_texts(self, texts: Deriving) -> None:
+        """Make HTML, excerpts and words of posts again where they are outdated, until cancelled."""
+
+        await _repeatedly(lambda: catch_up(self._database, texts), DERIVE_SECONDS)
 
     async def _reap_once(self) -> None:
         if count := await self._queue.reap(self._policy.retry.base_seconds, self._policy.retry.max_seconds):

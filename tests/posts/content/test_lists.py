@@ -1,5 +1,6 @@
 """Lists of posts, authors, categories, tags and tasks: filters, order and pages."""
 
+import asyncio
 import itertools
 import random
 import uuid
@@ -11,7 +12,7 @@ from frontispiece.posts.v1 import posts_pb2 as p
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from rpc import errors
-from tests.posts.conftest import Client, reason
+from tests.posts.conftest import Client, reason, wrong_fields
 from tests.posts.leaves import ScriptedStorage
 
 KEY = "generated/1-x.png"
@@ -66,7 +67,8 @@ class TestList:
             ({"state": p.POST_STATE_PUBLISHED}, {"One", "Two"}),
             ({"tag": "x"}, {"One", "Two"}),
             ({"tag": "y"}, {"Two"}),
-            ({"tag": "X"}, set()),
+            ({"tag": " X "}, {"One", "Two"}),
+            ({"tag": "z"}, set()),
             ({"author": "bo"}, {"Two"}),
             ({"author": author.id}, {"Two"}),
             ({"category": "sea"}, {"Three"}),
@@ -249,16 +251,49 @@ class TestList:
 
 
 async def test_authors_and_categories_are_created_and_listed(idle: Client) -> None:
-    author = (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Ada Lovelace"))).author
-    assert author.slug == "ada-lovelace"
-    error = await refused(idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Ada  Lovelace")))
+    async def author(name: str, slug: str = "") -> p.Author:
+        return (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name=name, slug=slug))).author  # type: ignore[no-any-return]
+
+    assert (await author("Ada Lovelace")).slug == "ada-lovelace"
+    assert (await author("Ada Lovelace")).slug == "ada-lovelace-2"
+    assert (await author("Ada Lovelace", "ada")).slug == "ada"
+    error = await refused(author("Ada", "ada"))
     assert (error.code(), reason(error)) == (grpc.StatusCode.ALREADY_EXISTS, "SLUG_TAKEN")
-    assert (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Ada Lovelace", slug="ada"))).author.slug == "ada"
+    error = await refused(author("Ada", "12345678-1234-1234-1234-123456789abc"))
+    assert (error.code(), wrong_fields(error)) == (grpc.StatusCode.INVALID_ARGUMENT, {"slug"})
     names = [one.name for one in (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors]
-    assert names == ["Ada Lovelace", "Ada Lovelace", "Editorial team"]
+    assert names == ["Ada Lovelace", "Ada Lovelace", "Ada Lovelace", "Editorial team"]
     await idle.posts.CreateCategory(p.CreateCategoryRequest(name="海", slug="sea"))
     names = [one.name for one in (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories]
     assert sorted(names) == ["General", "海"]
+
+
+async def test_names_in_any_script_get_slugs_and_numbers(idle: Client) -> None:
+    names = ("Новости", "Статьи", "新闻", "新闻", "😀", "...", "…")
+    slugs = [(await idle.posts.CreateCategory(p.CreateCategoryRequest(name=name))).category.slug for name in names]
+    assert slugs == ["novosti", "stati", "xinwen", "xinwen-2", "grinning", "category", "category-2"]
+
+
+async def test_many_at_once_with_one_name_get_different_slugs(idle: Client) -> None:
+    made = await asyncio.gather(
+        *(idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Анна Петрова")) for _ in range(8))
+    )
+    assert len({response.author.slug for response in made}) == 8
+
+
+async def test_first_author_and_category_are_the_default_wherever_they_are_shown(idle: Client, images: str) -> None:
+    """Not the first by name."""
+    author = (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Aaron"))).author
+    category = (await idle.posts.CreateCategory(p.CreateCategoryRequest(name="Aardvarks"))).category
+    assert (author.is_default, category.is_default) == (False, False)
+    authors = (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors
+    categories = (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories
+    assert [(one.name, one.is_default) for one in authors] == [("Aaron", False), ("Editorial team", True)]
+    assert [(one.name, one.is_default) for one in categories] == [("Aardvarks", False), ("General", True)]
+    plain = (await idle.posts.CreatePost(p.CreatePostRequest(title="T", featured_image_key=images))).post
+    assert (plain.author, plain.category) == (authors[1], categories[1])
+    chosen = await make(idle, {"author_id": author.id, "category_id": category.id})
+    assert (chosen.author, chosen.category) == (author, category)
 
 
 async def test_tasks_are_listed_newest_first_while_tasks_are_added(idle: Client) -> None:

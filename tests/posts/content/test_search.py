@@ -8,9 +8,15 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import posts_pb2 as p
 
-from services.posts.content.search import MAX_WORDS, fold, lexemes, query
+from services.posts.content.search import MAX_WORDS, fold, lexemes, terms, tsquery
 
 MATCHES = "SELECT array_to_tsvector($1::text[]) @@ $2::text::tsquery"
+
+
+def query(text: str) -> str | None:
+    """The tsquery of a text."""
+    chosen = terms(text)
+    return None if chosen is None else tsquery(chosen)
 
 
 async def found(sql: Any, text: str, words: str) -> bool:

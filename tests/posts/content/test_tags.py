@@ -1,6 +1,7 @@
 """posts.tags always equals the names in post_tags, whatever is written at the same time."""
 
 import asyncio
+import functools
 import random
 import uuid
 from typing import Any
@@ -11,7 +12,9 @@ from frontispiece.posts.v1.posts_pb2 import CreatePostRequest, FeaturedImage
 from frontispiece.types.v1.image_pb2 import StoredImage
 
 from rpc import errors
+from services.posts.content.deriving import running
 from services.posts.content.repository import Posts
+from services.posts.content.tags import distinct
 from services.posts.database.database import Database, connected
 from services.posts.models import NewPost, PostChange, PostFilter
 
@@ -36,13 +39,14 @@ async def test_concurrent_edits_keep_tags_equal(record_url: str) -> None:
     print("seed", seed)
     done: dict[str, int] = {}
     await shorten_deadlocks(record_url)
-    async with connected(record_url, "test", size=10, wait_seconds=5) as database:
-        posts = Posts(database)
+    async with connected(record_url, "test", size=10, wait_seconds=5) as database, running(()) as texts:
+        posts = Posts(database, texts)
         for number in range(4):
             await posts.create("ada", CreatePostRequest(), draft(f"Post {number}", random.Random(seed + number)), IMAGE)
         tagged: list[int] = []
         checking = asyncio.create_task(check_until_cancelled(database, tagged))
-        workers = (edit, edit, edit, edit, write_sql, write_sql, rename, rename)
+        editor = functools.partial(edit, posts)
+        workers = (editor, editor, editor, editor, write_sql, write_sql, rename, rename)
         await asyncio.gather(
             *(work(worker, database, random.Random(seed * 10 + n), done) for n, worker in enumerate(workers))
         )
@@ -69,7 +73,8 @@ async def work(worker: Any, database: Database, chance: random.Random, done: dic
             await worker(database, chance)
         except (errors.RpcError, asyncpg.IntegrityConstraintViolationError):
             continue
-        done[worker.__name__] = done.get(worker.__name__, 0) + 1
+        name = getattr(worker, "func", worker).__name__
+        done[name] = done.get(name, 0) + 1
 
 
 async def check_until_cancelled(database: Database, tagged: list[int]) -> None:
@@ -80,9 +85,8 @@ async def check_until_cancelled(database: Database, tagged: list[int]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def edit(database: Database, chance: random.Random) -> None:
+async def edit(posts: Posts, database: Database, chance: random.Random) -> None:
     """What editors do."""
-    posts = Posts(database)
     post_id = await any_post(database, chance)
     what = chance.random()
     if what < 0.1:
@@ -150,9 +154,11 @@ def chosen(chance: random.Random) -> tuple[str, ...]:
 
 async def test_tag_that_waits_for_another_transaction_is_not_lost(record_url: str, sql: Any) -> None:
     """Two statements give a post one tag each; the second begins before the first is committed."""
-    async with connected(record_url, "test", size=4, wait_seconds=5) as database:
-        post = await Posts(database).create("ada", CreatePostRequest(), NewPost("One"), IMAGE)
-        await database.execute("INSERT INTO tags (name) VALUES ('first'), ('second')")
+    async with connected(record_url, "test", size=4, wait_seconds=5) as database, running(()) as texts:
+        post = await Posts(database, texts).create("ada", CreatePostRequest(), NewPost("One"), IMAGE)
+        await database.execute(
+            "INSERT INTO tags (name, identity) SELECT name, name FROM unnest('{first,second}'::text[]) name"
+        )
         add = "INSERT INTO post_tags SELECT $1, id, $2 FROM tags WHERE name = $3"
         transaction = sql.transaction()
         await transaction.start()
@@ -167,8 +173,8 @@ async def test_tag_that_waits_for_another_transaction_is_not_lost(record_url: st
 
 
 async def test_changed_position_or_name_changes_the_tags(record_url: str) -> None:
-    async with connected(record_url, "test", size=2, wait_seconds=5) as database:
-        posts = Posts(database)
+    async with connected(record_url, "test", size=2, wait_seconds=5) as database, running(()) as texts:
+        posts = Posts(database, texts)
         post = await posts.create("ada", CreatePostRequest(), NewPost("One", tags=("b", "a")), IMAGE)
         await database.execute(
             "UPDATE post_tags SET position = 5 WHERE tag_id = (SELECT id FROM tags WHERE name = 'b')"
@@ -180,3 +186,32 @@ async def test_changed_position_or_name_changes_the_tags(record_url: str) -> Non
         other = await posts.create("ada", CreatePostRequest(), NewPost("Two"), IMAGE)
         await database.execute("UPDATE post_tags SET post_id = $1 WHERE position = 5", uuid.UUID(other.id))
         assert [list(post.tags) for post in (await posts.list(PostFilter(), 10, "")).posts] == [["B"], ["A"]]
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("Sea", "SEA"),
+            ("Émile", "ÉMILE"),
+            ("ﬁsh", "FISH"),
+            ("straße", "STRASSE"),
+            ("ｗｉｄｅ", "wide"),
+            ("a  b", "A B"),
+        ],
+        ids=["case", "accent", "ligature", "german", "width", "spaces"],
+    )
+    async def test_spellings_of_a_tag_are_one_and_the_first_is_shown(
+        self, record_url: str, one: str, other: str
+    ) -> None:
+        async with connected(record_url, "test", size=2, wait_seconds=5) as database, running(()) as texts:
+            posts = Posts(database, texts)
+            for name in (one, other):
+                post = await posts.create("ada", CreatePostRequest(), NewPost("One", tags=(name,)), IMAGE)
+                assert post.tags == [one]
+            for name in (one, other):
+                assert len((await posts.list(PostFilter(tag=name), 10, "")).posts) == 2
+            assert await database.fetchval("SELECT count(*) FROM tags") == 1
+
+    def test_names_that_people_tell_apart_stay_apart(self) -> None:
+        assert distinct(["resume", "résumé", "c", "c++", "C", "C#"]) == ("resume", "résumé", "c", "c++", "C#")

@@ -12,6 +12,7 @@ from frontispiece.types.v1.image_pb2 import StoredImage
 
 from local.postgres import Postgres
 from rpc import errors
+from services.posts.content.deriving import running as running_texts
 from services.posts.content.repository import Posts
 from services.posts.database import migrate as module
 from services.posts.database.database import connected
@@ -57,13 +58,14 @@ async def test_second_migration_is_applied_while_the_database_is_in_use(
     await migrate(database_url)
     first = migrations()
     monkeypatch.setattr(module, "migrations", lambda: [*first, LATER])
-    async with connected(database_url, "test", size=2, wait_seconds=5) as database:
-        posts = Posts(database)
+    async with connected(database_url, "test", size=2, wait_seconds=5) as database, running_texts(()) as texts:
+        posts = Posts(database, texts)
         with pytest.raises(errors.FailedPrecondition, match=rf"at {first[-1].version}, 9999 is needed"):
             await require_current(database)
         new = NewPost("Before")
         image = FeaturedImage(image=StoredImage(key="k", url="http://media.test/k"), image_source="upload")
         before = await posts.create("ada", CreatePostRequest(), new, image)
+        before.ClearField("html")  # lists leave it out
         is_migrated = asyncio.Event()
 
         async def read() -> int:
@@ -157,3 +159,64 @@ def test_migrations_are_numbered_without_gaps_or_twins() -> None:
     """Two branches may each add the next number: git sees no conflict in that."""
     found = [migration.version for migration in migrations()]
     assert found == list(range(1, len(found) + 1))
+
+
+INSERT_POST = """
+INSERT INTO posts (id, slug, state, title, content, featured_image, author_id, category_id, created_by, updated_by,
+    publish_time, search)
+SELECT gen_random_uuid(), $1, 'published', 'T', '# x', $2, (SELECT id FROM authors), (SELECT id FROM categories),
+    'x', 'x', now(), ''
+RETURNING id
+"""
+
+OLD_IMAGE = '{"image": {"key": "generated/1-x.png", "url": "http://old.example/media/generated/1-x.png"}}'
+
+
+async def of_the_first_release(url: str, monkeypatch: pytest.MonkeyPatch) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection to a database with the tables of 0.1.0; the next `migrate` applies the rest."""
+    with monkeypatch.context() as first:
+        everything = migrations()
+        first.setattr(module, "migrations", lambda: everything[:1])
+        await migrate(url)
+    return await asyncpg.connect(url)
+
+
+async def test_former_slugs_are_found_in_the_revisions(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The post that had one last gets it; a slug that a post has now is no former one."""
+    connection = await of_the_first_release(database_url, monkeypatch)
+    one, two = [await connection.fetchval(INSERT_POST, slug, OLD_IMAGE) for slug in ("one", "two")]
+    for post_id, version, slug in ((one, 1, "old"), (one, 2, "two"), (two, 1, "old"), (two, 2, "older")):
+        await connection.execute(
+            "INSERT INTO post_revisions SELECT id, $2, $3, title, content, featured_image, author_id, category_id,"
+            " tags, updated_by, clock_timestamp() FROM posts WHERE id = $1",
+            *(post_id, version, slug),
+        )
+    await migrate(database_url)
+    rows = await connection.fetch("SELECT slug, post_id FROM post_slugs")
+    assert {row["slug"]: row["post_id"] for row in rows} == {"old": two, "older": two}
+    assert await connection.fetchval("SELECT count(*) FROM posts WHERE first_publish_time = publish_time") == 2
+    await connection.close()
+
+
+async def test_tags_that_differ_in_case_are_joined(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the spellings the most used stays; a post that has several keeps the place of its first."""
+    connection = await of_the_first_release(database_url, monkeypatch)
+    tags = ["Sea", "sea", "SEA", "Émile", "émile", "ﬁsh", "fish", "alone", "a  b", "A b"]
+    await connection.execute("INSERT INTO tags (name) SELECT unnest($1::text[])", tags)
+    for number, names in enumerate((["sea", "alone", "SEA"], ["Sea", "émile"], ["sea"], ["ﬁsh", "fish"], ["A b"])):
+        post_id = await connection.fetchval(INSERT_POST, f"post-{number}", OLD_IMAGE)
+        await connection.execute(
+            "INSERT INTO post_tags SELECT $1, g.id, n.position"
+            " FROM unnest($2::text[]) WITH ORDINALITY n (name, position) JOIN tags g USING (name)",
+            post_id,
+            names,
+        )
+    assert await migrate(database_url) == len(migrations()) - 1
+    rows = await connection.fetch("SELECT tags, excerpt FROM posts ORDER BY slug")
+    assert [row["tags"] for row in rows] == [["sea", "alone"], ["sea", "émile"], ["sea"], ["fish"], ["A b"]]
+    assert {row["excerpt"] for row in rows} == {"x"}
+    identities = {row["name"]: row["identity"] for row in await connection.fetch("SELECT * FROM tags")}
+    assert identities == {"sea": "sea", "émile": "émile", "fish": "fish", "alone": "alone", "A b": "a b"}
+    counts = {row["name"]: row["post_count"] for row in await connection.fetch("SELECT * FROM tags")}
+    assert counts == {"sea": 3, "émile": 1, "fish": 1, "alone": 1, "A b": 1}
+    await connection.close()

@@ -9,6 +9,7 @@ import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 from frontispiece.types.v1 import generation_pb2, image_pb2
 
+from services.posts.content import deriving
 from services.posts.database.database import Database, connected
 from services.posts.tasks.queue import Claim, Queue
 from services.posts.tasks.repository import Tasks
@@ -36,8 +37,9 @@ async def database(record_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def tasks(database: Database) -> Tasks:
-    return Tasks(database, max_attempts=3)
+async def tasks(database: Database) -> AsyncIterator[Tasks]:
+    async with deriving.running(()) as texts:
+        yield Tasks(database, texts, max_attempts=3)
 
 
 @pytest.fixture

@@ -122,8 +122,8 @@ class PostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPost(self, request, context):
-        """Returns a post by id or slug. A slug that the post had earlier finds it too, unless another post has it now; the slug in
-        the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
+        """Returns a post by id or slug. A slug under which the post was published earlier finds it too, and no other post can get
+        that slug; the slug in the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,7 +145,8 @@ class PostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishPost(self, request, context):
-        """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND · ABORTED (the etag is not the current one).
+        """Publishes a draft. A post that was published before gets its first publish_time again. A published post stays as it is.
+        Errors: NOT_FOUND · ABORTED (the etag is not the current one).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,8 +43,8 @@ class PostServiceStub:
     ALREADY_EXISTS (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another request).
     """
     GetPost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.GetPostRequest, _posts_pb2.GetPostResponse]
-    """Returns a post by id or slug. A slug that the post had earlier finds it too, unless another post has it now; the slug in
-    the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
+    """Returns a post by id or slug. A slug under which the post was published earlier finds it too, and no other post can get
+    that slug; the slug in the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
     """
     ListPosts: _grpc.UnaryUnaryMultiCallable[_posts_pb2.ListPostsRequest, _posts_pb2.ListPostsResponse]
     """Lists posts, newest first, with keyset pagination: no post is repeated or skipped when posts are added meanwhile."""
@@ -53,7 +53,9 @@ class PostServiceStub:
     INVALID_ARGUMENT · ABORTED (the etag is not the current one) · ALREADY_EXISTS (SLUG_TAKEN).
     """
     PublishPost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.PublishPostRequest, _posts_pb2.PublishPostResponse]
-    """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND · ABORTED (the etag is not the current one)."""
+    """Publishes a draft. A post that was published before gets its first publish_time again. A published post stays as it is.
+    Errors: NOT_FOUND · ABORTED (the etag is not the current one).
+    """
     UnpublishPost: _grpc.UnaryUnaryMultiCallable[_posts_pb2.UnpublishPostRequest, _posts_pb2.UnpublishPostResponse]
     """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND · ABORTED (the etag is not
     the current one).
@@ -90,8 +92,8 @@ class PostServiceAsyncStub(PostServiceStub):
     ALREADY_EXISTS (SLUG_TAKEN; IDEMPOTENCY_MISMATCH: the request_id was used with another request).
     """
     GetPost: _aio.UnaryUnaryMultiCallable[_posts_pb2.GetPostRequest, _posts_pb2.GetPostResponse]  # type: ignore[assignment]
-    """Returns a post by id or slug. A slug that the post had earlier finds it too, unless another post has it now; the slug in
-    the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
+    """Returns a post by id or slug. A slug under which the post was published earlier finds it too, and no other post can get
+    that slug; the slug in the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
     """
     ListPosts: _aio.UnaryUnaryMultiCallable[_posts_pb2.ListPostsRequest, _posts_pb2.ListPostsResponse]  # type: ignore[assignment]
     """Lists posts, newest first, with keyset pagination: no post is repeated or skipped when posts are added meanwhile."""
@@ -100,7 +102,9 @@ class PostServiceAsyncStub(PostServiceStub):
     INVALID_ARGUMENT · ABORTED (the etag is not the current one) · ALREADY_EXISTS (SLUG_TAKEN).
     """
     PublishPost: _aio.UnaryUnaryMultiCallable[_posts_pb2.PublishPostRequest, _posts_pb2.PublishPostResponse]  # type: ignore[assignment]
-    """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND · ABORTED (the etag is not the current one)."""
+    """Publishes a draft. A post that was published before gets its first publish_time again. A published post stays as it is.
+    Errors: NOT_FOUND · ABORTED (the etag is not the current one).
+    """
     UnpublishPost: _aio.UnaryUnaryMultiCallable[_posts_pb2.UnpublishPostRequest, _posts_pb2.UnpublishPostResponse]  # type: ignore[assignment]
     """Makes a published post a draft again and clears its publish_time. Errors: NOT_FOUND · ABORTED (the etag is not
     the current one).
@@ -146,8 +150,8 @@ class PostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _posts_pb2.GetPostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_posts_pb2.GetPostResponse, _abc.Awaitable[_posts_pb2.GetPostResponse]]:
-        """Returns a post by id or slug. A slug that the post had earlier finds it too, unless another post has it now; the slug in
-        the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
+        """Returns a post by id or slug. A slug under which the post was published earlier finds it too, and no other post can get
+        that slug; the slug in the response is the current one. Errors: NOT_FOUND, also for a draft unless include_drafts is set.
         """
 
     @_abc_1.abstractmethod
@@ -174,7 +178,9 @@ class PostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _posts_pb2.PublishPostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_posts_pb2.PublishPostResponse, _abc.Awaitable[_posts_pb2.PublishPostResponse]]:
-        """Publishes a draft. A published post stays as it is. Errors: NOT_FOUND · ABORTED (the etag is not the current one)."""
+        """Publishes a draft. A post that was published before gets its first publish_time again. A published post stays as it is.
+        Errors: NOT_FOUND · ABORTED (the etag is not the current one).
+        """
 
     @_abc_1.abstractmethod
     def UnpublishPost(
