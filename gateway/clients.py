@@ -29,6 +29,9 @@ GENERATOR = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"]
 # A page of 100 posts of 100,000 characters.
 _POSTS_MESSAGE_BYTES = 64 * 1024 * 1024
 
+# What storage sends ahead of a slow reader of an image, and what the gateway holds of it.
+_IMAGE_WINDOW_BYTES = 64 * 1024
+
 _HEALTH_SECONDS = 2.0
 
 
@@ -86,7 +89,7 @@ async def open_clients(settings: GatewaySettings) -> AsyncIterator[Clients]:
             return await stack.enter_async_context(opened)
 
         posts = await channel(settings.posts_target, [TASKS, POSTS], max_message_bytes=_POSTS_MESSAGE_BYTES)
-        storage = await channel(settings.storage_target, [IMAGES])
+        storage = await channel(settings.storage_target, [IMAGES], window_bytes=_IMAGE_WINDOW_BYTES)
         uploads = await channel(settings.storage_target, [IMAGES], retries=False)
         generator = await channel(settings.generator_target, [GENERATOR])
 
