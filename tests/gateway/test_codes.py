@@ -14,6 +14,7 @@ NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 NEVER_SENT = {
     "MIGRATION_CHANGED": "the migration stops",
     "SCHEMA_OUTDATED": "posts does not start",
+    "SETTING_INVALID": "a process does not start",
 }
 
 
