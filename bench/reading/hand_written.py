@@ -22,9 +22,18 @@ from starlette.routing import Route
 
 from gateway.pages.rendering import Pages
 from gateway.settings import GatewaySettings
+from services.posts.content import lists, repository
+from services.posts.models import PostFilter
 
-LIST = "SELECT * FROM full_posts p WHERE p.state = 'published' ORDER BY p.sort_time DESC, p.id DESC LIMIT $1"
-ONE = "SELECT * FROM full_posts WHERE slug = $1 AND state = 'published'"
+_PUBLISHED = PostFilter(state="published", tag="", category="", author="", query="")
+
+
+def listing(limit: int, *, with_content: bool = True) -> tuple[str, list[object]]:
+    """The statement of the newest posts and its values."""
+    return lists.statement(_PUBLISHED, limit, None, with_content=with_content)
+
+
+ONE = repository.GET_BY_SLUG
 TAGS = """
 SELECT g.name, count(*) AS post_count FROM tags g JOIN post_tags pt ON pt.tag_id = g.id
 JOIN posts p ON p.id = pt.post_id WHERE p.state = 'published' GROUP BY g.name ORDER BY 2 DESC, 1 LIMIT 24
@@ -48,17 +57,20 @@ class Site:
 
     async def posts(self, _: Request) -> Response:
         """A page of posts as JSON."""
-        rows = await (await self.pool()).fetch(LIST, 21)
+        statement, values = listing(21)
+        rows = await (await self.pool()).fetch(statement, *values)
         return _json({"posts": [post(row) for row in rows[:20]], "next_page_token": token(rows[20]["id"])})
 
     async def post(self, request: Request) -> Response:
         """A post as JSON."""
-        return _json(post(await (await self.pool()).fetchrow(ONE, request.path_params["slug"])))
+        row = await (await self.pool()).fetchrow(ONE, request.path_params["slug"])
+        return _json({**post(row), "html": row["html"]})
 
     async def front(self, _: Request) -> Response:
         """The front page."""
         pool = await self.pool()
-        rows = await pool.fetch(LIST, 14)
+        statement, arguments = listing(14, with_content=False)
+        rows = await pool.fetch(statement, *arguments)
         values = {
             "posts": [shown(row) for row in rows[:13]],
             "tags": await pool.fetch(TAGS),
@@ -76,7 +88,8 @@ class Site:
         """The page of a post."""
         pool = await self.pool()
         row = await pool.fetchrow(ONE, request.path_params["slug"])
-        more = [shown(one) for one in await pool.fetch(LIST, 4) if one["id"] != row["id"]]
+        statement, arguments = listing(4, with_content=False)
+        more = [shown(one) for one in await pool.fetch(statement, *arguments) if one["id"] != row["id"]]
         return self._pages.render("post.html", {"post": shown(row), "more": more[:3]}, {})
 
     def app(self) -> Starlette:
@@ -95,6 +108,7 @@ def post(row: Mapping[str, Any]) -> dict[str, Any]:
         "state": row["state"],
         "title": row["title"],
         "content": row["content"],
+        "excerpt": row["excerpt"],
         "featured_image_url": image["url"],
         "featured_image": {
             "url": image["url"],

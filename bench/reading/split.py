@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bench.reading.hand_written import LIST, ONE
+from bench.reading.hand_written import ONE, listing
 from gateway.schemas.post_documents import post_document
 from services.posts.database import rows
 
@@ -39,7 +39,8 @@ class Posts(posts_pb2_grpc.PostServiceServicer):
 
     async def ListPosts(self, request: posts_pb2.ListPostsRequest, _: Any) -> posts_pb2.ListPostsResponse:
         """The newest posts."""
-        found = await self._pool.fetch(LIST, request.page_size + 1)
+        statement, values = listing(request.page_size + 1)
+        found = await self._pool.fetch(statement, *values)
         return posts_pb2.ListPostsResponse(posts=map(rows.post, found[: request.page_size]), next_page_token="x" * 96)
 
 
