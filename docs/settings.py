@@ -1,4 +1,4 @@
-"""Writes docs/settings.md, the table of all settings, from the classes that read them: `.venv/bin/python docs/settings.py`."""
+"""Writes docs/settings.md, the table of all settings: `.venv/bin/python docs/settings.py`."""
 
 from pathlib import Path
 
@@ -28,9 +28,9 @@ PROCESSES: tuple[tuple[str, type[ProcessSettings]], ...] = (
 
 HEADER = """# Settings
 
-Environment variables by process, written by `.venv/bin/python docs/settings.py` from the classes that read them. In a container a
-setting can be a file in `/run/secrets`, named as the variable in lower case. Where several names are given, the first
-one that is set counts.
+Environment variables by process, written by `.venv/bin/python docs/settings.py` from the classes that read them. In a
+container a setting can be a file in `/run/secrets`, named as the variable in lower case. Where several names are given,
+the first one that is set counts.
 """
 
 

@@ -1,9 +1,10 @@
 """The gRPC channels of the gateway to the three services."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,6 +14,7 @@ from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.settings import GatewaySettings
+from rpc import context
 from rpc.channel import open_channel
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ GENERATOR = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"]
 _POSTS_MESSAGE_BYTES = 64 * 1024 * 1024
 
 _HEALTH_SECONDS = 2.0
+
+START_SECONDS = 60.0
+"""A first start makes a database before posts can serve."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,16 @@ class Clients:
     """For StoreImage: a channel without retries, because gRPC would keep every upload in memory to repeat it."""
     generator: "GeneratorServiceAsyncStub"
     health: dict[str, HealthProbe]
+    opened_at: float = field(default_factory=time.monotonic)
+
+    async def create_task(self, request: tasks_pb2.CreateTaskRequest) -> tasks_pb2.Task:
+        """Create a task. While the system may still be starting, this waits for posts."""
+        if time.monotonic() - self.opened_at < START_SECONDS:
+            context.set_remaining_seconds(START_SECONDS)
+            response = await self.tasks.CreateTask(request, timeout=START_SECONDS, wait_for_ready=True)
+        else:
+            response = await self.tasks.CreateTask(request)
+        return response.task
 
     async def failing(self) -> dict[str, str]:
         """The services that are not ready, each with the reason."""

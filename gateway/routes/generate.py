@@ -63,7 +63,7 @@ async def generate_image(
     The status is 200 with the image, or 202 when it is not ready in time. The task continues when the caller
     disconnects. A failed task is a problem with the reason of the task as `code`, and `task_id`.
     """
-    created = (await app.clients.tasks.CreateTask(body.request(request_id))).task
+    created = await app.clients.create_task(body.request(request_id))
     wait_seconds, applied = preference(prefer, app.settings.wait_seconds)
     if applied:
         response.headers["preference-applied"] = applied
