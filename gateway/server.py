@@ -11,8 +11,10 @@ from fastapi import FastAPI
 
 from gateway.app import edge
 from gateway.cache.changes import following
+from gateway.connections import connections
 from gateway.context import AppContext
-from gateway.middleware.limits import GatewayProtocol
+from gateway.middleware.pieces import PiecesMiddleware
+from gateway.protocol import GatewayProtocol
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -51,15 +53,24 @@ class GatewayServer(uvicorn.Server):
 def server(app: FastAPI, settings: GatewaySettings) -> GatewayServer:
     """The server of `app`. It is not started."""
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its messages repeat those of the gateway
+    context: AppContext = app.state.context
+    admitted = connections(settings, context.metrics)
     config = uvicorn.Config(
-        edge(app),
+        PiecesMiddleware(edge(app), cut=lambda: admitted.note("slow_reader", "")),
         log_config=None,
         access_log=False,  # gateway.middleware.metrics logs requests
         server_header=False,
+        proxy_headers=False,  # nothing depends on the address and the scheme that a proxy names
         timeout_graceful_shutdown=settings.shutdown_seconds,
         lifespan="off",
-        http=functools.partial(GatewayProtocol, head_seconds=settings.client_seconds),  # type: ignore[arg-type]
+        http=functools.partial(  # type: ignore[arg-type]
+            GatewayProtocol,
+            connections=admitted,
+            head_seconds=settings.client_seconds,
+            idle_seconds=settings.idle_seconds,
+            stalled_seconds=settings.stalled_seconds,
+        ),
         ws="none",
         reset_contextvars=True,  # a pipelined request must not inherit the principal of the one before
     )
-    return GatewayServer(config, app.state.context)
+    return GatewayServer(config, context)

@@ -17,6 +17,10 @@ DEFAULT_TIMEOUT_SECONDS = 10.0
 _MARGIN_SECONDS = 0.005
 
 _OPTIONS: list[tuple[str, Any]] = [
+    # gRPC would send even calls to 127.0.0.1 through the proxy of http_proxy.
+    ("grpc.enable_http_proxy", 0),
+    # A connection of its own: channels with the same options would share one, and its limit of streams.
+    ("grpc.use_local_subchannel_pool", 1),
     # The default waits a second before the first retry, which is longer than a step of a rolling restart.
     ("grpc.initial_reconnect_backoff_ms", 100),
     # Despite its name, this limits one attempt to connect. With less, a busy machine never gets a connection.
@@ -75,12 +79,16 @@ def open_channel(
     health_check: bool = True,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     max_message_bytes: int = 4 * 1024 * 1024,
+    window_bytes: int | None = None,
 ) -> "ContextChannel":
     """Open a channel to `target`: "host:port", "dns:///name:port" or "ipv4:1.2.3.4:1,1.2.3.5:1".
 
     `services` are the services to call: `tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]`. Their contracts decide
     which methods are retried, and the health of the first one decides which backends are called; `retries` and
     `health_check` turn these off.
+
+    `window_bytes` is how much of each stream of responses the server may send ahead of its reader, besides one message.
+    None lets gRPC choose, which is up to several MiB.
 
     A call ends at the earliest of: its own `timeout`, the deadline of the call being served, `timeout_seconds`. A call
     with `timeout` given may last longer than `timeout_seconds`.
@@ -90,6 +98,8 @@ def open_channel(
         ("grpc.service_config", service_config(services, retries=retries, health_check=health_check)),
         ("grpc.max_receive_message_length", max_message_bytes),
     ]
+    if window_bytes is not None:
+        options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", window_bytes)]
     return ContextChannel(grpc.aio.insecure_channel(target, options=options), timeout_seconds)
 
 

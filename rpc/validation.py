@@ -136,7 +136,7 @@ def _text_check(limits: Limits) -> ValueCheck:
 def _line(value: str) -> str:
     """A text as one line. A text in which nothing can be seen is empty: no page could show it, or link it."""
     line = _LINE_BREAK.sub(" ", value).translate(_OVERRIDES).strip(_SPACES)
-    return line if any(map(_is_visible, line)) else ""
+    return line if any(map(_is_visible, line)) or _CONTROL.search(line) else ""  # control characters are refused
 
 
 def _is_visible(character: str) -> bool:

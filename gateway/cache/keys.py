@@ -1,6 +1,5 @@
 """The key of a read in the cache: equal for requests that get the same answer."""
 
-from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.types import Scope
@@ -12,21 +11,20 @@ _PAGE = "/posts/"  # one post, whatever the query
 _LISTS = frozenset({"/api/posts", "/api/tags", "/api/authors", "/api/categories"})  # unknown parameters are refused
 
 
-def key(scope: Scope) -> str | None:
-    """The key of a request; None if its path has no answer that is kept."""
+def key(scope: Scope) -> tuple[str, str] | None:
+    """The key of a request: its path and its normalised query. None if its path has no answer that is kept."""
     path: str = scope["path"]
     query: bytes = scope["query_string"]
     if not query or path.startswith(_PAGE):
-        return path
+        return path, ""
     if path == "/":
-        chosen = front_query(query)
-        return f"/?{urlencode(chosen)}" if chosen else path
+        return path, urlencode(front_query(query))
     if path in _LISTS:
-        return f"{path}?{urlencode(sorted(_pairs(query)))}"
+        return path, urlencode(sorted(_pairs(query)))
     return None
 
 
-def front_query(query: bytes) -> Mapping[str, str]:
+def front_query(query: bytes) -> dict[str, str]:
     """The parameters of the front page that have a value, in the order of FRONT_FILTERS."""
     given = dict(_pairs(query))
     stripped = {name: given.get(name, "").strip() for name in FRONT_FILTERS}

@@ -1,21 +1,19 @@
-"""Limits of size and time for what a client sends: request line and headers, and the body."""
+"""Limits of size and time for the body of a request. Those of the head are in gateway.protocol."""
 
 import asyncio
-import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.errors import PROBLEM_TYPE, Problem
+from gateway.errors import Problem
 from rpc import context
 
-MAX_HEAD_BYTES = 16 * 1024
+MIN_BODY_BYTES_PER_SECOND = 4096
+"""A body that arrives more slowly is refused, after twice the time that a client has for one part of it."""
 
 _NO_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -54,7 +52,8 @@ class LimitsMiddleware:
         """Wrap `app`.
 
         `uploads`: the paths that do not follow `bodies`. `request_seconds`: the deadline of the calls that the request
-        makes. `client_seconds`: the longest wait for the next part of the body.
+        makes. `client_seconds`: the longest wait for the next part of the body. A whole body may take twice this
+        time, and what MIN_BODY_BYTES_PER_SECOND allows for its size.
         """
         self._app = app
         self._bodies = bodies
@@ -74,18 +73,22 @@ class LimitsMiddleware:
 
 
 def _limited(receive: Receive, max_bytes: int, seconds: float) -> Receive:
-    """`receive` that raises when the body is larger than the limit, whatever its headers say, or stops arriving."""
+    """`receive` that raises when the body is larger than the limit, whatever its headers say, or arrives too slowly."""
     size = 0
+    waited = 0.0
     complete = False
 
     async def limited() -> Message:
-        nonlocal size, complete
+        nonlocal size, waited, complete
+        # After the body only the disconnect of the client is received, which may take any time.
+        left = None if complete else min(seconds, 2 * seconds + size / MIN_BODY_BYTES_PER_SECOND - waited)
+        began = time.monotonic()
         try:
-            # After the body only the disconnect of the client is received, which may take any time.
-            async with asyncio.timeout(None if complete else seconds):
+            async with asyncio.timeout(left):
                 message = await receive()
         except TimeoutError:
-            raise HTTPException(408, "the body stopped arriving", {"connection": "close"}) from None
+            raise HTTPException(408, "the body arrived too slowly", {"connection": "close"}) from None
+        waited += time.monotonic() - began  # the time that the gateway needs between two parts does not count
         if message["type"] == "http.request":
             complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
@@ -104,87 +107,3 @@ def _too_large(max_bytes: int) -> HTTPException:
 
 def _is_json(kind: str) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
-
-
-class HeadTooLargeError(Exception):
-    """Request line and headers are larger than MAX_HEAD_BYTES."""
-
-
-class GatewayProtocol(HttpToolsProtocol):
-    """One HTTP/1.1 connection with a limit on the size and the time of each request head.
-
-    uvicorn's own protocol has neither: 200 clients that send a byte now and then would hold 200 file descriptors.
-    """
-
-    def __init__(self, *arguments: Any, head_seconds: float, **keywords: Any) -> None:
-        """`head_seconds`: how long request line and headers may take."""
-        super().__init__(*arguments, **keywords)
-        self._head_seconds = head_seconds
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
-        self._is_in_head = False
-        self._is_too_large = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer of the first request."""
-        super().connection_made(transport)
-        self._expect_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
-        self._head_arrived()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse the next bytes, and count them while they belong to a head."""
-        was_in_head = self._is_in_head
-        super().data_received(data)
-        if was_in_head and self._is_in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self._is_too_large = True
-                self.send_400_response("")
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self._head_bytes = 0
-        self._is_in_head = True
-        self._expect_head()
-
-    def on_headers_complete(self) -> None:
-        """The head of the request is complete."""
-        self._head_arrived()
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
-            self._is_too_large = True
-            raise HeadTooLargeError  # the parser stops, and data_received responds
-        super().on_headers_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Respond to an invalid request with a problem document, and close the connection."""
-        problem = Problem(400, "MALFORMED_REQUEST", "the request is not HTTP/1.1")
-        if self._is_too_large:
-            problem = Problem(431, "HEADERS_TOO_LARGE", f"the headers must be at most {MAX_HEAD_BYTES} bytes")
-        body = json.dumps(problem.document()).encode("ascii")
-        head = (
-            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
-            f"content-type: {PROBLEM_TYPE}\r\ncontent-length: {len(body)}\r\n"
-            "cache-control: no-store\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + body)
-        self.transport.close()
-
-    def _expect_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self._head_seconds, self._drop)
-
-    def _head_arrived(self) -> None:
-        self._is_in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _drop(self) -> None:
-        self._head_timer = None
-        self.transport.abort()

@@ -36,6 +36,13 @@ class GatewayMetrics:
         )
         self.in_flight = Gauge("gateway_requests_in_flight", "Requests in progress.", registry=self.registry)
         self.event_streams = Gauge("gateway_event_streams", "Open event streams.", registry=self.registry)
+        self.connections = Gauge("gateway_connections", "Open connections of clients.", registry=self.registry)
+        self.connections_cut = Counter(
+            "gateway_connections_cut",
+            "Connections that were refused, gave way to a new one, or had a reader that was too slow.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.resumed = Counter(
             "gateway_event_streams_resumed",
             "Calls of WatchTask that were repeated after the posts service ended one.",

@@ -73,6 +73,7 @@ async def _if_match(
         Header(
             alias="If-Match",
             description="The etag that you have, with its quotes. If it is not the current one, 412.",
+            json_schema_extra={"pattern": "^[^,]*$"},
         ),
     ] = "",
 ) -> str:

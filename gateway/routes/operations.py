@@ -8,11 +8,11 @@ from gateway.cache.answers import Answer
 from gateway.context import AppContext
 from gateway.routes.dependencies import EDITOR, Context, only_known_query
 from gateway.routes.problems import EDITOR_READ, problem
-from gateway.routes.reads import ReadRoute
+from gateway.routes.reads import OpenRead
 from gateway.schemas.capabilities import Capabilities, Readiness
 
 router = APIRouter(tags=["operations"])
-reads = APIRouter(tags=["operations"], route_class=ReadRoute)
+reads = APIRouter(tags=["operations"], route_class=OpenRead)
 
 _LOADING = "the model is loading"
 

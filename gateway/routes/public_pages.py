@@ -17,7 +17,7 @@ from gateway.context import AppContext, app_context
 from gateway.errors import Problem, from_exception
 from gateway.pages.rendering import Pages
 from gateway.routes.post_reads import find_post, is_former_slug, moved
-from gateway.routes.reads import ReadRoute
+from gateway.routes.reads import OpenRead
 from rpc.limits import limits
 
 _LENGTHS = {
@@ -33,10 +33,8 @@ _CHOICES = int(limits(posts_pb2.ListAuthorsRequest, "page_size").max)
 _CACHE = {"cache-control": "public, max-age=0, must-revalidate"}
 
 
-class PageRead(ReadRoute):
-    """A read that shows every error as a page, and ignores query parameters that it does not have."""
-
-    only_known = False
+class PageRead(OpenRead):
+    """A read that shows every error as a page."""
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -72,6 +72,12 @@ class ReadRoute(APIRoute):
         return made
 
 
+class OpenRead(ReadRoute):
+    """A read that ignores query parameters that it does not have."""
+
+    only_known = False
+
+
 class ReadsMiddleware:
     """Calls the read of a path without the router of FastAPI, whose own routes of these paths only document them."""
 

@@ -108,10 +108,18 @@ class Input(Shape):
         known = {field.alias or name for name, field in cls.model_fields.items()}
         unknown = list(itertools.islice((name for name in value if name not in known), MAX_VIOLATIONS))
         if len(unknown) == MAX_VIOLATIONS:
-            found: list[InitErrorDetails] = [
-                {"type": "extra_forbidden", "loc": (name,), "input": None} for name in unknown
-            ]
-            raise ValidationError.from_exception_data(cls.__name__, found)
+            raise ValidationError.from_exception_data(
+                cls.__name__, [{"type": "extra_forbidden", "loc": (name,), "input": None} for name in unknown]
+            )
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _integral(cls, value: Any, info: ValidationInfo) -> Any:
+        """4.0 is the integer 4 in JSON Schema. From 2**53 a float does not tell an integer from the next one."""
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            annotation = cls.model_fields[info.field_name or ""].annotation
+            return int(value) if int in (annotation, *get_args(annotation)) else value
         return value
 
     @field_validator("*", mode="after")

@@ -11,11 +11,18 @@ FieldLimit = bool | int | float | str
 
 UNSIGNED = (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64)
 
+_MAXIMA = {FieldDescriptor.CPPTYPE_INT32: 2**31 - 1, FieldDescriptor.CPPTYPE_UINT32: 2**32 - 1}
+
 # Control characters that are refused, in the syntax that regular expressions of ECMA-262 and Python share. In a single
 # line the others (tab, line feed, carriage return, next line) become spaces.
 _CONTROL = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u0084\u0086-\u009f"
 _CONTROL_MULTILINE = r"\u0000-\u0008\u000b-\u001f\u007f-\u009f"
-_INVISIBLE = r"\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_INVISIBLE = (
+    r"\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+    r"\u00ad\u0300-\u036f\u0483-\u0489\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    r"\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
+)
+"""Characters that show nothing by themselves. rpc.validation knows all combining marks, too."""
 
 
 def _number(value: float) -> int | float:
@@ -31,6 +38,8 @@ def _numeric(field: FieldDescriptor) -> dict[str, Any]:
         keywords["minimum"] = 0  # by its type
     if limits.HasField("max") and not limits.clamp:
         keywords["exclusiveMaximum" if limits.exclusive_max else "maximum"] = _number(limits.max)
+    elif field.cpp_type in _MAXIMA:
+        keywords["maximum"] = _MAXIMA[field.cpp_type]
     if limits.multiple_of:
         keywords["multipleOf"] = limits.multiple_of
     return keywords
@@ -71,6 +80,8 @@ def openapi_limits(field: FieldDescriptor, *, required: bool = False) -> dict[st
     if not field.is_repeated:
         return one
     keywords: dict[str, Any] = {"maxItems": limits.max_items} if limits.HasField("max_items") else {}
+    if limits.unique_by:
+        keywords["uniqueItems"] = True
     if one:
         keywords["items"] = {"type": "string", **one}
     return keywords

@@ -99,6 +99,13 @@ class Scripted:
     leaf: RunningServer
     serving: asyncio.Task[None]
 
+    @contextlib.asynccontextmanager
+    async def rebuilt(self, **settings: Any) -> AsyncIterator["Scripted"]:
+        """Another gateway with the same scripts, and with these settings."""
+        async with scripted(**settings) as other:
+            other.scripts.methods.update(self.scripts.methods)
+            yield other
+
 
 @contextlib.asynccontextmanager
 async def scripted(**settings: Any) -> AsyncIterator[Scripted]:

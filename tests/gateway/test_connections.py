@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from gateway.middleware.limits import MAX_HEAD_BYTES
+from gateway.protocol import MAX_HEAD_BYTES
 from tests.gateway.scripted import EDITOR, Scripted, scripted
 
 HEAD = "POST /api/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
@@ -109,6 +109,7 @@ class TestOneAfterTheOther:
     async def test_pipelined_requests_do_not_share_a_principal(self, front: Scripted) -> None:
         mine = f"GET /api/capabilities HTTP/1.1\r\nhost: x\r\nauthorization: {EDITOR['authorization']}\r\n\r\n"
         theirs = "GET /api/capabilities HTTP/1.1\r\nhost: x\r\n\r\n"
-        answer = await exchange(front, (mine + theirs + mine + theirs).encode())  # ends when it is idle
+        last = theirs.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n")
+        answer = await exchange(front, (mine + theirs + mine + last).encode())
         statuses = re.findall(rb"HTTP/1.1 (\d+)", answer)
         assert statuses == [b"501", b"401", b"501", b"401"]

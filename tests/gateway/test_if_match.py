@@ -51,7 +51,7 @@ async def test_a_write_with_the_current_etag_is_done_and_returns_the_next_one(
         assert response.headers["etag"] == response.json()["etag"] != etag
         etag = response.headers["etag"]
     assert (await editor.delete(path, headers={"if-match": weak + etag})).status_code == 204
-    task = await editor.get(f"/api/tasks/{task_id}")
+    task = await editor.get(f"/api/tasks/{task_id}", headers={"accept-encoding": "identity"})  # gzip makes it weak
     assert task.headers["etag"] == task.json()["etag"]
     response = await editor.post(f"/api/tasks/{task_id}/reject", headers={"if-match": weak + task.headers["etag"]})
     assert (response.status_code, response.json()["state"]) == (200, "rejected")

@@ -166,6 +166,12 @@ class TestQueries:
             assert document["errors"] == [{"field": "page_token", "message": "must be given once"}]
         assert not [key for key in site.context.cache._entries if "utm" in str(key)]
 
+    async def test_a_path_that_looks_like_a_query_is_a_path(self, site: Site) -> None:
+        await site.client.get("/?q=door")
+        await site.client.get("/api/posts?tag=sea")
+        for path in ("/%3Fq=door", "/api/posts%3Ftag=sea", "/posts/a-door%3Fx"):
+            assert (await site.client.get(path)).status_code == 404
+
     async def test_values_are_checked(self, site: Site) -> None:
         for query in ("page_size=x", "page_size=-1", "tag=" + "x" * 51, "state=gone", "q=%01x"):
             assert_problem(await site.client.get(f"/api/posts?{query}"), 422, "INVALID_ARGUMENT")

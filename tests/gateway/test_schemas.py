@@ -163,3 +163,12 @@ def test_of_very_many_unknown_fields_the_first_ones_are_named(place: str) -> Non
     prefix = {"body": (), "nested": ("initial_image",), "item": ("loras", 0)}[place]
     assert [one["loc"] for one in found[:2]] == [(*prefix, "x0"), (*prefix, "x1")]
     assert {one["type"] for one in found} == {"extra_forbidden"}
+
+
+def test_a_number_without_a_fraction_is_an_integer() -> None:
+    body = {"prompt": "a", "candidate_count": 2.0, "seed": 4.0, "guidance_scale": 3.0}
+    made = tasks.NewTask.model_validate(body)
+    assert [type(one) for one in (made.candidate_count, made.seed, made.guidance_scale)] == [int, int, float]
+    for value in (2.5, 2.0**53, float("inf"), "2", True):
+        with pytest.raises(ValidationError):
+            tasks.NewTask.model_validate({"prompt": "a", "seed": value})

@@ -28,6 +28,16 @@ WHERE NOT EXISTS (SELECT FROM posts p WHERE p.slug = r.slug) ORDER BY r.slug, r.
 -- function of the program, joins the tags that are equal, and adds NOT NULL and UNIQUE.
 ALTER TABLE tags ADD COLUMN identity text COLLATE "C";
 
+-- For whoever inserts a tag without it: a process of the version before while this one replaces it, or a person with SQL.
+CREATE FUNCTION fill_tag_identity() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.identity := lower(normalize(regexp_replace(NEW.name, '[[:space:]]+', ' ', 'g'), NFKC));
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER tags_identity BEFORE INSERT ON tags FOR EACH ROW
+    WHEN (NEW.identity IS NULL) EXECUTE FUNCTION fill_tag_identity();
+
 -- The author and the category of posts that name none: the first.
 CREATE INDEX authors_by_age ON authors (create_time, id);
 CREATE INDEX categories_by_age ON categories (create_time, id);
