@@ -45,7 +45,7 @@ CODES = {
     "TASK_REJECTED": "The task was rejected while the call waited for its image.",
     "WRONG_TASK_STATE": "The state of the task does not allow it.",
     # Limits of the system
-    "DISK_FULL": "The disk of the storage service is full.",
+    "DISK_FULL": "The disk of the storage service, or of the gateway, is full.",
     "QUEUE_FULL": "The generator has as many requests as it accepts. Try again later.",
     "READERS_BUSY": "Too many readers at once. Try again in a second.",
     "RESOURCE_EXHAUSTED": "Too many requests. Try again later.",
