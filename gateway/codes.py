@@ -19,7 +19,6 @@ CODES = {
     "RANGE_PAST_END": "The range begins after the end of the image.",
     "SHA256_MISMATCH": "The bytes that arrived have another SHA-256 than was announced.",
     "SIZE_MISMATCH": "There are more or fewer bytes than were announced.",
-    "UNKNOWN_HOST": "The Host header names a host that is not in GATEWAY_ALLOWED_HOSTS.",
     "UNSUPPORTED_MEDIA_TYPE": "The content type is not accepted.",
     # The caller
     "INVALID_TOKEN": "The bearer token is wrong.",

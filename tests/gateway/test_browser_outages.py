@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import httpx2
+import pytest
 from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 from playwright.async_api import Browser, Page, Route, expect
 
@@ -48,6 +49,7 @@ async def test_the_result_is_shown_after_calls_failed_while_the_last_event_came(
     await context.close()
 
 
+@pytest.mark.slow
 async def test_the_result_is_shown_after_the_gateway_was_killed(
     stack: Stack, browser: Browser, editor: httpx2.AsyncClient
 ) -> None:

@@ -33,17 +33,8 @@ async def test_texts_of_users_have_their_own_direction(editor_page: Scripted, br
         await page.get_by_text("Reject instead").click()
         await page.get_by_label("Reason").fill(ARABIC)
         await page.get_by_role("button", name="Vary").click()
-        for place in (
-            "#task-title",
-            ".words",
-            "#init-title q",
-            "#prompt",
-            "#title",
-            "#content",
-            "#tags",
-            "#alt_text",
-            "#comment",
-        ):
+        fields = ("#prompt", "#title", "#content", "#tags", "#alt_text", "#comment")
+        for place in ("#task-title", ".words", "#init-title q", *fields):
             direction = await page.locator(place).evaluate("element => getComputedStyle(element).direction")
             assert direction == "rtl", place
         assert await page.evaluate("getComputedStyle(document.body).direction") == "ltr"
