@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 NEVER_SENT = {
     "MIGRATION_CHANGED": "the migration stops",
+    "READER_TOO_SLOW": "the response has begun, and is broken off",
     "SCHEMA_OUTDATED": "posts does not start",
+    "SETTING_INVALID": "the migration stops",
 }
 
 
