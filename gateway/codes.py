@@ -45,10 +45,9 @@ CODES = {
     "TASK_REJECTED": "The task was rejected while the call waited for its image.",
     "WRONG_TASK_STATE": "The state of the task does not allow it.",
     # Limits of the system
-    "DISK_FULL": "The disk of the storage service is full.",
+    "DISK_FULL": "The disk of the storage service, or of the gateway, is full.",
     "QUEUE_FULL": "The generator has as many requests as it accepts. Try again later.",
     "READERS_BUSY": "As many readers as the database serves at once are waiting. Try again.",
-    "READER_TOO_SLOW": "The bytes of the image were taken too slowly. Try again.",
     "RESOURCE_EXHAUSTED": "Too many requests. Try again later.",
     "SPOOL_FULL": "S3 does not work, and the disk for images that wait for it is full.",
     "TOO_MANY_CONNECTIONS": "Too many connections are open, in all (503) or from your address (429). Try again later.",

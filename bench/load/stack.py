@@ -57,7 +57,7 @@ async def own(folder: Path, more: Mapping[str, str] = {}) -> AsyncIterator[Targe
     """
     names = ("generator", "storage", "posts")
     hosts = {name: f"127.0.0.1:{free_port()}" for name in names}
-    port = free_port()
+    port = int(more.get("GATEWAY_PORT") or free_port())
     dropped = ("AWS_", "GATEWAY_", "POSTS_", "WORKER_", "STORAGE_", "GENERATOR_", "S3_", "USE_S3", "PUBLIC_BASE_URL")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
