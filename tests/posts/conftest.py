@@ -19,6 +19,7 @@ from local.postgres import Postgres
 from rpc import server
 from rpc.errors import from_call
 from services.posts import app
+from services.posts.content import deriving
 from services.posts.database.migrate import migrate
 from services.posts.settings import PostsSettings
 from services.posts.worker import app as worker_app
@@ -109,6 +110,7 @@ def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals that are no setting."""
     monkeypatch.setattr(maintenance, "RETAIN_SECONDS", 0.2)
     monkeypatch.setattr(maintenance, "DERIVE_SECONDS", 0.2)
+    monkeypatch.setattr(deriving, "WRITE_WAIT_SECONDS", 60.0)  # on a loaded machine
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,9 @@ def keys(
     """
     table = _sort_table(filters)
     post_id = "pt.post_id" if filters.tag else "p.id"
-    tables = ("post_tags pt JOIN posts p ON p.id = pt.post_id" if more else "post_tags pt") if filters.tag else "posts p"
+    tables = (
+        ("post_tags pt JOIN posts p ON p.id = pt.post_id" if more else "post_tags pt") if filters.tag else "posts p"
+    )
     found = conditions(filters, values, table, f"{table}.sort_time", post_id, state, after)
     if filters.tag:
         found.append(f"pt.tag_id = {tag_id(filters, values)}")
