@@ -3,16 +3,10 @@
 # Each holds its own folder, the contracts that it uses, `rpc`, and the locked requirements of its own extra; nothing
 # else. `posts` and `worker` share their layers: they are one package with one database.
 # BASE_IMAGE may be any Debian-like image with Python 3.11 or later and venv (deploy/compose/base-image.sh makes one
-# without an image registry). Needs BuildKit.
+# without an image registry). BuildKit is not needed: nothing here is more than FROM, COPY and RUN.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 # For the target `load` alone: any image with Go 1.23 or later.
 ARG GO_IMAGE=golang:1.24-bookworm
-
-# uv, as `make setup` uses it. It installs into the images below from outside, so that neither it nor pip is in them.
-FROM ${BASE_IMAGE} AS installer
-COPY requirements/bootstrap.txt /tmp/
-RUN python3 -m venv /installer \
- && /installer/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/bootstrap.txt
 
 FROM ${BASE_IMAGE} AS base
 # The malloc and gRPC settings: docs/decisions/0007. HOME: the root file system is read-only.
@@ -29,6 +23,7 @@ ENV PATH=/venv/bin:$PATH \
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin frontispiece \
  && install -d -o frontispiece -g frontispiece /var/lib/frontispiece \
  && python3 -m venv --without-pip /venv
+COPY requirements/bootstrap.txt deploy/compose/install.sh /requirements/
 WORKDIR /app
 STOPSIGNAL SIGTERM
 
@@ -40,11 +35,8 @@ RUN version=$(sed -n 's/^version = "\(.*\)"$/\1/p' /pyproject.toml) \
  && printf 'Metadata-Version: 2.1\nName: frontispiece\nVersion: %s\n' "$version" >"frontispiece-$version.dist-info/METADATA"
 
 FROM base AS storage
-RUN --mount=from=installer,source=/installer,target=/installer \
-    --mount=type=bind,source=requirements/storage.txt,target=/requirements.txt \
-    --mount=type=cache,id=uv,target=/cache/uv \
-    UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
-      --python /venv/bin/python --require-hashes -r /requirements.txt
+COPY requirements/storage.txt /requirements/
+RUN sh /requirements/install.sh /requirements/storage.txt
 COPY protos/frontispiece/__init__.py frontispiece/
 COPY protos/frontispiece/types frontispiece/types
 COPY protos/frontispiece/storage frontispiece/storage
@@ -61,11 +53,8 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
 CMD ["python", "-m", "services.storage"]
 
 FROM base AS base-posts
-RUN --mount=from=installer,source=/installer,target=/installer \
-    --mount=type=bind,source=requirements/posts.txt,target=/requirements.txt \
-    --mount=type=cache,id=uv,target=/cache/uv \
-    UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
-      --python /venv/bin/python --require-hashes -r /requirements.txt
+COPY requirements/posts.txt /requirements/
+RUN sh /requirements/install.sh /requirements/posts.txt
 COPY protos/frontispiece frontispiece
 COPY rpc rpc
 COPY services/__init__.py services/
@@ -88,11 +77,8 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", 
 CMD ["python", "-m", "services.posts.worker"]
 
 FROM base AS gateway
-RUN --mount=from=installer,source=/installer,target=/installer \
-    --mount=type=bind,source=requirements/gateway.txt,target=/requirements.txt \
-    --mount=type=cache,id=uv,target=/cache/uv \
-    UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
-      --python /venv/bin/python --require-hashes -r /requirements.txt
+COPY requirements/gateway.txt /requirements/
+RUN sh /requirements/install.sh /requirements/gateway.txt
 COPY protos/frontispiece frontispiece
 COPY rpc rpc
 COPY gateway gateway
@@ -103,16 +89,13 @@ USER frontispiece
 EXPOSE 8080
 # /healthz, not /readyz: pages are served while another service is down, so the gateway must not be restarted then.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
+  CMD ["python", "-m", "gateway.health", "http://127.0.0.1:8080/healthz"]
 CMD ["python", "-m", "gateway"]
 
 # Last: it is by far the largest (PyTorch with CUDA), and builders without BuildKit build every stage before the target.
 FROM base AS generator
-RUN --mount=from=installer,source=/installer,target=/installer \
-    --mount=type=bind,source=requirements/generator.txt,target=/requirements.txt \
-    --mount=type=cache,id=uv,target=/cache/uv \
-    UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
-      --python /venv/bin/python --require-hashes -r /requirements.txt
+COPY requirements/generator.txt /requirements/
+RUN sh /requirements/install.sh /requirements/generator.txt
 RUN install -d -o frontispiece -g frontispiece /var/lib/frontispiece/models
 COPY protos/frontispiece/__init__.py frontispiece/
 COPY protos/frontispiece/types frontispiece/types
@@ -140,13 +123,9 @@ RUN mkdir /programs \
  && go build -o /programs/ghz-uploads .
 
 FROM base AS load
-RUN --mount=from=installer,source=/installer,target=/installer \
-    --mount=type=bind,source=requirements/dev.txt,target=/dev.txt \
-    --mount=type=bind,source=requirements/posts.txt,target=/requirements.txt \
-    --mount=type=cache,id=uv,target=/cache/uv \
-    sed -n '/^buf-bin==/,/[^\\]$/p' /dev.txt >/tmp/buf.txt \
- && UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy /installer/bin/uv pip install --quiet --compile-bytecode \
-      --python /venv/bin/python --require-hashes -r /requirements.txt -r /tmp/buf.txt
+COPY requirements/dev.txt requirements/posts.txt /requirements/
+RUN sed -n '/^buf-bin==/,/[^\\]$/p' /requirements/dev.txt >/tmp/buf.txt \
+ && sh /requirements/install.sh /requirements/posts.txt /tmp/buf.txt
 COPY --from=ghz /programs /usr/local/bin
 COPY protos protos
 COPY protos/frontispiece frontispiece

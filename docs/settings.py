@@ -1,4 +1,4 @@
-"""Writes docs/settings.md, the table of all settings, from the classes that read them: `python docs/settings.py`."""
+"""Writes docs/settings.md, the table of all settings, from the classes: `.venv/bin/python docs/settings.py`."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from gateway.settings import GatewaySettings
 from local.settings import RunSettings
 from rpc.settings import ProcessSettings, variable_names
 from services.generator.settings import GeneratorSettings
-from services.posts.settings import PostsSettings
+from services.posts.settings import MigrationSettings, PostsSettings
 from services.posts.worker.settings import WorkerSettings
 from services.storage.settings import StorageSettings
 
@@ -19,6 +19,7 @@ PATH = Path(__file__).with_name("settings.md")
 PROCESSES: tuple[tuple[str, type[ProcessSettings]], ...] = (
     ("`make run`", RunSettings),
     ("gateway", GatewaySettings),
+    ("migration (`python -m services.posts.database.migrate`)", MigrationSettings),
     ("posts", PostsSettings),
     ("worker", WorkerSettings),
     ("storage", StorageSettings),
@@ -27,9 +28,9 @@ PROCESSES: tuple[tuple[str, type[ProcessSettings]], ...] = (
 
 HEADER = """# Settings
 
-Environment variables by process, written by `python docs/settings.py` from the classes that read them. In a container a
-setting can be a file in `/run/secrets`, named as the variable in lower case. Where several names are given, the first
-one that is set counts.
+Environment variables by process, written by `.venv/bin/python docs/settings.py` from the classes that read them. In a
+container a setting can be a file in `/run/secrets`, named as the variable in lower case. Where several names are given,
+the first one that is set counts.
 """
 
 

@@ -1,9 +1,10 @@
 """The gRPC channels of the gateway to the three services."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -33,6 +34,7 @@ _POSTS_MESSAGE_BYTES = 64 * 1024 * 1024
 _IMAGE_WINDOW_BYTES = 64 * 1024
 
 _HEALTH_SECONDS = 2.0
+_HEALTH_VALID_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,31 @@ class HealthProbe:
         return health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Clients:
     """Stubs of the services. Each call takes its deadline, request id and principal from rpc.context."""
 
     tasks: "TaskServiceAsyncStub"
+    watches: "TaskServiceAsyncStub"
+    """For WatchTask: a connection of its own, so that open event streams leave the other calls their streams."""
     posts: "PostServiceAsyncStub"
     images: "ImageServiceAsyncStub"
     uploads: "ImageServiceAsyncStub"
     """For StoreImage: a channel without retries, because gRPC would keep every upload in memory to repeat it."""
     generator: "GeneratorServiceAsyncStub"
     health: dict[str, HealthProbe]
+    _asked: asyncio.Task[dict[str, str]] | None = field(default=None, init=False)
+    _valid_until: float = field(default=0.0, init=False)
 
     async def failing(self) -> dict[str, str]:
-        """The services that are not ready, each with the reason."""
+        """The services that are not ready, each with the reason. They are asked once a second at most."""
+        if self._asked is None or (self._asked.done() and time.monotonic() >= self._valid_until):
+            self._asked = asyncio.ensure_future(self._ask())
+        return dict(await asyncio.shield(self._asked))
+
+    async def _ask(self) -> dict[str, str]:
         reasons = await asyncio.gather(*(probe.reason() for probe in self.health.values()))
+        self._valid_until = time.monotonic() + _HEALTH_VALID_SECONDS
         return {name: reason for name, reason in zip(self.health, reasons, strict=True) if reason}
 
 
@@ -89,6 +101,7 @@ async def open_clients(settings: GatewaySettings) -> AsyncIterator[Clients]:
             return await stack.enter_async_context(opened)
 
         posts = await channel(settings.posts_target, [TASKS, POSTS], max_message_bytes=_POSTS_MESSAGE_BYTES)
+        watches = await channel(settings.posts_target, [TASKS])
         storage = await channel(settings.storage_target, [IMAGES], window_bytes=_IMAGE_WINDOW_BYTES)
         uploads = await channel(settings.storage_target, [IMAGES], retries=False)
         generator = await channel(settings.generator_target, [GENERATOR])
@@ -101,6 +114,7 @@ async def open_clients(settings: GatewaySettings) -> AsyncIterator[Clients]:
 
         yield Clients(
             tasks=tasks_pb2_grpc.TaskServiceStub(posts),
+            watches=tasks_pb2_grpc.TaskServiceStub(watches),
             posts=posts_pb2_grpc.PostServiceStub(posts),
             images=images_pb2_grpc.ImageServiceStub(storage),
             uploads=images_pb2_grpc.ImageServiceStub(uploads),

@@ -23,6 +23,8 @@ class AppContext:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when shutdown begins. Event streams and waiting requests then end."""
     open_event_streams: int = 0
+    waiting_calls: int = 0
+    """Calls of generate-image that wait for their image."""
     generator_was_ready: bool = False
     """Whether the generator has been ready since this process started."""
     spool: Spool = field(init=False)

@@ -118,8 +118,8 @@ class GatewaySettings(ImageUrlSettings):
     spool_bytes: int = Field(
         128 * 1024 * 1024,
         ge=1024 * 1024,
-        description="Largest size of all temporary files, in bytes. Uploads as forms and uploads without a "
-        "Content-Length wait in the folder for temporary files (TMPDIR) until they are complete.",
+        description="Largest size of all uploads in progress, in bytes. They are collected in the folder for temporary "
+        "files (TMPDIR). More are refused with 503.",
     )
     request_seconds: float = Field(
         15.0, gt=0, le=600, description="Deadline of the service calls of a request, in seconds."

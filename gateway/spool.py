@@ -1,5 +1,9 @@
-"""Uploads whose size is not known before their last byte: they are collected in temporary files."""
+"""Temporary files in which uploads are collected, and a limit for all of them.
 
+A client that sends slowly, or sends a form, or does not say how much it sends, costs a file and nothing of storage.
+"""
+
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -12,6 +16,7 @@ from rpc import errors
 _ENTRY_BYTES = 512 * 1024
 """What an upload counts before its first byte, for its open file and its buffers."""
 _PIECE_BYTES = 256 * 1024
+_SENDING = 4
 _RETRY_SECONDS = 2.0
 
 
@@ -51,6 +56,8 @@ class Spool:
         """`limit_bytes`: the most that the files may hold together."""
         self.limit_bytes = limit_bytes
         self.used = 0
+        self.sending = asyncio.Semaphore(_SENDING)
+        """To be held while a file is sent: gRPC takes a file as fast as it is read and keeps what is not sent yet."""
 
     @contextmanager
     def share(self) -> Iterator[Share]:

@@ -5,8 +5,8 @@ import logging
 import signal
 import sys
 
+from local import folders, ports
 from local.binaries import BinariesNotFoundError
-from local.ports import port_is_free
 from local.postgres import PostgresError
 from local.settings import RunSettings
 from local.supervisor import StartError
@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 async def main(settings: RunSettings) -> None:
     """Start everything, print the links, and stop everything on SIGINT or SIGTERM. Raises StartError."""
-    if not port_is_free(settings.gateway_host, settings.gateway_port):
-        raise StartError(f"port {settings.gateway_port} is in use; set GATEWAY_PORT to another one")
+    if reason := ports.problem(settings.gateway_host, settings.gateway_port):
+        raise StartError(reason)
+    folders.prepare(settings.data)
     system = System(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, system.stop)

@@ -1,9 +1,11 @@
 """The environment variables of the processes on one machine: their addresses and the folders of their data."""
 
 import os
+import re
 from collections.abc import Mapping
 
 from local.ports import free_port
+from local.procfile import RELEASE
 from local.settings import RunSettings
 
 # By default, glibc maps and unmaps every buffer of several megabytes. With these limits, messages of 4 MiB are 2.5 to
@@ -15,6 +17,26 @@ TUNING = {
     "GRPC_VERBOSITY": "ERROR",
     "PYTHONUNBUFFERED": "1",
 }
+
+
+# Who gets a variable that is a secret, by the name of the process. A variable that is not here goes to all.
+SECRETS = (
+    (re.compile(r"POSTS_SERVICES_DATABASE_URL"), (RELEASE,)),
+    (re.compile(r"POSTS_DATABASE_URL|PG[A-Z]+"), (RELEASE, "posts", "worker")),
+    (re.compile(r"AWS_(?!S3_|CLOUDFRONT_)\w+"), ("storage",)),
+    (re.compile(r"PEXELS_API_KEY|HF_TOKEN|HUGGING_FACE_HUB_TOKEN"), ("generator",)),
+    (re.compile(r"GATEWAY_TOKEN"), ("gateway",)),
+)
+
+
+def of_process(name: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a process gets: all but the secrets of others."""
+    withheld = [pattern for pattern, owners in SECRETS if name not in owners]
+    return {
+        variable: value
+        for variable, value in variables.items()
+        if not any(pattern.fullmatch(variable) for pattern in withheld)
+    }
 
 
 def build(settings: RunSettings, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -48,4 +70,6 @@ def build(settings: RunSettings, inherited: Mapping[str, str] = os.environ) -> d
         "GATEWAY_POSTS_TARGET": posts,
         "GATEWAY_TOKEN_FILE": str(data / "token"),
     }
-    return {**defaults, **{name: value for name, value in inherited.items() if value}}
+    given = {name: value for name, value in inherited.items() if value}
+    # Of all names of one setting, every process reads the one that the launcher has read.
+    return {**defaults, **given, "GATEWAY_HOST": settings.gateway_host}

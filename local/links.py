@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -11,6 +12,9 @@ from local.settings import RunSettings
 
 READY = "Frontispiece is ready."
 POLL_SECONDS = 0.05
+
+# Our own address is never asked through the proxy of http_proxy.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 async def gateway_responds(settings: RunSettings) -> None:
@@ -35,7 +39,14 @@ async def report(settings: RunSettings, variables: Mapping[str, str]) -> None:
 
 
 def _editor_link(settings: RunSettings, variables: Mapping[str, str]) -> str:
-    """The link that signs the administrator in. The gateway creates the token file before it listens."""
+    """The link of the editor page. On a terminal it signs the administrator in; a log must not hold the token.
+
+    The gateway creates the token file before it listens.
+    """
+    shown = settings.print_token == "true" or (settings.print_token == "auto" and sys.stdout.isatty())
+    if not shown:
+        where = "GATEWAY_TOKEN" if variables.get("GATEWAY_TOKEN") else f"cat {variables['GATEWAY_TOKEN_FILE']}"
+        return f"{settings.base_url}/hub    (token: {where})"
     from gateway.token_file import hub_link, read_or_create  # here, so that the gateway starts before the import
 
     token = variables.get("GATEWAY_TOKEN") or read_or_create(Path(variables["GATEWAY_TOKEN_FILE"]))
@@ -60,7 +71,7 @@ def _listens(host: str, port: int) -> bool:
 def _status(url: str) -> int:
     """The HTTP status of a response; 0 when there is none."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with _DIRECT.open(url, timeout=2) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code

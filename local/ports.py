@@ -1,5 +1,6 @@
 """TCP ports for the processes of one machine."""
 
+import errno
 import socket
 import sys
 
@@ -23,13 +24,22 @@ def free_port(host: str = "127.0.0.1") -> int:
     return port
 
 
-def port_is_free(host: str, port: int) -> bool:
-    """Whether a server could listen on the port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
+def problem(host: str, port: int) -> str:
+    """Why a server cannot listen on `host` and `port`; empty if it can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
             probe.listen(1)
-        except OSError:
-            return False
-    return True
+    except socket.gaierror as error:
+        return f"GATEWAY_HOST: {host} is no address: {error.strerror}"
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"port {port} is in use; set GATEWAY_PORT to another one"
+        if error.errno == errno.EADDRNOTAVAIL:
+            return f"GATEWAY_HOST: {host} is no address of this machine"
+        return f"cannot listen on {host}, port {port}: {error.strerror}"
+    return ""

@@ -74,10 +74,10 @@ class Postgres:
             raise PostgresError("PostgreSQL was not started")
         return self._process.pid
 
-    def url(self, database: str = USER) -> str:
-        """The URL of a database, for asyncpg or psql."""
-        password = (self._folder / "password").read_text()
-        return f"postgresql://{USER}:{quote(password)}@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str = USER, *, user: str = USER, password: str = "") -> str:
+        """The URL of a database, for asyncpg or psql. By default that of the owner, who is a superuser."""
+        password = password or (self._folder / "password").read_text()
+        return f"postgresql://{user}:{quote(password)}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         """Start, and return once connections are accepted. Raises PostgresError or BinariesNotFoundError."""

@@ -1,8 +1,9 @@
 """Settings of `make run`, from environment variables."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from rpc.settings import ProcessSettings
@@ -28,19 +29,37 @@ class RunSettings(ProcessSettings):
         validation_alias="POSTS_DATABASE_URL",
         description="URL of a running PostgreSQL. Empty: one is started.",
     )
+    services_database_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="POSTS_SERVICES_DATABASE_URL",
+        description="The same PostgreSQL with a role that has fewer rights, for posts and the worker. Empty: they use "
+        "POSTS_DATABASE_URL; with a PostgreSQL of our own they always have a role of their own.",
+    )
     postgres_binaries: str = Field(
         "", description="PostgreSQL's bin folder. Empty: that of the wheel, else an installed one."
     )
 
+    print_token: Literal["auto", "true", "false"] = Field(
+        "auto",
+        validation_alias="FRONTISPIECE_PRINT_TOKEN",
+        description="Whether the printed link of the editor page holds the token. `auto`: on a terminal only.",
+    )
+
+    @field_validator("gateway_host")
+    @classmethod
+    def _without_brackets(cls, value: str) -> str:
+        return value.strip().removeprefix("[").removesuffix("]")
+
     @property
     def local_host(self) -> str:
         """The address at which this machine reaches the gateway."""
-        return "127.0.0.1" if self.gateway_host in ("0.0.0.0", "::") else self.gateway_host
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.gateway_host, self.gateway_host)
 
     @property
     def local_url(self) -> str:
         """The URL of the gateway on this machine."""
-        return f"http://{self.local_host}:{self.gateway_port}"
+        host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
+        return f"http://{host}:{self.gateway_port}"
 
     @property
     def base_url(self) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from local.unprivileged import launched
+from local.unprivileged import SAME, Identity, home, launched
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +29,12 @@ class Supervised:
     `pid_file` holds its process id while it runs, for people and tests that want to signal it.
     """
 
-    def __init__(self, name: str, command: Sequence[str], pid_file: Path) -> None:
-        """Prepare; nothing is started."""
+    def __init__(self, name: str, command: Sequence[str], pid_file: Path, identity: Identity = SAME) -> None:
+        """Prepare; nothing is started. The process runs as `identity`."""
         self.name = name
         self._command = list(command)
         self._pid_file = pid_file
+        self._identity = identity
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
@@ -53,7 +54,7 @@ class Supervised:
             await asyncio.sleep(delay)
 
     async def _run_once(self, environment: Mapping[str, str]) -> int:
-        self._process = await _start(self._command, environment)
+        self._process = await _start(self._command, environment, self._identity)
         self._pid_file.write_text(f"{self._process.pid}\n")
         if self._stopping:  # stop() was called while the process was being created
             self._signal(signal.SIGTERM)
@@ -89,9 +90,9 @@ def _restart_delay(failures: int) -> float:
     return Backoff(FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, jitter="equal").delay(failures)
 
 
-async def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command to its end; returns its exit code."""
-    process = await _start(command, environment)
+async def run_to_end(command: Sequence[str], environment: Mapping[str, str], identity: Identity = SAME) -> int:
+    """Run a command to its end as `identity`; returns its exit code."""
+    process = await _start(command, environment, identity)
     try:
         return await process.wait()
     finally:
@@ -100,11 +101,13 @@ async def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> 
                 process.kill()
 
 
-async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def _start(
+    command: Sequence[str], environment: Mapping[str, str], identity: Identity
+) -> asyncio.subprocess.Process:
     # In a session of its own: Ctrl-C in the terminal reaches only us, and we stop the processes in order.
     return await asyncio.create_subprocess_exec(
-        *launched(command, signal.SIGTERM),
-        env=dict(environment),
+        *launched(command, signal.SIGTERM, identity),
+        env={**environment, **home(identity)},
         stdin=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -7,6 +7,7 @@ PostgreSQL does not run as root. Two ways around that, tried in this order:
    below /root, a temporary folder of mode 0700), and they stay closed to other users.
 """
 
+import logging
 import os
 import pwd
 import signal
@@ -14,6 +15,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_OF_THE_LAUNCHER = ("run", "postgres")
+"""What the launcher itself and PostgreSQL write in the folder of data."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,41 @@ class Identity:
     namespace: bool = False
 
 
+SAME = Identity()
+ROOT_WARNING = (
+    "the services run as root; to run them as another user, give that user the folder of data (chown -R USER %s) and "
+    "make the code and its .venv readable for them"
+)
+
+
+def of_services(data: Path) -> Identity:
+    """The user that the processes of the Procfile become: the owner of the folder of data, if we are root.
+
+    Root remains, with a warning, where root owns that folder, or where its owner cannot enter the code.
+    """
+    if os.geteuid() != 0:
+        return SAME
+    code, python = Path(__file__).parent.parent, Path(sys.executable)
+    owner = data.stat().st_uid
+    try:
+        user = pwd.getpwuid(owner)
+    except KeyError:
+        user = None
+    entries = [path for path in data.iterdir() if path.name not in _OF_THE_LAUNCHER]
+    owns_all = all(path.stat().st_uid == owner for path in entries)
+    folders = (data.absolute(), code, python.parent, python.resolve().parent)
+    if owner == 0 or user is None or not owns_all or not all(_can_enter(folder, user) for folder in folders):
+        log.warning(ROOT_WARNING, data)
+        return SAME
+    return Identity(user=user)
+
+
+def home(identity: Identity) -> dict[str, str]:
+    """The variables that name the user of a process, if it becomes another one."""
+    user = identity.user
+    return {} if user is None else {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+
+
 def choose_identity(folders: Sequence[Path], existing: Path) -> Identity:
     """The identity for a child that must enter `folders`. If `existing` exists, its owner decides."""
     if os.geteuid() != 0:
@@ -31,13 +72,21 @@ def choose_identity(folders: Sequence[Path], existing: Path) -> Identity:
     owner = existing.stat().st_uid if existing.exists() else None
     if owner == 0:
         return Identity(namespace=True)
-    for name in ("postgres", "nobody"):
+    for name in (_owner_of(folders[0]), "postgres", "nobody"):
         user = _find_user(name)
         if user is None or (owner is not None and owner != user.pw_uid):
             continue
         if owner is not None or all(_can_enter(folder, user) for folder in folders):
             return Identity(user=user)
     return Identity(namespace=True)
+
+
+def _owner_of(folder: Path) -> str:
+    """The name of the user who owns a folder, or that in which it will be made; empty for root."""
+    while not folder.exists():
+        folder = folder.parent
+    owner = folder.stat().st_uid if folder.stat().st_uid else folder.parent.stat().st_uid
+    return pwd.getpwuid(owner).pw_name if owner else ""
 
 
 def _find_user(name: str) -> pwd.struct_passwd | None:

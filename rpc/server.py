@@ -34,6 +34,10 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 3_600_000),
     ("grpc.max_metadata_size", 16 * 1024),
+    # How much of each request stream is received ahead of its handler. By default it grows to several MiB, which
+    # 64 uploads at once multiply.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
 ]
 
 
@@ -89,7 +93,12 @@ async def running(
     calls = CallInterceptor()
     server = grpc.aio.server(
         interceptors=[calls, ValidationInterceptor()],
-        options=[*_OPTIONS, ("grpc.max_receive_message_length", settings.max_message_bytes)],
+        options=[
+            *_OPTIONS,
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            # One connection must not take the calls of all others. A client keeps calls above this until others end.
+            ("grpc.max_concurrent_streams", max(1, settings.max_concurrent_rpcs // 2)),
+        ],
         maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
     )
     for service in services:

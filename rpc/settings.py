@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rpc.logs import LogFormat
 
@@ -30,10 +30,29 @@ Target = Annotated[str, AfterValidator(_is_target)]
 """The address of another service: "host:port", "dns:///name:port" or "ipv4:1.2.3.4:1,1.2.3.5:1"."""
 
 
+def _is_of_kubernetes(name: str, value: str | None) -> bool:
+    """Whether a variable is a link to a Service, such as GATEWAY_PORT=tcp://10.0.0.5:8080 of a Service `gateway`."""
+    return name.upper().endswith("_PORT") and re.fullmatch(r"(tcp|udp|sctp)://\S+", value or "") is not None
+
+
 class ProcessSettings(BaseSettings):
     """The settings of every process. A subclass sets `env_prefix` and adds its own."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources of pydantic-settings, without the variables that Kubernetes sets."""
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings.env_vars = {n: v for n, v in env_settings.env_vars.items() if not _is_of_kubernetes(n, v)}
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias="FRONTISPIECE_LOG_LEVEL", description="Least severe level that is logged."
@@ -115,6 +134,8 @@ def announce(settings: ProcessSettings) -> None:
     log.info("settings", extra=described)
     prefix = type(settings).model_config.get("env_prefix", "")
     for variable in sorted(os.environ):
+        if variable in described and _is_of_kubernetes(variable, os.environ[variable]):
+            log.warning("%s=%s is ignored: it is a link of Kubernetes, not a port", variable, os.environ[variable])
         if prefix and variable.startswith(prefix) and variable not in described:
             close = difflib.get_close_matches(variable, described, n=1, cutoff=0.8)
             if close:

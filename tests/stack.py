@@ -98,7 +98,7 @@ def starting(data: Path, environment: Mapping[str, str] | None = None) -> Iterat
     reader = threading.Thread(target=_read, args=(process, stack.output), daemon=True)
     reader.start()
     try:
-        stack.wait_printed("/hub#token=")
+        stack.wait_printed("  editor  ")
         yield stack
     finally:
         try:

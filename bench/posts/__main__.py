@@ -138,8 +138,9 @@ async def measure(sites: Sequence[Site], name: str, calls: int) -> tuple[list[fl
 async def main(arguments: argparse.Namespace) -> None:
     """Fill, measure, and write the table."""
     sizes = arguments.sizes
+    times = " | ".join(f"p50 ms at {size:,}" for size in sizes)
     lines = [
-        f"| read | {' | '.join(f'p50 ms at {size:,}' for size in sizes)} | last/first | failures | rows read | pages read |",
+        f"| read | {times} | last/first | failures | rows read | pages read |",
         f"|---|{'---:|' * (len(sizes) + 4)}",
     ]
     with Postgres(Path(arguments.folder), options=_OPTIONS) as postgres:
@@ -150,8 +151,9 @@ async def main(arguments: argparse.Namespace) -> None:
                     continue
                 p50, failures = await measure(sites, name, arguments.calls)
                 cells = [f"{value:.1f}" for value in p50] + [f"{p50[-1] / p50[0]:.2f}", f"{sum(failures)}"]
-                for part in range(2):
-                    cells.append(", ".join(f"{one.read[name][part]:,}" for one in sites if name in one.read))
+                cells += [
+                    ", ".join(f"{one.read[name][part]:,}" for one in sites if name in one.read) for part in (0, 1)
+                ]
                 lines.append(f"| {name} | {' | '.join(cells)} |")
                 print(lines[-1], flush=True)
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())

@@ -72,15 +72,13 @@ def reads(token: str, slug: str) -> list[Read]:
     def posts(request: p.ListPostsRequest) -> Callable[[Any], Awaitable[Any]]:
         return lambda stub: stub.ListPosts(request, timeout=TIMEOUT_SECONDS)
 
-    names = {"tags": p.ListTagsRequest, "categories": p.ListCategoriesRequest, "authors": p.ListAuthorsRequest}
     return [
         *(Read(f"list: {name}", posts(listing(filters)), filters) for name, filters in FILTERS.items()),
         Read("list: all, page in the middle", posts(listing({}, page_token=token))),
         Read("list: all, with content", posts(listing({}, view=p.POST_VIEW_CONTENT))),
-        *(
-            Read(f"{name}, 100", lambda stub, m=f"List{name.title()}", r=kind(page_size=100): getattr(stub, m)(r))
-            for name, kind in names.items()
-        ),
+        Read("tags, 100", lambda stub: stub.ListTags(p.ListTagsRequest(page_size=100))),
+        Read("categories, 100", lambda stub: stub.ListCategories(p.ListCategoriesRequest(page_size=100))),
+        Read("authors, 100", lambda stub: stub.ListAuthors(p.ListAuthorsRequest(page_size=100))),
         Read("a post by slug", lambda stub: stub.GetPost(p.GetPostRequest(slug=slug), timeout=TIMEOUT_SECONDS)),
         *(Read(f"search: {name}", posts(listing(filters)), filters) for name, filters in SEARCHES.items()),
     ]

@@ -6,6 +6,8 @@ from typing import Any
 
 from frontispiece.posts.v1 import posts_pb2 as p
 
+from rpc.image_urls import ImageUrls
+from services.posts.content.addresses import Addresses
 from services.posts.content.deriving import Deriving
 from services.posts.content.repository import Posts
 from services.posts.models import POST_STATES, PostFilter
@@ -47,7 +49,7 @@ async def rows_read(connection: Any, filters: Mapping[str, Any]) -> tuple[int, i
         **{name: filters.get(name, "") for name in ("tag", "category", "author", "query")},
     )
     explained: Any = Explained(connection)
-    await Posts(explained, Deriving(())).list(chosen, 20, "", with_content=False)
+    await Posts(explained, Deriving(()), Addresses(ImageUrls(""), "")).list(chosen, 20, "", with_content=False)
     return explained.rows, explained.pages
 
 
@@ -61,4 +63,4 @@ def _read(node: dict[str, Any]) -> int:
     if "Scan" not in node["Node Type"] or node["Node Type"] == "Subquery Scan":
         return 0
     dropped = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-    return round((node["Actual Rows"] + dropped) * node["Actual Loops"])
+    return int((node["Actual Rows"] + dropped) * node["Actual Loops"])

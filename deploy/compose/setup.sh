@@ -3,7 +3,9 @@
 # Each consumer gets a volume with its own secrets and sees no other's. Files that exist are kept, so running it again
 # changes nothing; to use secrets of your own, put them there.
 #
-#   database/  postgres_password, posts_database_url      postgres, migrate, posts, worker
+#   database/  postgres_password, posts_database_url,     postgres, migrate
+#              posts_services_database_url
+#   posts/     posts_database_url                         posts, worker: a role without power over the server
 #   s3/        s3.json (who may do what in the bucket)    s3
 #   storage/   aws_access_key_id, aws_secret_access_key   storage
 #   cdn/       access_key_id, secret_access_key           cdn: may read generated/* and nothing else
@@ -26,6 +28,8 @@ keep() {
 keep database/postgres_password "$(random)"
 keep database/posts_database_url \
   "postgresql://frontispiece:$(cat "$folder/database/postgres_password")@postgres:5432/frontispiece"
+keep posts/posts_database_url "postgresql://frontispiece_services:$(random)@postgres:5432/frontispiece"
+cp "$folder/posts/posts_database_url" "$folder/database/posts_services_database_url"
 keep storage/aws_access_key_id "storage-$(random | cut -c1-12)"
 keep storage/aws_secret_access_key "$(random)"
 keep cdn/access_key_id "cdn-$(random | cut -c1-12)"
@@ -37,10 +41,13 @@ identity() {
   printf '{"name": "%s", "credentials": [{"accessKey": "%s", "secretKey": "%s"}], "actions": [%s]}' "$1" \
     "$(cat "$folder/$2access_key_id")" "$(cat "$folder/$2secret_access_key")" "$3"
 }
-keep s3/s3.json "{\"identities\": [
-  $(identity storage storage/aws_ "\"Admin:$bucket\", \"Read:$bucket\", \"Write:$bucket\", \"List:$bucket\", \"Tagging:$bucket\""),
+# Always written: it follows from the keys above.
+printf '%s' "{\"identities\": [
+  $(identity storage storage/aws_ \
+    "\"Read:$bucket/generated/*\", \"Write:$bucket/generated/*\", \"Tagging:$bucket/generated/*\", \"List:$bucket\""),
   $(identity cdn cdn/ "\"Read:$bucket/generated/*\"")
-]}"
+]}" >"$folder/s3/s3.json.new"
+mv "$folder/s3/s3.json.new" "$folder/s3/s3.json"
 
 if [ -d /data ]; then
   chown 10001:10001 /data

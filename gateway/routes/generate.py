@@ -63,8 +63,10 @@ async def generate_image(
     The status is 200 with the image, or 202 when it is not ready in time. The task continues when the caller
     disconnects. A failed task is a problem with the reason of the task as `code`, and `task_id`.
     """
-    created = (await app.clients.tasks.CreateTask(body.request(request_id))).task
     wait_seconds, applied = preference(prefer, app.settings.wait_seconds)
+    if wait_seconds > 0 and app.waiting_calls >= app.settings.max_event_streams:
+        raise Problem(429, "TOO_MANY_WAITING", "too many calls wait for their image; try `Prefer: respond-async`")
+    created = (await app.clients.tasks.CreateTask(body.request(request_id))).task
     if applied:
         response.headers["preference-applied"] = applied
     if not schemas.is_terminal(created) and wait_seconds > 0:
@@ -99,6 +101,7 @@ async def _wait(app: AppContext, task: tasks_pb2.Task, seconds: float) -> None:
     """Apply the events of a task to it, until it is terminal, the time is over, or the gateway stops."""
     context.set_remaining_seconds(None)
     over = asyncio.ensure_future(first_of(app.stopping.wait(), asyncio.sleep(seconds)))
+    app.waiting_calls += 1
     try:
         events = follow(app, task.id, task.last_sequence, stop=over, tick_seconds=seconds)
         async with contextlib.aclosing(events):
@@ -106,6 +109,7 @@ async def _wait(app: AppContext, task: tasks_pb2.Task, seconds: float) -> None:
                 if event is not None:
                     apply(task, event)
     finally:
+        app.waiting_calls -= 1
         over.cancel()
 
 

@@ -21,8 +21,12 @@ router = APIRouter(tags=["media"])
 
 _RANGE = re.compile(r"bytes=(?:(?P<first>\d{1,18})-(?P<last>\d{0,18})|-(?P<suffix>\d{1,18}))")
 
-# The longest download. A slow client delays the chunks of storage.
+# The longest call for the bytes of an image. A client that takes longer gets the rest by another call.
 _STREAM_SECONDS = 600.0
+
+# The call ends for a client that has taken nothing for so long, and another one continues when it takes bytes again.
+# So a slow reader costs storage nothing.
+_STALLED_SECONDS = 2.0
 
 _FOREVER = "public, max-age=31536000, immutable"
 _SOON = "public, max-age=300"  # the image will move to another backend, and its URL will then redirect
@@ -89,7 +93,8 @@ async def media(
     if header.redirect_url:
         call.cancel()
         return _redirect(header)
-    return ImageBytes(header, call, partial=part is not WHOLE, head=head)
+    source = _Source(images, header, call)
+    return ImageBytes(header, source, partial=part is not WHOLE, head=head)
 
 
 router.add_api_route("/media/{key:path}", media, methods=["HEAD"], include_in_schema=False)
@@ -97,7 +102,7 @@ router.add_api_route("/media/{key:path}", media, methods=["HEAD"], include_in_sc
 
 def parse_range(value: str) -> Range:
     """The range in a Range header. WHOLE if there are none or several, or if it is malformed (RFC 9110, 14.2)."""
-    match = _RANGE.fullmatch(value.replace(" ", ""))
+    match = _RANGE.fullmatch(value.replace(" ", "").lower())  # names of units have no case
     if match is None:
         return WHOLE
     if match["suffix"]:
@@ -112,11 +117,13 @@ def parse_range(value: str) -> Range:
     return WHOLE if last < first else Range(offset=first, limit=last - first + 1)
 
 
-async def _open(images: Any, key: str, part: Range, *, header_only: bool) -> tuple[images_pb2.GetImageHeader, Any]:
+async def _open(
+    images: Any, key: str, part: Range, *, header_only: bool = False, accept_redirect: bool = True
+) -> tuple[images_pb2.GetImageHeader, Any]:
     """Begin to read an image: its header, and the call that continues with the bytes."""
     context.set_remaining_seconds(None)
     request = images_pb2.GetImageRequest(
-        key=key, offset=part.offset, limit=part.limit, accept_redirect=True, header_only=header_only
+        key=key, offset=part.offset, limit=part.limit, accept_redirect=accept_redirect, header_only=header_only
     )
     call = images.GetImage(request, timeout=_STREAM_SECONDS)
     try:
@@ -169,41 +176,64 @@ def _redirect(header: images_pb2.GetImageHeader) -> Response:
     return Response(status_code=302, headers=headers)
 
 
+class _Source:
+    """The bytes that storage sends after a header. Whoever takes them may pause: then no call is open."""
+
+    def __init__(self, images: Any, header: images_pb2.GetImageHeader, call: Any) -> None:
+        """`call` continues after `header`."""
+        self._images = images
+        self._key = header.image.image.key
+        self._position = header.range_start
+        self._end = header.range_start + header.range_size
+        self._call: Any = call
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """All bytes. Raises RpcError if storage fails."""
+        while self._position < self._end:
+            if self._call is None:
+                part = Range(self._position, self._end - self._position)
+                _, self._call = await _open(self._images, self._key, part, accept_redirect=False)
+            message = await self._call.read()
+            if message is grpc.aio.EOF:
+                raise errors.DataLoss(f"storage sent {self._end - self._position} bytes too few")
+            self._position += len(message.chunk)
+            yield message.chunk
+
+    def pause(self) -> None:
+        """End the call."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+
 class ImageBytes(Response):
     """Sends the bytes of an image as they arrive. A slow client slows storage, so nothing is buffered here."""
 
-    def __init__(self, header: images_pb2.GetImageHeader, call: Any, *, partial: bool, head: bool) -> None:
-        """Send what follows `header` on `call`. `head`: only the headers."""
+    def __init__(self, header: images_pb2.GetImageHeader, source: _Source, *, partial: bool, head: bool) -> None:
+        """Send what follows `header`. `head`: only the headers."""
         image = header.image.image.file
         kind = image.content_type if image.content_type in _CONTENT_TYPES else "application/octet-stream"
         headers = {**_HEADERS, **_validators(header), "content-type": kind}
-        self._size = image.size_bytes if head else header.range_size
-        headers["content-length"] = str(self._size)
+        headers["content-length"] = str(image.size_bytes if head else header.range_size)
         if partial:
             last = header.range_start + header.range_size - 1
             headers["content-range"] = f"bytes {header.range_start}-{last}/{image.size_bytes}"
         super().__init__(status_code=206 if partial else 200, headers=headers)
-        self._call = call
+        self._source = source
         self._head = head
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response. If storage fails, it ends before its length, so that the client notices."""
+        loop = asyncio.get_running_loop()
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            sent = 0
             if not self._head:
-                async for chunk in self._chunks():
-                    sent += len(chunk)
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                if sent != self._size:
-                    raise errors.DataLoss(f"storage sent {sent} of {self._size} bytes")
+                async for chunk in self._source.chunks():
+                    stalled = loop.call_later(_STALLED_SECONDS, self._source.pause)
+                    try:
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    finally:
+                        stalled.cancel()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            self._call.cancel()
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        while True:
-            part = await self._call.read()
-            if part is grpc.aio.EOF:
-                return
-            yield part.chunk
+            self._source.pause()

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import PlainTextResponse, Response
 
 from gateway.cache.answers import Answer
+from gateway.codes import CODES
 from gateway.context import app_context
 from gateway.errors import from_exception
 from gateway.pages.rendering import Pages
@@ -63,7 +64,9 @@ async def docs(request: Request) -> Response:
 
 
 def _docs(request: Request) -> Answer:
-    return pages(request).answer("docs.html", {"document": request.app.openapi()}, {"cache-control": "no-cache"})
+    return pages(request).answer(
+        "docs.html", {"document": request.app.openapi(), "codes": CODES}, {"cache-control": "no-cache"}
+    )
 
 
 class AnswerResponse(Response):

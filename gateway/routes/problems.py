@@ -21,7 +21,7 @@ _DESCRIPTIONS = {
     502: "A service failed; of generate-image: the task failed.",
     503: "A service is not available; see Retry-After.",
     504: "A service did not respond in time.",
-    507: "The disk of the storage service is full.",
+    507: "A disk of the system is full.",
 }
 
 Responses = dict[int | str, dict[str, Any]]

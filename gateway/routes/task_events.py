@@ -97,7 +97,7 @@ async def _watch(
     A pending read is never cancelled by a timeout: a cancelled read of a stream leaks (grpc#43360).
     """
     request = tasks_pb2.WatchTaskRequest(task_id=task_id, after_sequence=after)
-    call = app.clients.tasks.WatchTask(request, timeout=_CALL_SECONDS)
+    call = app.clients.watches.WatchTask(request, timeout=_CALL_SECONDS)
     reading: asyncio.Future[Any] = asyncio.ensure_future(call.read())
     try:
         while True:

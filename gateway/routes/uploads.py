@@ -1,7 +1,8 @@
-"""Uploads of images. A body that announces its size is passed on to storage as it arrives; any other is spooled."""
+"""Uploads of images: the body is collected in a temporary file, then sent to storage."""
 
 import asyncio
 import contextlib
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -14,7 +15,6 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from gateway.context import AppContext
 from gateway.errors import FieldError, Problem
 from gateway.middleware.access import ADMIN
 from gateway.routes.dependencies import EDITOR, Context, RequestId
@@ -22,6 +22,8 @@ from gateway.routes.problems import WRITE, created, problems
 from gateway.schemas.images import UploadedImage
 from gateway.spool import Share, collect, pieces_of, temporary_file
 from rpc import context, errors
+
+log = logging.getLogger(__name__)
 
 PATH = "/api/media/images"
 FORM = "multipart/form-data"
@@ -40,7 +42,6 @@ CONTENT_TYPES = (
 FORM_BYTES = 64 * 1024
 """How much larger than its file a form may be."""
 
-_CHUNK_BYTES = 256 * 1024
 _MAX_FIELDS = 50
 
 # Longer than the limit of storage, whose error names the reason. This one ends a call that storage does not answer.
@@ -75,32 +76,30 @@ async def upload_image(app: Context, request: Request, request_id: RequestId, re
     `Idempotency-Key` with the same bytes returns the same image; with other bytes it is 422. An image that no task and
     no post uses may expire.
     """
-    is_form = request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
-    try:
-        if is_form or "content-length" not in request.headers:
-            stored = await _store_spooled(app, request, request_id, is_form=is_form)
-        else:
-            size = int(request.headers["content-length"])
-            stored = await _store(app, _header(app, request, request_id, size), request.stream())
-    except ClientDisconnect:
-        raise Problem(408, "BODY_TOO_SLOW", "the body ended before its length") from None
-    response.headers["location"] = f"/media/{stored.image.key}"
-    return UploadedImage.from_messages(stored.image, stored.image.file)
-
-
-async def _store_spooled(app: AppContext, request: Request, request_id: str, *, is_form: bool) -> images_pb2.Image:
-    """Collect the file in a temporary file, then send it to storage."""
     most = app.settings.max_upload_bytes
+    is_form = request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
+    if not is_form and int(request.headers.get("content-length", 0)) > most:
+        raise _too_large(most)
     with app.spool.share() as share:
         pieces = _counted(request.stream(), share, most + (FORM_BYTES if is_form else 0), most)
         async with contextlib.AsyncExitStack() as stack:
-            if is_form:
-                file, size = await _file_of(request, pieces, stack)
-            else:
-                file = stack.enter_context(temporary_file())
-                size = await collect(pieces, file)
-            header = _header(app, request, request_id, size)
-            return await _store(app, header, pieces_of(file))
+            try:
+                if is_form:
+                    file, size = await _file_of(request, pieces, stack)
+                else:
+                    file = stack.enter_context(temporary_file())
+                    size = await collect(pieces, file)
+            except ClientDisconnect:
+                raise Problem(408, "BODY_TOO_SLOW", "the body ended before its length") from None
+            except OSError as error:
+                log.error("the folder for temporary files does not work: %s", error)
+                raise errors.ResourceExhausted("the gateway has no room for the upload", reason="DISK_FULL") from None
+            header = _header(request, request_id, size, most)
+            context.set_remaining_seconds(None)
+            async with app.spool.sending:
+                stored = await _store(app.clients.uploads, header, file)
+    response.headers["location"] = f"/media/{stored.image.key}"
+    return UploadedImage.from_messages(stored.image, stored.image.file)
 
 
 async def _counted(pieces: AsyncIterator[bytes], share: Share, most: int, shown: int) -> AsyncIterator[bytes]:
@@ -143,11 +142,11 @@ async def _file_of(
     return files[0].file, files[0].size or 0
 
 
-def _header(app: AppContext, request: Request, request_id: str, size: int) -> images_pb2.StoreImageHeader:
+def _header(request: Request, request_id: str, size: int, most: int) -> images_pb2.StoreImageHeader:
     if size == 0:
         raise _invalid("IMAGE_INVALID", "must be a PNG, JPEG or WebP image, is empty")
-    if size > app.settings.max_upload_bytes:
-        raise _too_large(app.settings.max_upload_bytes)
+    if size > most:
+        raise _too_large(most)
     header = images_pb2.StoreImageHeader(
         request_id=str(uuid.uuid5(_NAMESPACE, f"{ADMIN}:{request_id}")),
         size_bytes=size,
@@ -159,14 +158,11 @@ def _header(app: AppContext, request: Request, request_id: str, size: int) -> im
     return header
 
 
-async def _store(
-    app: AppContext, header: images_pb2.StoreImageHeader, pieces: AsyncIterator[bytes]
-) -> images_pb2.Image:
-    """Pass the bytes on in chunks. Each write waits for storage, so nothing is buffered here."""
-    context.set_remaining_seconds(None)
-    call = app.clients.uploads.StoreImage(timeout=_UPLOAD_SECONDS)
+async def _store(images: Any, header: images_pb2.StoreImageHeader, file: IO[bytes]) -> images_pb2.Image:
+    """Send a file to storage."""
+    call = images.StoreImage(timeout=_UPLOAD_SECONDS)
     try:
-        await _send(call, header, pieces)
+        await _send(call, header, file)
         response = await call
     except grpc.aio.AioRpcError as error:
         raise _for_uploader(errors.from_call(error)) from None
@@ -176,12 +172,11 @@ async def _store(
     return image
 
 
-async def _send(call: Any, header: images_pb2.StoreImageHeader, pieces: AsyncIterator[bytes]) -> None:
+async def _send(call: Any, header: images_pb2.StoreImageHeader, file: IO[bytes]) -> None:
     try:
         await call.write(images_pb2.StoreImageRequest(header=header))
-        async for piece in pieces:
-            for start in range(0, len(piece), _CHUNK_BYTES):
-                await call.write(images_pb2.StoreImageRequest(chunk=piece[start : start + _CHUNK_BYTES]))
+        async for piece in pieces_of(file):
+            await call.write(images_pb2.StoreImageRequest(chunk=piece))
         await call.done_writing()
     except asyncio.InvalidStateError:
         return  # storage has already responded; its response says why

@@ -16,7 +16,7 @@ async def main(settings: PostsSettings) -> None:
 
         async def end_streams() -> None:
             await stop.wait()
-            running.events.close()
+            running.end_streams()
 
         stopping = asyncio.create_task(end_streams())
         try:

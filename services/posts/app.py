@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from frontispiece.posts.v1 import posts_pb2, posts_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 
-from rpc.image_urls import ImageUrls
 from rpc.server import Service
 from services.posts.api.servicers import PostServicer, TaskServicer
 from services.posts.connections import background, connect, readers
+from services.posts.content.addresses import Addresses
+from services.posts.content.changes import Changes
 from services.posts.content.deriving import running as deriving
 from services.posts.content.images import Images
 from services.posts.content.repository import Posts
@@ -32,6 +33,12 @@ class App:
     services: tuple[Service, ...]
     database: Database
     events: TaskEvents
+    changes: Changes
+
+    def end_streams(self) -> None:
+        """End all event streams. Their callers continue at another process."""
+        self.events.close()
+        self.changes.close()
 
 
 @contextlib.asynccontextmanager
@@ -40,25 +47,38 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
 
     Raises Unavailable (no database) and FailedPrecondition (old schema).
     """
-    urls = ImageUrls.of(settings)
     async with (
         connect(settings, "posts") as connections,
         readers(settings) as (reads, searches),
-        deriving((urls.media_base_url, urls.base_url)) as texts,
+        deriving(()) as texts,
     ):
         database = connections.database
         events = TaskEvents(database, settings.poll_seconds)
         url = settings.database_url.get_secret_value()
-        listener = Listener(url, "posts-listener", events.on_stored, events.on_gap, events.on_ephemeral)
+        changes = Changes()
+
+        def on_gap() -> None:
+            events.on_gap()
+            changes.announce()
+
+        listener = Listener(url, "posts-listener", events.on_stored, on_gap, events.on_ephemeral, changes.announce)
+        addresses = await Addresses.load(settings, database)
+        texts.bases = addresses.image_bases
         images = Images(database, connections.storage)
-        tasks = Tasks(database, texts, settings.max_attempts)
+        tasks = Tasks(database, texts, addresses, settings.max_attempts)
         creator = TaskCreator(tasks, images, connections.generators)
         services = _services(
-            TaskServicer(tasks, creator, events),
-            PostServicer(Posts(database, texts, reads, searches), Taxonomy(database, reads), images),
+            TaskServicer(tasks, creator, events, addresses),
+            PostServicer(
+                Posts(database, texts, addresses, reads, searches),
+                Taxonomy(database, reads),
+                images,
+                changes,
+                addresses,
+            ),
         )
         async with background(listener.run(), events.poll()):
-            yield App(services, database, events)
+            yield App(services, database, events, changes)
 
 
 def _services(tasks: TaskServicer, posts: PostServicer) -> tuple[Service, ...]:

@@ -7,6 +7,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from rpc.image_urls import ImageUrlSettings
 from rpc.settings import ProcessSettings, ServerSettings, Target
+from services.posts.database import address
 
 
 class DatabaseSettings(ProcessSettings):
@@ -29,8 +30,25 @@ class DatabaseSettings(ProcessSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must begin with postgresql://")
+        address.parse(value.get_secret_value())
+        return value
+
+
+class MigrationSettings(DatabaseSettings):
+    """What the migration reads beside the address of the database."""
+
+    services_database_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="POSTS_SERVICES_DATABASE_URL",
+        description="The database as posts and the worker reach it, with a role of their own. The migration makes that "
+        "role and gives it what the services need. Empty: they use the role of POSTS_DATABASE_URL.",
+    )
+
+    @field_validator("services_database_url")
+    @classmethod
+    def _is_postgresql_too(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            address.parse(value.get_secret_value())
         return value
 
 

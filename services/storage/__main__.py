@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def open_primary(chosen: StorageSettings) -> Backend:
     """The backend that the settings choose. Raises OSError if its folder cannot be used."""
     if not chosen.s3_chosen:
-        return LocalBackend(chosen.local_root)
+        return LocalBackend(chosen.local_root, world_readable=chosen.world_readable)
     encryption = chosen.s3_encryption
     if encryption == "auto":
         # AWS encrypts in any case; some compatible servers refuse the header if they have no key.
@@ -45,7 +45,8 @@ def open_primary(chosen: StorageSettings) -> Backend:
             session_token=chosen.session_token.get_secret_value(),
             encryption="" if encryption == "none" else encryption,
             threads=chosen.s3_threads,
-        )
+        ),
+        scratch=chosen.spool_folder,
     )
 
 
@@ -62,7 +63,7 @@ def open_backends(chosen: StorageSettings) -> tuple[Backend, Readiness, Mover | 
     readiness = Readiness(primary, chosen.health_seconds, spool)
     legacy = None
     if chosen.s3_chosen and LocalBackend.has_images(chosen.local_root):
-        legacy = LocalBackend(chosen.local_root)
+        legacy = LocalBackend(chosen.local_root, world_readable=chosen.world_readable)
     return SpoolingBackend(primary, spool, readiness, legacy), readiness, Mover(primary, spool, readiness)
 
 
@@ -73,8 +74,9 @@ async def assembled(chosen: StorageSettings) -> AsyncIterator[tuple[server.Servi
     async with AsyncExitStack() as stack:
         backend, readiness, mover = open_backends(chosen)
         stack.push_async_callback(backend.close)
-        decoder = Decoder(chosen.decode_threads, chosen.decode_max_bytes, MAX_IMAGE_BYTES)
+        decoder = Decoder(chosen.decode_processes, chosen.decode_max_bytes, MAX_IMAGE_BYTES, backend.scratch)
         stack.push_async_callback(decoder.close)
+        decoder.start()
         await readiness.start()
         kind = images_pb2.ImageBackend.Name(backend.kind).removeprefix("IMAGE_BACKEND_").lower()
         log.info("backend", extra={"kind": kind, "urls": urls.base_url, "works": readiness.status.healthy})

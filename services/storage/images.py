@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 
 from frontispiece.storage.v1.images_pb2 import ImageOrigin, ImageState, StoreImageHeader
 
-from rpc.errors import AlreadyExists, DeadlineExceeded, NotFound, OutOfRange, RpcError
+from rpc.errors import AlreadyExists, DeadlineExceeded, InvalidArgument, NotFound, OutOfRange, RpcError
 from rpc.image_urls import ImageUrls
 from services.storage.admission import Admission
 from services.storage.backends.base import Backend
+from services.storage.backends.local.files import translated
+from services.storage.content import Content
 from services.storage.imaging.decoder import Decoder
+from services.storage.imaging.formats import ImageRefused
 from services.storage.imaging.incoming import IncomingImage, ReceivedImage
 from services.storage.keys import IMAGE_PREFIX, folder_of, image_key
 from services.storage.metadata import object_metadata
@@ -19,6 +22,10 @@ from services.storage.models import ByteRange, ImageHandle, Redirect, StoredImag
 from services.storage.readiness import Readiness
 
 log = logging.getLogger(__name__)
+
+STALLED_SECONDS = 15.0
+MIN_BYTES_PER_SECOND = 4096
+"""An upload that is slower than this for STALLED_SECONDS ends."""
 
 REDIRECT_SECONDS = 900.0
 """How long a presigned URL works: long enough for a slow client to begin, too short to be stored."""
@@ -51,27 +58,36 @@ class Images:
         AlreadyExists if a request without a request_time comes with other bytes than before.
         """
         metadata = object_metadata(header)
-        with self._admission.hold(header.size_bytes):
-            received = await self._receive(header, chunks)
-            key = image_key(header, received.sha256, received.format.extension)
-            if not header.HasField("request_time"):
-                await self._check_other_bytes(key)
-            data, file, thumbhash = await self._decoder.process(
-                received, reencode=header.origin == ImageOrigin.IMAGE_ORIGIN_UPLOAD
-            )
-            image = StoredImage(
-                key=key,
-                backend=self.backend.kind,
-                file=file,
-                source_sha256=received.sha256,
-                create_time=datetime.now(UTC),
-                thumbhash=thumbhash,
-                metadata=metadata,
-            )
-            stored = await self._put(image, data)
-            if not header.HasField("request_time"):  # of two calls at once, the later check sees both images
-                await self._check_other_bytes(key)
+        incoming = IncomingImage(header.size_bytes, header.sha256, self.backend.scratch, self._admission)
+        try:
+            async with incoming:
+                stored = await self._store(header, metadata, await self._receive(incoming, chunks))
+        except ImageRefused as error:
+            raise InvalidArgument.field("chunk", str(error), reason=error.reason) from error
+        except OSError as error:  # of the temporary files; backends translate their own
+            log.warning("receiving failed", exc_info=error)
+            raise translated(error, "receiving") from error
         log.info("image stored", extra={"key": stored.key, "bytes": stored.file.size_bytes})
+        return stored
+
+    async def _store(self, header: StoreImageHeader, metadata: dict[str, str], received: ReceivedImage) -> StoredImage:
+        key = image_key(header, received.sha256, received.format.extension)
+        if not header.HasField("request_time"):
+            await self._check_other_bytes(key)
+        processed = await self._decoder.process(received, reencode=header.origin == ImageOrigin.IMAGE_ORIGIN_UPLOAD)
+        image = StoredImage(
+            key=key,
+            backend=self.backend.kind,
+            file=processed.file,
+            source_sha256=received.sha256,
+            create_time=datetime.now(UTC),
+            thumbhash=processed.thumbhash,
+            metadata=metadata,
+        )
+        with processed.content:
+            stored = await self._put(image, processed.content)
+        if not header.HasField("request_time"):  # of two calls at once, the later check sees both images
+            await self._check_other_bytes(key)
         return stored
 
     async def find(self, key: str, offset: int, limit: int, *, accept_redirect: bool) -> ImageHandle:
@@ -81,7 +97,7 @@ class Images:
         can_redirect = accept_redirect and image.backend == self.backend.kind
         return ImageHandle(image, wanted, await self._redirect(image) if can_redirect else None)
 
-    def read(self, handle: ImageHandle) -> AsyncIterator[bytes]:
+    def read(self, handle: ImageHandle) -> AsyncGenerator[bytes]:
         """The bytes of an image that was found."""
         return self.backend.read(handle.image.key, handle.range)
 
@@ -91,21 +107,35 @@ class Images:
 
     def url_of(self, image: StoredImage) -> str:
         """The permanent URL of an image. An image that is not in the primary backend is served by the gateway."""
-        return self._urls.url(image.key, spooled=image.backend != self.backend.kind)
+        return self._urls.url(image.key, spooled=self.is_spooled(image))
 
-    async def _receive(self, header: StoreImageHeader, chunks: AsyncIterator[bytes]) -> ReceivedImage:
-        incoming = IncomingImage(header.size_bytes, header.sha256)
-        try:
-            async with asyncio.timeout(self._upload_seconds):
-                async for chunk in chunks:
-                    incoming.feed(chunk)
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"the bytes did not arrive within {self._upload_seconds:g} s", reason="UPLOAD_TOO_SLOW"
-            ) from error
-        return incoming.finish()
+    def is_spooled(self, image: StoredImage) -> bool:
+        """Whether an image waits to be moved to the primary backend, or is where an earlier configuration left it."""
+        return image.backend != self.backend.kind
 
-    async def _put(self, image: StoredImage, data: bytes) -> StoredImage:
+    async def _receive(self, incoming: IncomingImage, chunks: AsyncIterator[bytes]) -> ReceivedImage:
+        """Raises DeadlineExceeded for bytes that come too slowly; only the time of waiting for them counts."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._upload_seconds
+        patience = STALLED_SECONDS
+        while True:
+            begin = loop.time()
+            try:
+                async with asyncio.timeout_at(min(end, begin + patience)):
+                    chunk = await anext(chunks, None)
+            except TimeoutError as error:
+                raise DeadlineExceeded(
+                    f"the bytes came too slowly: the limits are {self._upload_seconds:g} s in all and "
+                    f"{MIN_BYTES_PER_SECOND} bytes a second",
+                    reason="UPLOAD_TOO_SLOW",
+                ) from error
+            if chunk is None:
+                return await incoming.finish()
+            patience += len(chunk) / MIN_BYTES_PER_SECOND - (loop.time() - begin)
+            patience = min(patience, STALLED_SECONDS)
+            await incoming.feed(chunk)
+
+    async def _put(self, image: StoredImage, data: Content) -> StoredImage:
         try:
             return await self.backend.put(image, data)
         except RpcError as error:

@@ -64,7 +64,8 @@ class Mover:
         """Move one image. After any error it stays in the spool."""
         try:
             image, data = await self._spool.load(key)
-            await self._primary.put(image, data)
+            with data:
+                await self._primary.put(image, data)
             async with self._spool.move_lock(key):
                 await self._settle(key)
         except Exception as error:

@@ -9,7 +9,7 @@ import grpc
 from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 from frontispiece.types.v1 import image_pb2
 
-from rpc.errors import InvalidArgument, RpcError
+from rpc.errors import DeadlineExceeded, InvalidArgument, RpcError
 from rpc.image_urls import ImageUrls
 from rpc.limits import limits
 from services.storage.images import Images
@@ -18,7 +18,9 @@ from services.storage.readiness import Readiness
 
 SERVICE_NAME = images_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 
-SEND_CHUNK_BYTES = 256 * 1024
+READER_SECONDS = 60.0
+"""A reader that takes nothing for so long is cut."""
+
 DRAIN_BYTES = int(limits(images_pb2.StoreImageHeader, "size_bytes").max)
 DRAIN_SECONDS = 2.0
 
@@ -46,19 +48,25 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
             raise
         return images_pb2.StoreImageResponse(image=self._image(stored))
 
-    async def GetImage(
+    async def GetImage(  # type: ignore[override]  # it writes itself: a generator cannot limit the time of a write
         self, request: images_pb2.GetImageRequest, context: Context
-    ) -> AsyncIterator[images_pb2.GetImageResponse]:
-        """Send an image, or the address to fetch it from."""
+    ) -> None:
+        """Send an image, or the address to fetch it from. Raises DeadlineExceeded for a reader that takes nothing."""
         handle = await self._images.find(
             request.key, request.offset, request.limit, accept_redirect=request.accept_redirect
         )
-        yield images_pb2.GetImageResponse(header=self._image_header(handle))
+        await context.write(images_pb2.GetImageResponse(header=self._image_header(handle)))
         if request.header_only or handle.redirect:
             return
-        async for piece in self._images.read(handle):
-            for start in range(0, len(piece), SEND_CHUNK_BYTES):
-                yield images_pb2.GetImageResponse(chunk=piece[start : start + SEND_CHUNK_BYTES])
+        async with contextlib.aclosing(self._images.read(handle)) as pieces:
+            async for piece in pieces:
+                try:
+                    async with asyncio.timeout(READER_SECONDS):
+                        await context.write(images_pb2.GetImageResponse(chunk=piece))
+                except TimeoutError as error:
+                    raise DeadlineExceeded(
+                        f"the reader took nothing for {READER_SECONDS:g} s", reason="READER_TOO_SLOW"
+                    ) from error
 
     async def SetImageState(
         self, request: images_pb2.SetImageStateRequest, context: Context
@@ -94,7 +102,11 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
     def _image(self, image: StoredImage) -> images_pb2.Image:
         message = images_pb2.Image(
             image=image_pb2.StoredImage(
-                key=image.key, url=self._images.url_of(image), file=image.file, thumbhash=image.thumbhash
+                key=image.key,
+                url=self._images.url_of(image),
+                file=image.file,
+                thumbhash=image.thumbhash,
+                spooled=self._images.is_spooled(image),
             ),
             backend=image.backend,
             state=image.state,

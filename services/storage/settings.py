@@ -11,7 +11,6 @@ from pydantic_settings import SettingsConfigDict
 from rpc.image_urls import ImageUrlSettings, web_address
 from rpc.limits import limits
 from rpc.settings import ServerSettings
-from services.storage.imaging.formats import MAX_DECODED_BYTES
 
 _MIB = 1024 * 1024
 
@@ -60,20 +59,29 @@ class StorageSettings(ServerSettings, ImageUrlSettings):
     )
     s3_threads: int = Field(16, ge=1, le=256, description="Concurrent calls to S3.")
 
-    decode_threads: int = Field(2, ge=1, le=64, description="Images to decode at once.")
+    world_readable: bool = Field(
+        False, description="Whether every user of the machine may read the files of STORAGE_LOCAL_ROOT."
+    )
+
+    decode_processes: int = Field(2, ge=1, le=64, description="Uploaded images to decode at once.")
     decode_max_bytes: int = Field(
-        1024 * _MIB,
-        ge=MAX_DECODED_BYTES,
-        description="Bytes of memory for decoding images. An image waits until its share is free; the largest needs "
-        "818 MiB as WebP, 441 MiB as JPEG and 378 MiB as PNG.",
+        384 * _MIB,
+        ge=64 * _MIB,
+        description="Bytes of memory for decoding images, all together. An image waits until its share is free; one "
+        "that needs more than this is refused.",
     )
     max_inflight_bytes: int = Field(
-        256 * _MIB,
+        1024 * _MIB,
         ge=MAX_IMAGE_BYTES,
-        description="Bytes of uploads in memory at once. Further uploads are refused with UNAVAILABLE.",
+        description="Bytes of uploads that have come and are not stored yet, on the disk of STORAGE_LOCAL_ROOT or of "
+        "the spool. Above it, uploads are refused with UNAVAILABLE.",
     )
     upload_seconds: float = Field(
-        60.0, gt=0, le=3600, description="Seconds that the bytes of one upload may take to arrive."
+        300.0,
+        gt=0,
+        le=3600,
+        description="Seconds that the bytes of one upload may take to arrive. One that brings fewer than 4 KiB a "
+        "second for 15 seconds ends earlier.",
     )
     health_seconds: float = Field(10.0, gt=0, le=3600, description="Seconds between two health checks of the backend.")
 

@@ -8,7 +8,7 @@ services.storage.mover moves the images from the spool to the primary.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 
 from frontispiece.storage.v1.images_pb2 import ImageState
@@ -17,6 +17,7 @@ from rpc import context
 from rpc.errors import AlreadyExists, NotFound, RpcError
 from services.storage.backends.base import Backend
 from services.storage.backends.spool import Spool
+from services.storage.content import Content
 from services.storage.models import ByteRange, SpoolUsage, StoredImage
 from services.storage.readiness import Readiness
 
@@ -38,6 +39,7 @@ class SpoolingBackend:
     def __init__(self, primary: Backend, spool: Spool, readiness: Readiness, legacy: Backend | None = None) -> None:
         """`readiness` watches the primary. This backend closes the other backends."""
         self.kind = primary.kind
+        self.scratch = spool.scratch
         self._primary = primary
         self._spool = spool
         self._legacy = legacy
@@ -51,7 +53,7 @@ class SpoolingBackend:
         """Check the primary by a read."""
         await self._primary.ping()
 
-    async def put(self, image: StoredImage, data: bytes) -> StoredImage:
+    async def put(self, image: StoredImage, data: Content) -> StoredImage:
         """Store an image in the primary, otherwise in the spool. Raises ResourceExhausted if the spool is full."""
         if not self._spool.has(image.key) and self._readiness.primary_usable:
             with suppress(_PrimaryFailed):
@@ -79,7 +81,7 @@ class SpoolingBackend:
             found += await self._legacy.keys_in(folder)
         return found
 
-    async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
+    async def read(self, key: str, wanted: ByteRange) -> AsyncGenerator[bytes]:
         """The bytes of a range, from the backend that has the image."""
         for backend, is_last in self._places(key):
             begun = False
@@ -129,7 +131,7 @@ class SpoolingBackend:
             log.warning("the primary backend does not list its keys: %s", why, extra={"folder": folder})
             return []
 
-    async def _put_primary(self, image: StoredImage, data: bytes) -> StoredImage:
+    async def _put_primary(self, image: StoredImage, data: Content) -> StoredImage:
         left = context.remaining_seconds()
         seconds = PUT_SECONDS if left is None else min(PUT_SECONDS, left - SPOOL_SECONDS)
         try:

@@ -103,6 +103,48 @@ class TestConfinement:
         ):
             assert not _resolves(deployment, service, stranger), (service, stranger)
 
+    def test_the_services_have_no_power_over_the_database(self, deployment: Deployment) -> None:
+        program = (
+            "import asyncio, asyncpg\n"
+            "from pathlib import Path\n"
+            "async def main():\n"
+            "  c = await asyncpg.connect(Path('/run/secrets/posts_database_url').read_text())\n"
+            "  print(await c.fetchval('SELECT rolsuper OR rolcreaterole OR rolreplication FROM pg_roles'\n"
+            "    ' WHERE rolname = current_user'))\n"
+            "  for s in (\"COPY tags FROM PROGRAM 'id'\", 'UPDATE task_events SET actor = actor', 'DROP TABLE tags'):\n"
+            "    try: print(await c.execute(s))\n"
+            "    except asyncpg.InsufficientPrivilegeError: print('refused')\n"
+            "asyncio.run(main())"
+        )
+        for service in ("posts", "worker"):
+            assert _python(deployment, service, program).split() == ["False", "refused", "refused", "refused"]
+
+    def test_nobody_reaches_the_store_but_by_s3(self, deployment: Deployment) -> None:
+        """From the network of the bucket and with its addresses: filer, master and volume server ask for no key."""
+        store = deployment.inspect("seaweedfs")["NetworkSettings"]["Networks"]
+        addresses = ["s3", "seaweedfs", *(network["IPAddress"] for network in store.values())]
+        program = (
+            "import socket\n"
+            f"for host in {addresses!r}:\n"
+            "  for port in (8333, 8888, 9333, 9340, 18333, 18888, 19333, 19340, 23646):\n"
+            "    try: socket.create_connection((host, port), 1).close(); print(host, port)\n"
+            "    except OSError: pass"
+        )
+        assert _python(deployment, "storage", program).split("\n")[:-1] == ["s3 8333"]
+        written = "import urllib.request as r, urllib.error as e\n" + "".join(
+            f"try: print(r.urlopen(r.Request('http://s3:8333{path}', method='{method}', data={data})).status)\n"
+            "except e.HTTPError as error: print(error.code)\n"
+            for method, path, data in (
+                ("PUT", "/images/generated/a.png", "b'x'"),
+                ("PUT", "/buckets/images/generated/a.png", "b'x'"),
+                ("POST", "/dir/assign", "b'x'"),
+                ("DELETE", "/images", "None"),
+            )
+        )
+        codes = _python(deployment, "storage", written).split()
+        assert len(codes) == 4
+        assert all(int(code) in (400, 403, 404, 405) for code in codes), codes
+
     def test_an_image_holds_only_its_own(self, deployment: Deployment) -> None:
         packages, libraries = ({entry[place] for entry in OURS.values()} for place in (0, 1))
         foreign = [*sorted(packages), "tests", "local", "bench", *sorted(libraries), "pip", "pytest"]

@@ -16,7 +16,7 @@ from local.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = "frontispiece-test"
-SERVERS = ("postgres", "s3", "cdn", "generator", "storage", "posts", "worker", "gateway")
+SERVERS = ("postgres", "seaweedfs", "s3", "cdn", "generator", "storage", "posts", "worker", "gateway")
 ONE_SHOTS = ("setup", "migrate")
 
 
@@ -53,8 +53,6 @@ class Deployment:
             {
                 **os.environ,
                 "COMPOSE_PROJECT_NAME": PROJECT,
-                "DOCKER_BUILDKIT": "1",
-                "COMPOSE_DOCKER_CLI_BUILD": "1",
                 "GATEWAY_PORT": str(port),
                 "CDN_PORT": str(cdn_port),
                 "PUBLIC_BASE_URL": f"http://127.0.0.1:{port}",

@@ -70,6 +70,53 @@ def test_what_only_a_registry_has_can_be_built_offline() -> None:
     assert foreign == set(services("docker-compose.offline.yml"))
 
 
+def test_the_readme_command_needs_no_buildkit() -> None:
+    """Debian's docker-compose builds without it: `--mount` and heredocs are not understood there."""
+    for file in ("Dockerfile", "deploy/compose/offline/Dockerfile"):
+        assert not re.findall(r"^(?:RUN|COPY|ADD) +--(?!from=)|<<", (ROOT / file).read_text(), flags=re.MULTILINE)
+
+
+ADDRESSES = ("PUBLIC_BASE_URL", "USE_S3", "AWS_S3_BUCKET", "AWS_CLOUDFRONT_DOMAIN", "STORAGE_CDN_BASE_URL")
+
+
+def test_all_who_make_or_show_urls_of_images_have_the_same_addresses() -> None:
+    found = [
+        {name: services()[service]["environment"][name] for name in ADDRESSES}
+        for service in ("storage", "posts", "worker", "gateway")
+    ]
+    assert all(one == found[0] for one in found)
+
+
+def test_each_secret_is_mounted_where_it_is_used_only() -> None:
+    mounted: dict[str, set[str]] = {}
+    for name, service in services().items():
+        for volume in service.get("volumes", []):
+            if volume.startswith("secrets-") and name != "setup":
+                mounted.setdefault(volume.partition(":")[0], set()).add(name)
+    assert mounted == {
+        "secrets-database": {"postgres", "migrate"},
+        "secrets-posts": {"posts", "worker"},
+        "secrets-s3": {"seaweedfs"},
+        "secrets-storage": {"storage"},
+        "secrets-cdn": {"cdn"},
+        "secrets-gateway": {"gateway"},
+    }
+
+
+def test_only_the_proxy_reaches_the_store() -> None:
+    assert {name for name, service in services().items() if "store" in service.get("networks", [])} == {
+        "s3",
+        "seaweedfs",
+    }
+    assert services()["seaweedfs"]["networks"] == ["store"]
+
+
+def test_the_gateways_probe_asks_the_gateway_alone() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert 'CMD ["python", "-m", "gateway.health", "http://127.0.0.1:8080/healthz"]' in text
+    assert not re.search(r"CMD .*readyz", text)
+
+
 def test_images_are_pinned() -> None:
     for service in services().values():
         if "build" not in service:

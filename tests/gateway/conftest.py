@@ -11,6 +11,7 @@ from frontispiece.posts.v1 import posts_pb2, tasks_pb2
 from PIL import Image
 from playwright.async_api import Browser, async_playwright, expect
 
+from tests.gateway.approvals import script_approvals
 from tests.gateway.browsing import ARGUMENTS, MILLISECONDS, chromium
 from tests.gateway.editor_page import script_editor
 from tests.gateway.full import full
@@ -56,6 +57,12 @@ POST = posts_pb2.Post(id=TASK_ID, state=posts_pb2.POST_STATE_PUBLISHED)
 def editor_page(front: Scripted) -> Scripted:
     """A gateway whose scripted generator supports more than the default model does, with an empty database."""
     return script_editor(front)
+
+
+@pytest.fixture
+def waiting(editor_page: Scripted) -> Scripted:
+    """The same with two tasks that await approval."""
+    return script_approvals(editor_page)
 
 
 @pytest.fixture

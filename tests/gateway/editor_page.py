@@ -42,6 +42,7 @@ def script_editor(front: Scripted) -> Scripted:
     front.scripts.on("ListTasks", lambda _: tasks_pb2.ListTasksResponse())
     cancelled = task(tasks_pb2.TASK_STATE_CANCELLED)
     front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=cancelled))
+    front.scripts.on("GetTask", lambda _: tasks_pb2.GetTaskResponse(task=cancelled))
     front.scripts.on("ListAuthors", lambda _: posts_pb2.ListAuthorsResponse())
 
     async def store(parts: Any) -> images_pb2.StoreImageResponse:

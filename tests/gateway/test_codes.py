@@ -66,7 +66,8 @@ def reasons() -> Iterator[str]:
 def test_every_code_is_listed_in_words() -> None:
     found = set(reasons())
     assert {"SLUG_TAKEN", "DATABASE_TIMEOUT", "GENERATOR_STALLED", "BODY_TOO_LARGE"} <= found
-    assert found - CODES.keys() == NEVER_SENT.keys()
+    assert not found - CODES.keys() - NEVER_SENT.keys()
+    assert NEVER_SENT.keys() <= found
     assert all(text.endswith(".") for text in CODES.values())
 
 

@@ -13,7 +13,7 @@ from gateway.routes.generate import preference
 from rpc import errors
 from tests.gateway.conftest import SMALL, assert_mismatch, assert_problem, paint
 from tests.gateway.scripted import TASK_ID, Scripted, event, scripted, task, task_image
-from tests.gateway.streams import until
+from tests.gateway.streams import forever, until
 
 PATH = "/api/media/generate-image"
 BODY = {"prompt": "a door"}
@@ -244,3 +244,18 @@ class TestFailing:
             response = await asyncio.wait_for(waiting, 5)
             assert response.status_code == 202
             assert response.json()["task_id"] == TASK_ID
+
+
+async def test_calls_that_wait_above_the_limit_are_429_and_make_no_task() -> None:
+    async with scripted(max_event_streams=2) as front:
+        forever(front)
+        front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=task()))
+        waiting = [asyncio.create_task(front.client.post(PATH, json=BODY)) for _ in range(2)]
+        await until(lambda: front.context.waiting_calls == 2)
+        refused = await front.client.post(PATH, json=BODY)
+        assert_problem(refused, 429, "TOO_MANY_WAITING")
+        assert len(front.scripts.sent("CreateTask")) == 2
+        assert (await front.client.post(PATH, json=BODY, headers={"prefer": "respond-async"})).status_code == 202
+        for call in waiting:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

@@ -35,6 +35,8 @@ def start(tmp_path: Path, environment: Mapping[str, str] | None = None) -> "subp
         ("GATEWAY_MAX_BODY_BYTES", "0"),
         ("GATEWAY_WAIT_SECONDS", "-1"),
         ("GATEWAY_TOKEN_FILE", "/dev/null/token"),
+        ("GATEWAY_ALLOWED_HOSTS", "https://example.org"),
+        ("GATEWAY_TRUSTED_PROXIES", "proxy.example.org"),
     ],
 )
 def test_an_invalid_setting_ends_the_process_with_its_name(tmp_path: Path, variable: str, value: str) -> None:
@@ -52,6 +54,13 @@ def test_a_port_in_use_ends_the_process(tmp_path: Path) -> None:
     assert process.returncode != 0
     assert "GATEWAY_PORT" in said
     assert "Traceback" not in said
+
+
+def test_a_link_of_kubernetes_is_no_port(tmp_path: Path) -> None:
+    process = start(tmp_path, {"GATEWAY_PORT": "tcp://10.0.0.5:8080", "GATEWAY_HOST": "192.0.2.1"})
+    _, said = process.communicate(timeout=SECONDS)
+    assert "GATEWAY_PORT=tcp://10.0.0.5:8080 is ignored" in said
+    assert "cannot listen on 192.0.2.1:8080" in said  # the default port
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,5 +1,8 @@
 """Start and readiness: what the gateway serves while other services are not ready."""
 
+import asyncio
+import dataclasses
+import time
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -45,7 +48,8 @@ class TestReadiness:
     async def test_a_draining_service_is_not_ready(self, front: Scripted) -> None:
         assert (await front.client.get("/readyz")).status_code == 200
         await front.leaf.set_ready(False)
-        response = await front.client.get("/readyz")
+        while (response := await front.client.get("/readyz")).status_code == 200:
+            pass
         assert set(response.json()["failing"]) == {"posts", "storage", "generator"}
         await front.leaf.set_ready(True)
         async with httpx2.AsyncClient(base_url=front.base_url) as client:
@@ -71,8 +75,25 @@ class TestReadiness:
     async def test_a_generator_that_went_away_is_not_loading(self, front: Scripted) -> None:
         assert (await front.client.get("/readyz")).status_code == 200
         await front.leaf.server.stop(None)
-        document = (await front.client.get("/readyz")).json()
+        while (response := await front.client.get("/readyz")).status_code == 200:
+            pass
+        document = response.json()
         assert document["message"] == "posts is not ready; storage is not ready; generator is not ready"
+
+    async def test_the_services_are_asked_once_for_many_readers(self, front: Scripted) -> None:
+        asked = 0
+        probe = front.context.clients.health["posts"]
+
+        class Counted:
+            async def Check(self, *arguments: object, **keywords: object) -> object:
+                nonlocal asked
+                asked += 1
+                return await probe.balanced.Check(*arguments, **keywords)
+
+        front.context.clients.health["posts"] = dataclasses.replace(probe, balanced=Counted())
+        began = time.monotonic()
+        await asyncio.gather(*(front.client.get("/readyz") for _ in range(50)))
+        assert 1 <= asked <= 1 + int(time.monotonic() - began)
 
 
 class TestStart:

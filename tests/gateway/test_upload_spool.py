@@ -1,6 +1,7 @@
-"""Uploads as forms and uploads of unknown size: they wait in temporary files, whose size is limited."""
+"""Uploads are collected in temporary files, whose size is limited: as they are, as forms, and of unknown size."""
 
 import asyncio
+import io
 import os
 import uuid
 from collections.abc import AsyncIterator
@@ -115,7 +116,7 @@ class TestUnknownSize:
     async def test_an_empty_body_is_refused(self, editor: httpx2.AsyncClient) -> None:
         assert_problem(await upload(editor, in_pieces(b"")), 422, "IMAGE_INVALID")
 
-    async def test_a_full_spool_is_503_and_uploads_with_a_length_go_on(self) -> None:
+    async def test_a_full_spool_is_503_until_there_is_room(self) -> None:
         async with scripted(spool_bytes=2 * MIB) as front:
             received, waiting = collecting(front), asyncio.Event()
 
@@ -128,9 +129,10 @@ class TestUnknownSize:
             response = await front.client.post(PATH, content=in_pieces(bytes(MIB)), headers=PNG)
             assert_problem(response, 503, "UPLOADS_BUSY")
             assert response.headers["retry-after"]
-            assert (await upload(front.client, bytes(MIB))).status_code == 201
+            assert_problem(await upload(front.client, bytes(MIB)), 503, "UPLOADS_BUSY")
             waiting.set()
             assert (await first).status_code == 201
+            assert (await upload(front.client, bytes(MIB))).status_code == 201
             assert front.context.spool.used == 0
             assert len(received) == 2
 
@@ -149,6 +151,11 @@ class TestUnknownSize:
             assert (await form(front.client, {"file": bytes(LIMIT)})).status_code == 201
             waiting.set()
             assert {(await one).status_code for one in drips} == {201}
+
+    async def test_a_disk_without_room_is_507(self, front: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+        collecting(front)
+        monkeypatch.setattr("gateway.routes.uploads.temporary_file", lambda: io.FileIO("/dev/full", "r+"))
+        assert_problem(await upload(front.client, bytes(MIB)), 507, "DISK_FULL")
 
     async def test_a_disconnect_gives_the_space_back(self, front: Scripted) -> None:
         async def endless() -> AsyncIterator[bytes]:

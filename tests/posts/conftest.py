@@ -18,8 +18,10 @@ from frontispiece.types.v1 import generation_pb2
 from local.postgres import Postgres
 from rpc import server
 from rpc.errors import from_call
+from rpc.image_urls import ImageUrls
 from services.posts import app
 from services.posts.content import deriving
+from services.posts.content.addresses import Addresses
 from services.posts.database.migrate import migrate
 from services.posts.settings import PostsSettings
 from services.posts.worker import app as worker_app
@@ -48,9 +50,12 @@ WORKER_SETTINGS: dict[str, Any] = {
 
 T = tasks_pb2
 
+BASE = "http://127.0.0.1:8080"
+ADDRESSES = Addresses(ImageUrls(BASE), BASE)
+
 TABLES = (
-    "content_tasks, task_masks, task_images, task_events, posts, post_tags, post_revisions, post_slugs, tags,"
-    " idempotency_keys"
+    "addresses, content_tasks, task_masks, task_images, task_events, posts, post_tags, post_revisions, post_slugs,"
+    " tags, idempotency_keys"
 )
 
 
@@ -228,7 +233,7 @@ def start_posts(record_url: str, generator: Any, storage: Any) -> StartPosts:
                 worker_settings = chosen(WorkerSettings, {**WORKER_SETTINGS, **shared, **changes})
                 client.worker = await stack.enter_async_context(worker_app.running(worker_settings))
             yield client
-            running.events.close()
+            running.end_streams()
 
     return start
 

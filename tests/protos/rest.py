@@ -65,7 +65,6 @@ NO_ROUTE = {
 """Methods that REST does not have, and who calls them."""
 
 _MADE_BY_GATEWAY = "the gateway makes the header of an upload"
-_PAGES = "REST returns all pages"
 NOT_IN_REST = {
     ("CreateTask", "parameters"): "its fields stand in the body itself",
     ("CreateTask", "parameters.initial_image.url"): "it is output only",
@@ -79,12 +78,6 @@ NOT_IN_REST = {
         for verb in verbs
     },
     ("ListPosts", "view"): "REST returns the content of each post",
-    ("ListAuthors", "page_size"): _PAGES,
-    ("ListAuthors", "page_token"): _PAGES,
-    ("ListCategories", "page_size"): _PAGES,
-    ("ListCategories", "page_token"): _PAGES,
-    ("ListTags", "page_size"): _PAGES,
-    ("ListTags", "page_token"): _PAGES,
     ("StoreImage", "header.request_id"): "it is a hash of Idempotency-Key",
     ("StoreImage", "header.task_id"): _MADE_BY_GATEWAY,
     ("StoreImage", "header.size_bytes"): "it is Content-Length; a larger body is 413 (tests/gateway/test_uploads.py)",

@@ -19,7 +19,7 @@ from rpc.channel import open_channel
 from rpc.health import check
 from rpc.server import running
 from rpc.settings import ServerSettings, Target
-from tests.rpc.conftest import NAME, Echo, Hop, hop
+from tests.rpc.conftest import NAME, Echo, Hop, eventually, hop
 from tests.rpc.contract import ECHO
 
 
@@ -215,3 +215,38 @@ class TestTargets:
     def test_other_texts_are_refused(self, value: str) -> None:
         with pytest.raises(ValueError, match="host:port"):
             TypeAdapter(Target).validate_python(value)
+
+
+class TestStreams:
+    async def test_one_connection_cannot_take_the_calls_of_all(self) -> None:
+        """A client that opens streams and sends nothing, and another client."""
+
+        async def collect(requests: Any, _call: Any) -> bytes:
+            return b"".join([piece async for piece in requests])
+
+        begun = asyncio.Event()
+
+        async def silent() -> Any:
+            await begun.wait()
+            yield b"x"
+
+        settings = ServerSettings(listen="127.0.0.1:0", max_concurrent_rpcs=10)
+        async with hop(Echo(unary=_echo, collect=collect), settings) as back:
+            held = [asyncio.create_task(back.collect(silent(), timeout=60)) for _ in range(30)]
+            await eventually(lambda: len(back.server.calls.running) == 5)
+            async with open_channel(back.server.address) as other:
+                call = other.unary_unary(f"/{NAME}/Unary")
+                assert [await call(b"y") for _ in range(20)] == [b"y"] * 20
+            begun.set()  # those above the limit wait at the client until others end
+            assert await asyncio.gather(*held) == [b"x"] * 30
+
+
+class TestProxies:
+    async def test_calls_do_not_go_through_http_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        async with hop(Echo(unary=_echo)) as back:
+            assert await back.unary(b"x") == b"x"
+            assert await check(back.server.address)

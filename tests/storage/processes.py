@@ -41,6 +41,11 @@ class StorageProcess:
             if drain is not None:
                 await drain
 
+    @property
+    def pid(self) -> int | None:
+        """Its id."""
+        return self._process.pid if self._process else None
+
     def kill(self) -> None:
         """kill -9."""
         assert self._process is not None

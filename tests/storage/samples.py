@@ -2,11 +2,14 @@
 
 import io
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageCms
+
+from services.storage.content import Content
 
 CASES = Path(__file__).with_name("cases")
 """Files as phones, cameras and programs write them. Each was refused, or shown wrongly, by an earlier release."""
@@ -17,6 +20,14 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 def picture(width: int = 64, height: int = 48, image_format: str = "PNG", *, seed: int = 1, **options: Any) -> bytes:
     """An encoded image; other seeds give other bytes."""
     return encoded(gradient(width, height, seed), image_format, **options)
+
+
+def content(data: bytes) -> Content:
+    """A file with these bytes."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return Content(file.fileno())
 
 
 def gradient(width: int = 64, height: int = 48, seed: int = 1) -> Image.Image:

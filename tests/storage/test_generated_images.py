@@ -1,15 +1,16 @@
 """Images of the generator are stored byte for byte; bytes that are not an image of a known format are refused."""
 
 import base64
-import io
 import struct
 from pathlib import Path
 
 import grpc
 import pytest
+from frontispiece.storage.v1 import images_pb2
 from PIL import Image
 
-from rpc import errors
+from services.storage.admission import Admission
+from services.storage.imaging.formats import ImageRefused
 from services.storage.imaging.incoming import IncomingImage
 from tests.storage.conftest import Client, refusal
 from tests.storage.folders import files_below
@@ -79,10 +80,18 @@ async def test_every_shape_has_a_thumbhash(local: Client, size: tuple[int, int])
     assert stored.thumbhash
 
 
-def test_another_format_is_refused_at_its_twelfth_byte() -> None:
-    data = io.BytesIO()
-    Image.new("RGB", (100, 100)).save(data, "TIFF")
-    incoming = IncomingImage(len(data.getvalue()))
-    incoming.feed(data.getvalue()[:11])
-    with pytest.raises(errors.InvalidArgument):
-        incoming.feed(data.getvalue()[11:12])
+async def test_another_format_is_refused_at_its_twelfth_byte(tmp_path: Path) -> None:
+    data = encoded(Image.new("RGB", (100, 100)), "TIFF")
+    async with IncomingImage(len(data), "", tmp_path, Admission(1000)) as incoming:
+        await incoming.feed(data[:11])
+        with pytest.raises(ImageRefused):
+            await incoming.feed(data[11:12])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("origin", [images_pb2.IMAGE_ORIGIN_GENERATOR, images_pb2.IMAGE_ORIGIN_UPLOAD])
+async def test_a_png_of_two_million_empty_chunks_is_refused(local: Client, origin: images_pb2.ImageOrigin) -> None:
+    data = png(header(8, 8), chunk(b"IDAT") * 2_000_000, pixels(8, 8), END)
+    error = await refusal(local.store(data, origin=origin))
+    assert error.reason == "IMAGE_INVALID"
+    assert "chunks" in error.message

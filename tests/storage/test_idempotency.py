@@ -8,13 +8,15 @@ from pathlib import Path
 import grpc
 import pytest
 from frontispiece.storage.v1 import images_pb2
+from frontispiece.types.v1.image_pb2 import ImageFile
 
 from rpc import errors
-from services.storage.imaging import reencoding
+from services.storage.imaging.decoder import Decoder, ProcessedImage
+from services.storage.imaging.incoming import ReceivedImage
 from services.storage.settings import StorageSettings
 from tests.s3_server import SeaweedFS
 from tests.storage.conftest import Client, MotoBucket, Start, Stored, local_settings, refusal, s3_settings
-from tests.storage.samples import picture
+from tests.storage.samples import content, decoded, encoded, picture
 
 KEY = re.compile(r"generated/[0-9a-f-]{36}/[0-9a-f-]{36}\.png")
 PUBLISHED = images_pb2.IMAGE_STATE_PUBLISHED
@@ -99,8 +101,17 @@ async def test_a_repeated_upload_of_a_person_is_the_same_image_even_if_it_is_enc
     """Another release of Pillow may encode the same upload into other bytes."""
     data = picture(64, 48, "JPEG")
     first = await client.upload(data, request_id=request_id, request_time=None)
+    process = Decoder.process
+
+    async def encoded_differently(decoder: Decoder, received: ReceivedImage, *, reencode: bool) -> ProcessedImage:
+        made = await process(decoder, received, reencode=reencode)
+        with made.content:
+            file = content(encoded(decoded(b"".join(made.content.pieces())), "JPEG", quality=60))
+        made.file.MergeFrom(ImageFile(size_bytes=file.size, sha256=file.sha256()))
+        return ProcessedImage(file, made.file, made.thumbhash)
+
     with monkeypatch.context() as patch:
-        patch.setattr(reencoding, "_QUALITY", 60)
+        patch.setattr(Decoder, "process", encoded_differently)
         again = await client.upload(data, request_id=request_id, request_time=None)
         other = await client.upload(data, request_id=str(uuid.uuid4()), request_time=None)
     assert other.sha256 != first.sha256

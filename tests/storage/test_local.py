@@ -22,7 +22,7 @@ from services.storage.backends.local.backend import LocalBackend
 from services.storage.models import ByteRange, StoredImage
 from tests.storage.conftest import Client, Start, local_settings
 from tests.storage.folders import files_below
-from tests.storage.samples import padded_to, picture
+from tests.storage.samples import content, padded_to, picture
 
 KEY = "generated/1790000000-sample.png"
 
@@ -72,10 +72,10 @@ class TestLayout:
 class TestCreate:
     async def test_other_bytes_under_a_key_are_refused(self, backend: LocalBackend) -> None:
         one, other = picture(seed=1), picture(seed=2)
-        await backend.put(image_of(one), one)
+        await backend.put(image_of(one), content(one))
         with pytest.raises(errors.AlreadyExists):
-            await backend.put(image_of(other), other)
-        assert (await backend.put(image_of(one), one)).key == KEY
+            await backend.put(image_of(other), content(other))
+        assert (await backend.put(image_of(one), content(one))).key == KEY
         assert (await backend.stat(KEY)).file == image_of(one).file
 
     async def test_of_twelve_concurrent_puts_of_other_bytes_one_succeeds(
@@ -83,7 +83,7 @@ class TestCreate:
     ) -> None:
         pictures = [picture(seed=seed) for seed in range(12)]
         outcomes = await asyncio.gather(
-            *(backend.put(image_of(data), data) for data in pictures), return_exceptions=True
+            *(backend.put(image_of(data), content(data)) for data in pictures), return_exceptions=True
         )
         winners = [outcome for outcome in outcomes if isinstance(outcome, StoredImage)]
         losers = [outcome for outcome in outcomes if isinstance(outcome, errors.AlreadyExists)]
@@ -95,7 +95,9 @@ class TestCreate:
     async def test_two_backends_on_one_folder_see_the_same_images(self, backend: LocalBackend, root: Path) -> None:
         second = LocalBackend(root)
         data = picture()
-        both = await asyncio.gather(backend.put(image_of(data), data), second.put(image_of(data), data))
+        both = await asyncio.gather(
+            backend.put(image_of(data), content(data)), second.put(image_of(data), content(data))
+        )
         assert both[0].file == both[1].file
         await second.set_state(KEY, images_pb2.IMAGE_STATE_PUBLISHED)
         assert (await backend.stat(KEY)).state == images_pb2.IMAGE_STATE_PUBLISHED
@@ -107,20 +109,20 @@ class TestAfterACrash:
         self, backend: LocalBackend, root: Path
     ) -> None:
         data = picture()
-        await backend.put(image_of(data), data)
+        await backend.put(image_of(data), content(data))
         (root / ".meta" / KEY).unlink()
         with pytest.raises(errors.NotFound):
             await backend.stat(KEY)
         with pytest.raises(errors.AlreadyExists):
-            await backend.put(image_of(picture(seed=2)), picture(seed=2))
-        assert (await backend.put(image_of(data), data)).file == image_of(data).file
+            await backend.put(image_of(picture(seed=2)), content(picture(seed=2)))
+        assert (await backend.put(image_of(data), content(data))).file == image_of(data).file
         assert (await backend.stat(KEY)).file.size_bytes == len(data)
 
     async def test_the_sweep_removes_old_data_that_were_not_acknowledged(
         self, backend: LocalBackend, root: Path
     ) -> None:
         data = picture()
-        await backend.put(image_of(data), data)
+        await backend.put(image_of(data), content(data))
         for name, age in (("generated/1-old.png", 3600), ("generated/2-new.png", 1)):
             (root / name).write_bytes(b"half an upload")
             os.utime(root / name, (time.time() - age,) * 2)
@@ -138,7 +140,7 @@ class TestAfterACrash:
         self, backend: LocalBackend, root: Path
     ) -> None:
         data = picture()
-        await backend.put(image_of(data), data)
+        await backend.put(image_of(data), content(data))
         for damage in (b"", b"{", b"[]", b'{"version": 2}', b'{"version": 1, "key": "other"}'):
             (root / ".meta" / KEY).write_bytes(damage)
             with pytest.raises(errors.DataLoss):
@@ -146,7 +148,7 @@ class TestAfterACrash:
 
     async def test_truncated_data_are_data_loss(self, backend: LocalBackend, root: Path) -> None:
         data = picture()
-        await backend.put(image_of(data), data)
+        await backend.put(image_of(data), content(data))
         os.truncate(root / KEY, 100)
         with pytest.raises(errors.DataLoss):
             [piece async for piece in backend.read(KEY, ByteRange(0, len(data)))]
@@ -171,7 +173,7 @@ class TestSymbolicLinks:
         (root / "generated").symlink_to(outside)
         data = picture()
         with pytest.raises(errors.Unavailable):
-            await backend.put(image_of(data), data)
+            await backend.put(image_of(data), content(data))
         assert list(outside.iterdir()) == []
 
     async def test_a_fifo_is_not_found(self, local: Client, root: Path, image: bytes) -> None:

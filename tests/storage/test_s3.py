@@ -25,7 +25,7 @@ from services.storage.models import StoredImage
 from tests.s3_server import SeaweedFS
 from tests.storage.conftest import BUCKET, Client, MotoBucket, Start, s3_settings
 from tests.storage.faults import Fault, FaultyProxy
-from tests.storage.samples import noise, picture
+from tests.storage.samples import content, noise, picture
 
 
 @pytest.fixture
@@ -143,17 +143,17 @@ class TestConditionalPut:
     async def test_other_bytes_under_a_key_are_refused(self, backend: S3Backend) -> None:
         one, other = picture(seed=1), picture(seed=2)
         image = stored_image("generated/1-conflict.png", one)
-        await backend.put(image, one)
-        assert (await backend.put(image, one)).file == image.file
+        await backend.put(image, content(one))
+        assert (await backend.put(image, content(one))).file == image.file
         with pytest.raises(errors.AlreadyExists):
-            await backend.put(stored_image(image.key, other), other)
+            await backend.put(stored_image(image.key, other), content(other))
         assert (await backend.stat(image.key)).file == image.file
 
     async def test_of_twelve_concurrent_puts_of_other_bytes_one_succeeds(self, backend: S3Backend) -> None:
         pictures = [picture(seed=seed) for seed in range(12)]
         key = f"generated/{time.time_ns()}-race.png"
         outcomes = await asyncio.gather(
-            *(backend.put(stored_image(key, data), data) for data in pictures), return_exceptions=True
+            *(backend.put(stored_image(key, data), content(data)) for data in pictures), return_exceptions=True
         )
         winners = [outcome for outcome in outcomes if isinstance(outcome, StoredImage)]
         losers = [outcome for outcome in outcomes if isinstance(outcome, errors.AlreadyExists)]
@@ -237,7 +237,7 @@ class TestFailures:
         key = f"generated/1-{fault.name}.png"
         context.set_remaining_seconds(4)
         with pytest.raises(errors.Unavailable) as caught:
-            await backend.put(stored_image(key, fresh_image), fresh_image)
+            await backend.put(stored_image(key, fresh_image), content(fresh_image))
         context.set_remaining_seconds(None)
         if fault is Fault.SILENT:
             assert re.search(r"did not respond within [123]\.\d s", caught.value.message)
@@ -245,7 +245,7 @@ class TestFailures:
         assert caught.value.retry_after_seconds
         assert "127.0.0.1" not in caught.value.message
         await proxy.behave(Fault.NONE)
-        assert (await backend.put(stored_image(key, fresh_image), fresh_image)).key == key
+        assert (await backend.put(stored_image(key, fresh_image), content(fresh_image))).key == key
         await backend.close()
 
     @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.RESET, Fault.BUSY])

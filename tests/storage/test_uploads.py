@@ -12,6 +12,9 @@ from frontispiece.storage.v1 import images_pb2
 from PIL import Image
 
 from rpc import errors
+from services.storage import __main__ as storage_main
+from services.storage import images
+from services.storage.admission import Admission
 from services.storage.settings import MAX_IMAGE_BYTES
 from tests.storage.conftest import Client, Start, local_settings, messages, refusal, stream, upload_header
 from tests.storage.folders import files_below
@@ -144,26 +147,70 @@ class TestLoad:
         assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_TOO_SLOW")
         assert (await client.store(GOOD)).key
 
-    async def test_uploads_beyond_the_memory_limit_are_unavailable(self, tmp_path: Path, start: Start) -> None:
+    async def test_uploads_beyond_the_limit_are_unavailable(
+        self, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        admission = Admission(MAX_IMAGE_BYTES)
+        monkeypatch.setattr(storage_main, "Admission", lambda limit_bytes: admission)
         client = await start(local_settings(tmp_path / "busy", max_inflight_bytes=MAX_IMAGE_BYTES))
-        first_has_begun, go_on = asyncio.Event(), asyncio.Event()
         data = padded_to(MAX_IMAGE_BYTES)
-
-        async def requests() -> AsyncIterator[images_pb2.StoreImageRequest]:
-            async for message in messages(data, step=1024 * 1024):
-                yield message
-                if message.WhichOneof("part") == "chunk" and not first_has_begun.is_set():
-                    first_has_begun.set()
-                    await go_on.wait()
-
-        first = asyncio.ensure_future(_await(client.stub.StoreImage(requests(), timeout=60)))
-        await first_has_begun.wait()
-        error = await _until_refused(client)
+        begun, go_on = asyncio.Event(), asyncio.Event()
+        first = asyncio.ensure_future(_await(client.stub.StoreImage(_stalling(data, len(data) - 1, begun, go_on))))
+        async with asyncio.timeout(60):
+            while admission.held_bytes < len(data) - 1:
+                await asyncio.sleep(0.02)
+        error = await refusal(client.store(GOOD))
         assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "UPLOADS_BUSY")
         assert error.retry_after_seconds == 1.0
         go_on.set()
         assert (await first).image.image.file.size_bytes == MAX_IMAGE_BYTES
-        assert (await client.store(GOOD)).key, "the memory is free again"
+        assert (await client.store(GOOD)).key, "the room is free again"
+
+    async def test_only_bytes_that_have_come_are_counted(self, tmp_path: Path, start: Start) -> None:
+        """Eight uploads that announced 32 MiB and sent a byte blocked all others for a minute."""
+        client = await start(local_settings(tmp_path / "busy", max_inflight_bytes=MAX_IMAGE_BYTES))
+        data = padded_to(MAX_IMAGE_BYTES)
+        begun = [asyncio.Event() for _ in range(8)]
+        calls = [client.stub.StoreImage(_stalling(data, 20, event, asyncio.Event())) for event in begun]
+        await asyncio.gather(*(event.wait() for event in begun))
+        for _ in range(5):
+            assert (await client.store(GOOD)).key
+        assert not any(call.done() for call in calls)
+        for call in calls:
+            call.cancel()
+
+    async def test_an_upload_that_drips_is_ended(
+        self, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(images, "STALLED_SECONDS", 0.5)
+        client = await start(local_settings(tmp_path / "drip"))
+
+        async def drip() -> AsyncIterator[images_pb2.StoreImageRequest]:
+            async for message in messages(GOOD, step=1):
+                yield message
+                await asyncio.sleep(0.1)
+
+        error = await refusal(client.stub.StoreImage(drip(), timeout=60))
+        assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_TOO_SLOW")
+        assert "4096 bytes a second" in error.message
+
+    async def test_a_slow_upload_that_is_fast_enough_is_accepted(
+        self, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(images, "MIN_BYTES_PER_SECOND", 1)
+        monkeypatch.setattr(images, "STALLED_SECONDS", 20.0)
+        client = await start(local_settings(tmp_path / "slow"))
+        assert (await client.store(GOOD, step=len(GOOD) // 4)).key
+
+    async def test_an_upload_leaves_no_file_while_it_arrives_or_is_refused(self, local: Client, root: Path) -> None:
+        data = padded_to(3 * 1024 * 1024)
+        begun, go_on = asyncio.Event(), asyncio.Event()
+        call = asyncio.ensure_future(_await(local.stub.StoreImage(_stalling(data, 2 * 1024 * 1024, begun, go_on))))
+        await begun.wait()
+        assert files_below(root) == []
+        go_on.set()
+        stored = (await call).image
+        assert files_below(root) == sorted([f".meta/{stored.image.key}", stored.image.key])
 
     async def test_a_cancelled_upload_releases_its_memory(self, tmp_path: Path, start: Start) -> None:
         root = tmp_path / "cancelled"
@@ -196,15 +243,18 @@ class TestLoad:
         assert len([name for name in files_below(root) if name.startswith("generated")]) == 1
 
 
+async def _stalling(
+    data: bytes, sent_bytes: int, begun: asyncio.Event, go_on: asyncio.Event
+) -> AsyncIterator[images_pb2.StoreImageRequest]:
+    """An upload that stops after `sent_bytes` bytes until `go_on` is set."""
+    yield images_pb2.StoreImageRequest(header=upload_header(data))
+    for start in range(0, sent_bytes, 1024 * 1024):
+        yield images_pb2.StoreImageRequest(chunk=data[start : min(start + 1024 * 1024, sent_bytes)])
+    begun.set()
+    await go_on.wait()
+    for start in range(sent_bytes, len(data), 1024 * 1024):
+        yield images_pb2.StoreImageRequest(chunk=data[start : start + 1024 * 1024])
+
+
 async def _await(call: Any) -> Any:
     return await call
-
-
-async def _until_refused(client: Client) -> errors.RpcError:
-    """The first refusal: the server may not have read the header of the other upload yet."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                await client.store(GOOD)
-            except grpc.aio.AioRpcError as error:
-                return errors.from_call(error)

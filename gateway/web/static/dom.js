@@ -17,13 +17,6 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-const base = document.querySelector('meta[name="base-url"]').content;
-
-/** A URL of this site without its host, so that the page works under every host name. */
-export function local(url) {
-  return url.startsWith(`${base}/`) ? url.slice(base.length) : url;
-}
-
 /** "3 minutes ago". */
 export function ago(time) {
   const seconds = Math.max(0, (Date.now() - new Date(time).getTime()) / 1000);

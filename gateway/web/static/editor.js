@@ -2,11 +2,13 @@
 
 import { call, onRefused, readiness } from "./api.js";
 import { byId } from "./dom.js";
+import { tidy } from "./drafts.js";
 import { clearErrors, showError } from "./forms.js";
 import * as history from "./history.js";
 import { setLimits } from "./limits.js";
 import * as promptForm from "./prompt_form.js";
-import { signIn, signOut, token } from "./session.js";
+import * as session from "./session.js";
+import { token } from "./session.js";
 import * as taskView from "./task_view.js";
 
 const LOAD_MS = 15000;
@@ -40,6 +42,7 @@ async function showEditor() {
     return;
   }
   started = true;
+  tidy();
   taskView.start((task) => {
     history.update(task);
     showLoad();
@@ -80,7 +83,7 @@ async function showLoad() {
   try {
     const { failing, message } = await readiness();
     if (!failing.generator) {
-      const found = await call("GET", "/api/capabilities");
+      const found = await call("GET", "api/capabilities");
       const busy = found.slot_count - found.free_slot_count;
       state(busy ? `${found.device}: ${busy} of ${found.slot_count} busy` : `${found.device}: free`, false);
       return found;
@@ -95,37 +98,60 @@ async function showLoad() {
 function state(text, waiting) {
   byId("load").textContent = text;
   byId("not-ready").hidden = !waiting;
-  byId("not-ready-reason").textContent = waiting ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
+  byId("not-ready-reason").textContent = waiting ? `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}` : "";
+}
+
+/** Use a token if it is accepted, or if nobody can tell. Returns whether it is used. */
+async function signIn(given) {
+  session.attempt(given);
+  try {
+    await call("GET", "api/tasks?page_size=1");
+  } catch (error) {
+    if (error.status === 401 || !given) {
+      session.refuse();
+      return false;
+    }
+  }
+  session.accept();
+  return true;
 }
 
 tokenForm.addEventListener("submit", async (event) => {
   event.preventDefault();
   clearErrors(tokenForm);
-  const given = byId("token").value.trim();
-  signIn(given);
-  try {
-    await call("GET", "/api/tasks?page_size=1");
-  } catch (error) {
-    if (error.status === 401 || !given) {
-      signOut();
-      showError(tokenForm, { fields: [{ field: "token", message: "This token is not accepted." }] });
-      return;
-    }
+  if (!(await signIn(byId("token").value.trim()))) {
+    showError(tokenForm, { fields: [{ field: "token", message: "This token is not accepted." }] });
+    return;
   }
   byId("token").value = "";
   showEditor();
 });
 
 byId("sign-out").addEventListener("click", () => {
-  signOut();
+  session.signOut();
   location.reload();
 });
 
 onRefused(() => {
-  signOut();
+  if (session.isTried()) return; // signIn tells it, and the token before is as good as it was
+  session.signOut();
   showSignIn();
 });
 
+session.onChange(() => {
+  if (token() && byId("editor").hidden) showEditor();
+  else if (!token() && !byId("editor").hidden) location.reload();
+});
+
+/** Try the token of a link while the page is set up. If it is refused, the session before goes on. */
+async function signInByLink(given) {
+  if (await signIn(given)) return;
+  if (token()) location.reload();
+  else showSignIn();
+}
+
+const given = session.tokenOfLink();
+if (given) signInByLink(given);
 if (token()) showEditor();
 else showSignIn();
 addEventListener("hashchange", () => location.reload());

@@ -76,3 +76,49 @@ export async function submitting(form, work) {
     form.removeAttribute("aria-busy");
   }
 }
+
+/** The values of a form by name: a list for checkboxes, otherwise text. Files are left out. */
+export function snapshot(form) {
+  const values = {};
+  for (const control of form.elements) {
+    if (!control.name || control.type === "file") continue;
+    if (control.type === "checkbox") (values[control.name] ??= []).push(...(control.checked ? [control.value] : []));
+    else if (control.type !== "radio" || control.checked) values[control.name] = control.value;
+  }
+  return values;
+}
+
+/** Set the controls of a form to the values of a snapshot. Each control is told by an event that does not bubble. */
+export function restore(form, values) {
+  const known = [...form.elements].filter((control) => control.type !== "file" && control.name in values);
+  const picks = (control) => ["radio", "checkbox"].includes(control.type) || control.tagName === "SELECT";
+  for (const control of known.filter(picks)) {
+    const value = values[control.name];
+    if (control.type === "checkbox") control.checked = value.includes(control.value);
+    else if (control.type === "radio") control.checked = value === control.value;
+    else if ([...control.options].some((option) => option.value === value)) control.value = value;
+    if (control.type !== "radio" || control.checked) control.dispatchEvent(new Event("change"));
+  }
+  for (const control of known.filter((one) => !picks(one))) { // after the picks, which may set them
+    control.value = values[control.name];
+    control.dispatchEvent(new Event("input"));
+  }
+}
+
+/**
+ * Keep what is typed in a form in `draft` (of drafts.js) at each change, and begin with what was kept. A form as it was made
+ * keeps nothing.
+ */
+export function remember(form, draft) {
+  const pristine = JSON.stringify(snapshot(form));
+  const notice = el("p", { class: "hint", role: "status", hidden: true }, "The browser cannot keep this text. Send it before you leave the page.");
+  form.append(notice);
+  const values = draft.kept();
+  if (values) restore(form, values);
+  const keep = () => {
+    const now = snapshot(form);
+    if (JSON.stringify(now) === pristine) draft.drop();
+    else notice.hidden = draft.keep(now);
+  };
+  for (const kind of ["input", "change"]) form.addEventListener(kind, keep);
+}

@@ -1,8 +1,9 @@
 // The list of tasks with states and thumbnails, which is refreshed.
 
 import { call } from "./api.js";
-import { ago, byId, el, local, stateName } from "./dom.js";
-import { chip, current } from "./task_view.js";
+import { ago, byId, el } from "./dom.js";
+import { chip, mainImage, picture } from "./task_parts.js";
+import { current } from "./task_view.js";
 
 const PAGE = 24;
 const cards = byId("cards");
@@ -23,6 +24,7 @@ export function start(choose) {
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) refresh();
   });
+  addEventListener("online", refresh);
   return refresh();
 }
 
@@ -35,7 +37,7 @@ function address(pageToken) {
   const query = new URLSearchParams({ page_size: String(PAGE) });
   if (filter.value) query.set("state", filter.value);
   if (pageToken) query.set("page_token", pageToken);
-  return `/api/tasks?${query}`;
+  return `api/tasks?${query}`;
 }
 
 /** Fetch the first page again. Older pages that were fetched stay. */
@@ -93,7 +95,7 @@ export function update(task) {
 export function draw() {
   const old = new Map([...cards.children].map((card) => [card.dataset.id, card]));
   const wanted = tasks.map((task) => {
-    const key = `${task.state} ${task.images.length} ${task.queue_position} ${task.id === current()} ${ago(task.create_time)}`;
+    const key = `${task.state} ${task.images.length} ${task.queue_position} ${task.id === current()} ${task.approved_image_index} ${ago(task.create_time)}`;
     const known = old.get(task.id);
     if (known?.dataset.key === key) return known;
     const made = card(task, key);
@@ -108,17 +110,16 @@ export function draw() {
 }
 
 function card(task, key) {
-  const image = task.images[0];
+  const image = mainImage(task);
   const thumb = image
-    ? el("img", { src: local(image.url), alt: "", width: image.width, height: image.height, loading: "lazy", decoding: "async" })
+    ? picture(image, "", { loading: "lazy" })
     : { queued: "…", generating: "✎", failed: "!", cancelled: "×" }[task.state] || "";
   const foot = [chip(task.state), el("time", { datetime: task.create_time }, ago(task.create_time))];
-  const name = `${task.parameters.prompt}, ${stateName(task.state)}`;
   const button = el(
     "button",
-    { type: "button", "aria-current": task.id === current() ? "true" : null, "aria-label": name, onclick: () => onChoose(task) },
-    el("span", { class: "thumb" }, thumb),
-    el("span", { class: "words" }, task.parameters.prompt),
+    { type: "button", "aria-current": task.id === current() ? "true" : null, onclick: () => onChoose(task) },
+    el("span", { class: "thumb", "aria-hidden": "true" }, thumb),
+    el("span", { class: "words", dir: "auto" }, task.parameters.prompt),
     el("span", { class: "foot" }, foot),
   );
   return el("li", { "data-id": task.id, "data-key": key }, button);

@@ -1,10 +1,11 @@
 // The image that the next one starts from: an image of a task or an upload, how much of it changes, and which part.
 
 import { upload } from "./api.js";
-import { byId, el, local } from "./dom.js";
+import { byId, el } from "./dom.js";
 import { limit } from "./limits.js";
 import * as mask from "./mask.js";
 import { slider } from "./settings.js";
+import { picture } from "./task_parts.js";
 
 const TYPES = ["image/png", "image/jpeg", "image/webp"];
 const STRENGTH_STEP = 0.05;
@@ -14,12 +15,14 @@ const file = byId("upload");
 const status = byId("upload-status");
 
 let image = null;
-let part = null; // the marked part, as the dialog returns it
+let part = null; // the marked part, as the dialog returns it, with the marks as a URL too
 let onImage = () => {};
+let onChange = () => {};
 
-/** Set up the controls. `use(image)` gets an uploaded image for a post. */
-export function start(form, use) {
+/** Set up the controls. `use(image)` gets an uploaded image for a post; `changed()` is called when `state()` changes. */
+export function start(form, use, changed) {
   onImage = use;
+  onChange = changed;
   file.addEventListener("change", uploadChosen);
   form.addEventListener("change", (event) => {
     if (event.target.name === "use_generation") show();
@@ -31,7 +34,7 @@ export function start(form, use) {
 export function allow(allowed) {
   const isNew = allowed && !can();
   document.body.toggleAttribute("data-can-start", allowed);
-  if (isNew && image) place.replaceChildren(...controls()); // with the limits that are known now
+  if (isNew && image) draw(); // with the limits that are known now
   if (!allowed && image && !image.uploaded) forget();
   show();
 }
@@ -40,13 +43,35 @@ function can() {
   return document.body.hasAttribute("data-can-start");
 }
 
+/** The image and the marked part as JSON, for `restore`. */
+export function state() {
+  if (!image) return null;
+  const { key, url, width, height, name, uploaded } = image;
+  return { image: { key, url, width, height, name, uploaded }, part: part && { url: part.url, feather: part.feather } };
+}
+
+/** Start from what `state()` returned. */
+export async function restore(before) {
+  if (before) {
+    image = before.image;
+    draw();
+  }
+  show();
+  if (!before?.part) return;
+  const marks = await mask.restored(before.image, before.part.url);
+  if (image !== before.image || part) return; // the user was quicker
+  part = { ...before.part, marks };
+  showPart();
+}
+
 /** Start from this image: `{key, url, width, height, name}`, with `uploaded` if it is not of a task. */
 export function set(chosen) {
   image = chosen;
   part = null;
   status.textContent = "";
-  place.replaceChildren(...controls());
+  draw();
   show();
+  onChange();
   place.scrollIntoView({ block: "nearest" });
   (can() ? byId("strength") : place.querySelector("button")).focus({ preventScroll: true });
 }
@@ -60,6 +85,7 @@ function forget() {
 function clear() {
   forget();
   show();
+  onChange();
   file.focus();
 }
 
@@ -79,6 +105,11 @@ export async function value() {
   return { ...sent, mask: await mask.encode(part.marks), mask_feather: part.feather };
 }
 
+function draw() {
+  place.replaceChildren(...controls());
+  showPart();
+}
+
 function wantsPart() {
   return place.querySelector('[name="extent"]:checked').value === "part";
 }
@@ -89,7 +120,7 @@ async function uploadChosen() {
   if (!chosen) return;
   const problem = refusal(chosen);
   status.classList.toggle("wrong", Boolean(problem));
-  status.textContent = problem || `Uploading ${chosen.name} …`;
+  status.replaceChildren(...(problem ? [problem] : ["Uploading ", el("bdi", {}, chosen.name), " …"]));
   if (problem) return;
   file.disabled = true;
   try {
@@ -120,14 +151,22 @@ function controls() {
     el(
       "div",
       { class: "init-head" },
-      el("span", { class: "init-thumb" }, el("img", { src: local(image.url), alt: "", width: image.width, height: image.height })),
-      el("p", { id: "init-title" }, el("span", { class: "can-start" }, "Starts from "), el("q", {}, image.name), el("span", { class: "hint" }, `${image.width} × ${image.height}`)),
+      el("span", { class: "init-thumb" }, picture(image, "")),
+      el("p", { id: "init-title" }, el("span", { class: "can-start" }, "Starts from "), el("q", { dir: "auto" }, image.name), el("span", { class: "hint" }, `${image.width} × ${image.height}`)),
       remove,
     ),
     el("div", { class: "can-start" }, strength, extent(strength.querySelector("input"))),
     el("p", { class: "wrong", "data-error": "initial_image", role: "alert", hidden: true }),
     image.uploaded ? el("button", { type: "button", onclick: () => onImage(image) }, "Use it in a post unchanged") : null,
   ].filter(Boolean);
+}
+
+function showPart() {
+  byId("part-said").textContent = part ? "The marked part changes." : "";
+  byId("choose-part").textContent = part ? "Change the part …" : "Mark the part …";
+  const thumb = place.querySelector(".init-thumb");
+  thumb.querySelector("canvas")?.remove();
+  if (part) thumb.append(mask.copy(part.marks));
 }
 
 /** The choice between the whole image and a part of it. Each sets its usual strength unless the user has set one. */
@@ -137,16 +176,14 @@ function extent(strength) {
     moved ||= event.isTrusted;
   });
   const choose = el("button", { type: "button", id: "choose-part", hidden: true }, "Mark the part …");
-  const said = el("span", { class: "hint", role: "status", hidden: true });
+  const said = el("span", { class: "hint", id: "part-said", role: "status", hidden: true });
   choose.addEventListener("click", async () => {
     const made = await mask.choose(image, part);
     if (made === undefined) return;
-    part = made;
-    said.textContent = part ? "The marked part changes." : "Nothing is marked yet.";
-    choose.textContent = part ? "Change the part …" : "Mark the part …";
-    const thumb = place.querySelector(".init-thumb");
-    thumb.querySelector("canvas")?.remove();
-    if (part) thumb.append(mask.copy(part.marks));
+    part = made && { ...made, url: made.marks.toDataURL() };
+    showPart();
+    if (!part) said.textContent = "Nothing is marked yet.";
+    onChange();
   });
   const option = (name, label, checked) => {
     const radio = el("input", { type: "radio", name: "extent", value: name, checked });

@@ -1,8 +1,9 @@
 // A dialog to mark the part of an image that may change, by drawing or by areas.
 
-import { byId, el, local } from "./dom.js";
+import { byId, el } from "./dom.js";
 import { limit } from "./limits.js";
 import { slider } from "./settings.js";
+import { picture } from "./task_parts.js";
 
 const MAX_SIDE = 1024;
 const STRIPES = ["#d8431f", "#fff"]; // at least one is visible on any image
@@ -45,7 +46,7 @@ export function choose(image, before) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "The image; the marked part may change");
   board.style.setProperty("--ratio", String(image.width / image.height));
-  board.replaceChildren(el("img", { src: local(image.url), alt: "", width: image.width, height: image.height }), canvas);
+  board.replaceChildren(picture(image, ""), canvas);
   draws(canvas, context);
   const listening = new AbortController();
   const on = (id, act) => byId(id).addEventListener("click", act, { signal: listening.signal });
@@ -84,6 +85,15 @@ export function copy(marks) {
   const made = el("canvas", { width: marks.width, height: marks.height, "aria-hidden": "true" });
   made.getContext("2d").drawImage(marks, 0, 0);
   return made;
+}
+
+/** The marks of `image` from a data URL of them. */
+export async function restored(image, url) {
+  const marks = sheet(image);
+  const before = el("img", { src: url });
+  await before.decode();
+  marks.getContext("2d").drawImage(before, 0, 0);
+  return marks;
 }
 
 /** An empty canvas with the aspect ratio of the image. */

@@ -2,7 +2,8 @@
 
 import { call, repeatable } from "./api.js";
 import { byId, el } from "./dom.js";
-import { submitting } from "./forms.js";
+import { draft } from "./drafts.js";
+import { restore, snapshot, submitting } from "./forms.js";
 import * as initImage from "./init_image.js";
 import { limit } from "./limits.js";
 import { advanced, common, values } from "./settings.js";
@@ -11,16 +12,23 @@ const IDEAS = 4;
 
 const form = byId("prompt-form");
 const prompt = byId("prompt");
+const typed = draft("prompt", { perTab: true });
 
 /** Set up the form. `onTask(task)` gets each new task, `onImage(image)` an uploaded image for a post. */
 export function start(onTask, onImage) {
-  initImage.start(form, onImage);
+  const before = typed.kept();
+  initImage.start(form, onImage, keep);
+  if (before) {
+    restore(form, before.values);
+    initImage.restore(before.initial);
+  }
+  for (const kind of ["input", "change"]) form.addEventListener(kind, keep);
   let keyed = repeatable();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const task = await submitting(form, async () => {
       const body = await request();
-      return call("POST", "/api/tasks", body, keyed(body));
+      return call("POST", "api/tasks", body, keyed(body));
     });
     if (!task) return;
     keyed = repeatable(); // the same form sent again after a response is a new task
@@ -34,11 +42,18 @@ export function start(onTask, onImage) {
   });
 }
 
+/** Keep the form as it is, with what was kept of the controls that are not made yet. */
+function keep() {
+  const whole = typed.keep({ values: { ...typed.kept()?.values, ...snapshot(form) }, initial: initImage.state() });
+  byId("prompt-unkept").hidden = whole;
+}
+
 /** Start the next image from an image of a task. */
 export function vary(task, image) {
   prompt.value = task.parameters.prompt;
   form.querySelector('[name="use_generation"][value="true"]').checked = true;
   initImage.set({ ...image, name: task.parameters.prompt });
+  keep();
 }
 
 /** Show what the generator supports. */
@@ -51,7 +66,11 @@ export function setCapabilities(capabilities) {
   stock.disabled = !capabilities.stock_available;
   byId("stock-hint").textContent = "Stock photos are not configured.";
   byId("stock-hint").hidden = capabilities.stock_available;
-  if (models.length) setModel(models[0], models);
+  if (!models.length) return;
+  if (stock.disabled && stock.checked) form.querySelector('[name="use_generation"][value="true"]').checked = true;
+  const { model, ...values } = typed.kept()?.values ?? {};
+  setModel(models.find((one) => one.id === model) ?? models[0], models);
+  restore(form, values);
 }
 
 function setModel(model, models) {
@@ -72,8 +91,9 @@ function idea(text) {
   const use = () => {
     prompt.value = text;
     prompt.focus();
+    keep();
   };
-  return el("li", {}, el("button", { type: "button", onclick: use }, text));
+  return el("li", {}, el("button", { type: "button", onclick: use, dir: "auto" }, text));
 }
 
 /** The body of the request. A seed that is not a number is sent as text, so that the server explains the error. */

@@ -9,7 +9,7 @@ const SHARE_STEP = 0.05;
 /** The parameters that are changed often: size, steps, guidance, number of images, seed, and the negative prompt. */
 export function common(model) {
   const { max_length } = limit("task", "negative_prompt");
-  const negative = el("textarea", { id: "negative_prompt", name: "negative_prompt", rows: 2, maxlength: max_length });
+  const negative = el("textarea", { id: "negative_prompt", name: "negative_prompt", rows: 2, maxlength: max_length, dir: "auto" });
   const candidates = limit("task", "candidate_count");
   return [
     sized(slider("Width", "width", model.width, { unit: " px" })),

@@ -1,11 +1,18 @@
-// The view of one task: its progress, its images, and the actions on it.
+// The view of one task or uploaded image: its progress, its images, and the actions on it.
 
-import { call, follow } from "./api.js";
-import { forms, postForm } from "./approval.js";
-import { byId, el, local, stateName } from "./dom.js";
+import { call } from "./api.js";
+import { forms, leftover, postForm } from "./approval.js";
+import { byId, el, stateName } from "./dom.js";
+import { draft } from "./drafts.js";
+import { follow, Pauses } from "./events.js";
+import { read, remove, write } from "./storage.js";
+import { announce, choices, complain, facts, head, mainImage, picture, postPath, taskImage } from "./task_parts.js";
+import { progress } from "./task_progress.js";
+
+const SHOWN = "frontispiece-shown";
 
 const body = byId("task-body");
-const announcer = byId("announcer");
+const trouble = byId("task-trouble");
 
 let watching = new AbortController();
 let shown = null;
@@ -13,13 +20,27 @@ let onChange = () => {};
 let onVary = () => {};
 
 /**
- * Set up the view. `changed(task)` gets each task whose state changes here, `vary(task, image)` an image to start the next
- * one from.
+ * Set up the view, with what this tab showed before it was loaded again. `changed(task)` gets each task whose state changes
+ * here, `vary(task, image)` an image to start the next one from.
  */
-export function start(changed, vary) {
+export async function start(changed, vary) {
   onChange = changed;
   onVary = vary;
   blank();
+  const { task: id, image } = read("sessionStorage", SHOWN) ?? {};
+  if (image) await showImage(image);
+  if (!id) return;
+  const signal = begin(id, { task: id });
+  try {
+    const task = await persist(() => call("GET", `api/tasks/${id}`), signal);
+    if (signal.aborted) return;
+    onChange(task);
+    await show(task);
+  } catch (error) {
+    if (signal.aborted) return;
+    complainOf(error.status === 404 ? null : error);
+    remove("sessionStorage", SHOWN);
+  }
 }
 
 /** The id of the shown task, or null. */
@@ -34,155 +55,101 @@ function blank() {
   );
 }
 
-function announce(text) {
-  if (announcer.textContent !== text) announcer.textContent = text;
+/** End what is shown. The signal of the next view is aborted when that ends too. */
+function begin(id, memory) {
+  watching.abort();
+  watching = new AbortController();
+  shown = id;
+  complainOf(null);
+  write("sessionStorage", SHOWN, memory);
+  return watching.signal;
+}
+
+function complainOf(error) {
+  trouble.hidden = !error;
+  trouble.textContent = error ? `${error.message}${error.passes ? " Trying again …" : ""}` : "";
+}
+
+/** The result of `work`, which is tried again while its error is one that passes. */
+async function persist(work, signal) {
+  const pauses = new Pauses();
+  for (;;) {
+    try {
+      const result = await work();
+      if (!signal.aborted) complainOf(null);
+      return result;
+    } catch (error) {
+      if (signal.aborted || !error.passes) throw error;
+      complainOf(error);
+    }
+    await pauses.wait(signal);
+    signal.throwIfAborted();
+  }
 }
 
 /** Show a task, and follow it until it is terminal. */
 export async function show(task) {
-  watching.abort();
-  watching = new AbortController();
-  shown = task.id;
-  const { signal } = watching;
+  const signal = begin(task.id, { task: task.id });
   try {
-    if (!task.terminal) {
-      const live = progress(task);
-      live.state(task.state, { attempt: task.attempt_count });
-      await follow(task.id, 0, (name, data) => live.event(name, data), signal);
+    while (!task.terminal) {
+      const { id } = task;
+      const live = progress(task, body, { onChange, onCancel: (button) => act(button, task, "cancel", false) });
+      await follow(id, live.event, complainOf, signal);
       if (signal.aborted) return;
-      task = await call("GET", `/api/tasks/${task.id}`);
+      task = await persist(() => call("GET", `api/tasks/${id}`), signal);
+      if (signal.aborted) return;
       onChange(task);
     }
-    if (!signal.aborted) await showResult(task, signal);
+    await showResult(task, signal);
   } catch (error) {
-    if (!signal.aborted) body.append(el("p", { class: "notice", role: "alert" }, error.message));
+    if (!signal.aborted) complainOf(error);
   }
 }
 
 /** Show an uploaded image with the form that creates a post with it. */
 export async function showImage(image) {
-  watching.abort();
-  watching = new AbortController();
-  shown = null;
-  const { signal } = watching;
-  const title = el("div", { class: "task-head" }, el("h2", { id: "task-title" }, image.name));
-  const element = el("img", { src: local(image.url), alt: image.name, width: image.width, height: image.height });
+  const signal = begin(null, { image });
+  const title = el("div", { class: "task-head" }, el("h2", { id: "task-title", dir: "auto" }, image.name));
   const actions = el("div", { class: "row after" });
-  body.replaceChildren(title, el("div", { class: "canvas" }, element), facts(image), actions);
+  body.replaceChildren(title, el("div", { class: "canvas" }, picture(image, image.name)), facts(image), actions);
+  const done = (post) => {
+    body.querySelector("form").remove();
+    actions.replaceChildren(...postActions(post, actions));
+    announce(`Post ${post.state}.`);
+    byId("task-view").focus();
+  };
   try {
-    const form = await postForm(image, (post) => {
-      form.remove();
-      actions.replaceChildren(...postActions(post, actions));
-      announce(`Post ${post.state}.`);
-      byId("task-view").focus();
-    });
+    const form = await persist(() => postForm(image, done), signal);
     if (!signal.aborted) body.append(form);
   } catch (error) {
-    if (!signal.aborted) body.append(el("p", { class: "notice", role: "alert" }, error.message));
+    if (!signal.aborted) complainOf(error);
   }
-}
-
-function head(task, state) {
-  return el("div", { class: "task-head" }, el("h2", { id: "task-title" }, task.parameters.prompt), chip(state));
-}
-
-/** A state as a small label. */
-export function chip(state) {
-  return el("span", { class: `state ${state}` }, stateName(state));
-}
-
-/** The view of a task that is queued or generating. */
-function progress(task) {
-  const { width, height } = task.parameters;
-  const canvas = el("div", { class: "canvas waiting" }, "Waiting for the generator …");
-  const bar = el("progress", { max: 1, "aria-label": "Progress" });
-  const steps = el("span", { id: "steps" }, "in the queue");
-  const queue = el("span");
-  const eta = el("span");
-  const trouble = el("p", { class: "hint", role: "status" });
-  const cancel = el("button", { type: "button", id: "cancel" }, "Cancel");
-  cancel.addEventListener("click", () => act(cancel, task, "cancel", false));
-  const label = el("div", {}, head(task, task.state));
-  body.replaceChildren(
-    label,
-    canvas,
-    el("div", { class: "progress" }, bar, el("p", { class: "numbers" }, steps, queue, eta)),
-    el("div", { class: "row after" }, cancel, trouble),
-  );
-  if (task.queue_position !== null) queue.textContent = waiting(task.queue_position);
-  let quarter = -1;
-  const frames = new Map();
-
-  // The images stay in the order of their index, whichever comes first.
-  function place(index, image) {
-    frames.set(index, image);
-    canvas.classList.remove("waiting");
-    canvas.classList.toggle("several", task.parameters.candidate_count > 1);
-    canvas.replaceChildren(...[...frames.keys()].sort().map((key) => frames.get(key)));
-  }
-
-  return {
-    state(state, data) {
-      label.replaceChildren(head(task, state));
-      announce(`Task ${stateName(state)}.`);
-      if (state === "generating") {
-        queue.textContent = data.attempt > 1 ? `attempt ${data.attempt}` : "";
-        steps.textContent = "starting";
-      }
-      if (state === "queued") {
-        bar.removeAttribute("value");
-        steps.textContent = "in the queue";
-        eta.textContent = "";
-        trouble.textContent = data.error ? `${data.error.message} It will be retried.` : "";
-      }
-    },
-    event(name, data) {
-      if (name === "progress") {
-        if (data.total_steps) {
-          bar.value = data.step / data.total_steps;
-          const stepsDone = data.step === data.total_steps;
-          steps.textContent = stepsDone ? "storing the image" : `step ${data.step} of ${data.total_steps}`;
-          const now = Math.floor((4 * data.step) / data.total_steps);
-          if (now > quarter && now < 4) announce(`${now * 25} percent`);
-          quarter = Math.max(quarter, now);
-        }
-        queue.textContent = data.queue_position === null ? "" : waiting(data.queue_position);
-        eta.textContent = data.eta_seconds === null ? "" : `about ${Math.max(1, Math.round(data.eta_seconds))} s left`;
-      } else if (name === "preview") {
-        const image = el("img", { class: "preview", alt: "Preview of the image", width, height });
-        image.src = `data:${data.content_type};base64,${data.data}`;
-        place(data.index, image);
-      } else if (name === "image") {
-        place(data.image.index, taskImage(task, data.image));
-      } else if ("state" in data) {
-        this.state(data.state, data);
-        onChange({ ...task, state: data.state, terminal: data.terminal });
-      }
-    },
-  };
-}
-
-function waiting(position) {
-  return position === 0 ? "next in the queue" : `${position} before it`;
-}
-
-function taskImage(task, image) {
-  return el("img", { src: local(image.url), alt: task.parameters.prompt, width: image.width, height: image.height });
 }
 
 /** The view of a terminal task. */
 async function showResult(task, signal) {
-  const title = head(task, task.state);
+  const waits = task.state === "awaiting_approval";
+  const choice = draft(`choice:${task.id}`);
+  let image = mainImage(task);
+  if (waits) image = task.images.find((one) => one.index === choice.kept()) ?? image;
+  else choice.drop();
   const actions = el("div", { class: "row after" });
-  const parts = [title];
-  const many = task.images.length > 1 && task.state === "awaiting_approval";
-  if (many) parts.push(choices(task));
-  else if (task.images.length) parts.push(el("div", { class: "canvas" }, taskImage(task, task.images[0])));
-  const chosen = () => Number(body.querySelector('[name="image_index"]:checked')?.value ?? task.images[0].index);
-  if (task.images.length) parts.push(facts(task.images[0], task.parameters.initial_image));
-  if (task.images.length && !task.images[0].credit) {
-    const vary = () => onVary(task, task.images.find((image) => image.index === chosen()));
-    parts.push(el("div", { class: "row after vary" }, el("button", { type: "button", onclick: vary }, "Vary")));
+  const parts = [head(task, task.state)];
+  if (image) {
+    let about = facts(image, task.parameters.initial_image);
+    const choose = (chosen) => {
+      image = chosen;
+      choice.keep(chosen.index);
+      const now = facts(chosen, task.parameters.initial_image);
+      about.replaceWith(now);
+      about = now;
+    };
+    const many = waits && task.images.length > 1;
+    parts.push(many ? choices(task, image.index, choose) : el("div", { class: "canvas" }, taskImage(task, image)), about);
+    if (!image.credit) {
+      const vary = el("button", { type: "button", onclick: () => onVary(task, image) }, "Vary");
+      parts.push(el("div", { class: "row after vary" }, vary));
+    }
   }
   if (task.error) parts.push(el("p", { class: "notice", role: "alert" }, `${task.error.message} (${task.error.reason})`));
   if (task.state === "failed" || task.state === "cancelled") {
@@ -190,81 +157,64 @@ async function showResult(task, signal) {
     retry.addEventListener("click", () => act(retry, task, "retry", true));
     actions.append(retry);
   }
-  if (task.state === "approved") {
-    call("GET", `/api/posts/${task.post_id}`).then(
-      (post) => actions.replaceChildren(...postActions(post, actions)),
-      (error) => actions.replaceChildren(error.status === 404 ? "The post was deleted." : error.message),
-    );
-  }
   body.replaceChildren(...parts, actions);
   announce(`Task ${stateName(task.state)}.`);
-  if (task.state !== "awaiting_approval") return;
-  const made = await forms(task, chosen, ({ task: after }) => {
+  if (task.state === "approved" || task.state === "rejected") body.append(leftover(task) ?? "");
+  if (task.state === "approved") await showPost(task, actions, signal);
+  if (waits) await showForms(task, () => image.index, signal);
+}
+
+async function showForms(task, chosen, signal) {
+  const done = ({ task: after }) => {
     onChange(after);
     show(after);
     byId("task-view").focus();
-  });
+  };
+  const made = await persist(() => forms(task, chosen, done), signal);
   if (!signal.aborted) body.append(...made);
+}
+
+async function showPost(task, place, signal) {
+  try {
+    const post = await persist(() => call("GET", `api/posts/${task.post_id}`), signal);
+    if (!signal.aborted) place.replaceChildren(...postActions(post, place));
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    place.replaceChildren("The post was deleted.");
+  }
 }
 
 /** The actions on a post: read it, and publish or unpublish it. */
 function postActions(post, place) {
-  const draft = post.state === "draft";
-  const verb = draft ? "publish" : "unpublish";
-  const change = el("button", { type: "button", class: draft ? "primary" : null }, draft ? "Publish" : "Unpublish");
+  const isDraft = post.state === "draft";
+  const verb = isDraft ? "publish" : "unpublish";
+  const change = el("button", { type: "button", class: isDraft ? "primary" : null }, isDraft ? "Publish" : "Unpublish");
   change.addEventListener("click", async () => {
     change.disabled = true;
+    complain(change, "");
     try {
-      const after = await call("POST", `/api/posts/${post.id}/${verb}`);
+      const after = await call("POST", `api/posts/${post.id}/${verb}`);
       place.replaceChildren(...postActions(after, place));
       place.querySelector("button").focus();
       announce(`Post ${after.state}.`);
     } catch (error) {
       change.disabled = false;
-      change.after(el("p", { class: "wrong", role: "alert" }, error.message));
+      complain(change, error.message);
     }
   });
-  if (draft) return [el("span", {}, `“${post.title}” is a draft.`), change];
-  return [el("a", { class: "button", href: `/posts/${post.slug}` }, "Read the post"), change];
-}
-
-function choices(task) {
-  const labels = task.images.map((image, position) =>
-    el(
-      "label",
-      {},
-      el("input", { type: "radio", name: "image_index", value: image.index, checked: position === 0, "aria-label": `Image ${position + 1}` }),
-      taskImage(task, image),
-    ),
-  );
-  return el("fieldset", { class: "choices" }, el("legend", {}, "Choose one"), labels);
-}
-
-function facts(image, initial = null) {
-  const items = [`${image.width} × ${image.height}`];
-  if (Number.isInteger(image.seed)) items.push(`seed ${image.seed}`);
-  if (image.num_inference_steps) items.push(`${image.num_inference_steps} steps`);
-  if (image.scheduler) items.push(image.scheduler);
-  if (image.model) items.push(image.model);
-  const list = items.map((item) => el("span", {}, item));
-  if (image.credit) list.push(el("a", { href: image.credit_url, rel: "noopener noreferrer", target: "_blank" }, image.credit));
-  if (initial) {
-    list.push(el("span", {}, "started from ", el("a", { href: local(initial.url), target: "_blank" }, "an image")));
-    if (initial.strength !== null) list.push(el("span", {}, `strength ${initial.strength.toFixed(2)}`));
-    if (initial.has_mask) list.push(el("span", {}, "only a part"));
-    if (initial.mask_feather) list.push(el("span", {}, `soft border ${initial.mask_feather} px`));
-  }
-  return el("p", { class: "facts" }, list);
+  if (isDraft) return [el("span", {}, "“", el("bdi", {}, post.title), "” is a draft."), change];
+  return [el("a", { class: "button", href: postPath(post) }, "Read the post"), change];
 }
 
 async function act(button, task, verb, follows) {
   button.disabled = true;
+  complain(button, "");
   try {
-    const after = await call("POST", `/api/tasks/${task.id}/${verb}`);
+    const after = await call("POST", `api/tasks/${task.id}/${verb}`);
     onChange(after);
     if (follows || after.terminal) await show(after);
   } catch (error) {
     button.disabled = false;
-    button.after(el("p", { class: "wrong", role: "alert" }, error.message));
+    complain(button, error.message);
   }
 }

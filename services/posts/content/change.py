@@ -5,6 +5,7 @@ import uuid
 import asyncpg
 from frontispiece.posts.v1 import posts_pb2 as p
 
+from services.posts.content.addresses import Addresses
 from services.posts.content.create import IS_FORMER, find_author, find_category, slug_taken
 from services.posts.content.deriving import Derived
 from services.posts.content.tags import set_tags
@@ -22,7 +23,8 @@ INSERT INTO post_revisions (post_id, {_REVISION}) SELECT id, {_REVISION} FROM fu
 UPDATE = Sql("""
 UPDATE posts SET slug = :slug, title = :title, content = :content, author_id = :author_id, category_id = :category_id,
     image_keep_at = CASE WHEN featured_image_key <> :key THEN clock_timestamp() ELSE image_keep_at END,
-    featured_image = :featured_image, search = array_to_tsvector(:lexemes::text[]), html = :html, excerpt = :excerpt,
+    featured_image = :featured_image, featured_image_url = :image_url,
+    search = array_to_tsvector(:lexemes::text[]), html = :html, excerpt = :excerpt,
     derived_version = :derived_version,
     updated_by = :actor, version = version + 1, update_time = clock_timestamp()
 WHERE id = :id
@@ -45,6 +47,7 @@ async def change_post(
     derived: Derived,
     image: p.FeaturedImage,
     principal: str,
+    addresses: Addresses,
 ) -> None:
     """Change a post whose row is locked and keep its earlier version as a revision.
 
@@ -70,6 +73,7 @@ async def change_post(
         actor=principal,
         key=featured.image.key,
         featured_image=to_json(featured),
+        image_url=addresses.image_url(featured.image),
         lexemes=derived.lexemes,
         html=derived.html,
         excerpt=derived.excerpt,

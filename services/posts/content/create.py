@@ -6,6 +6,7 @@ from typing import Any
 from frontispiece.posts.v1 import posts_pb2 as p
 
 from rpc import errors
+from services.posts.content.addresses import Addresses
 from services.posts.content.deriving import Derived
 from services.posts.content.slugs import numbered, slugify
 from services.posts.content.tags import set_tags
@@ -19,12 +20,13 @@ GET = "SELECT * FROM full_posts WHERE id = $1"
 
 INSERT = Sql("""
 INSERT INTO posts (id, slug, state, title, content, author_id, category_id, task_id, created_by, updated_by,
-    create_time, publish_time, first_publish_time, featured_image, image_keep_at,
+    create_time, publish_time, first_publish_time, featured_image, featured_image_url, address_version, image_keep_at,
     search, html, excerpt, derived_version)
 VALUES (:id, :slug, :state, :title, :content, :author_id, :category_id, :task_id, :actor, :actor,
     statement_timestamp(), CASE WHEN :state = 'published' THEN statement_timestamp() END,
     CASE WHEN :state = 'published' THEN statement_timestamp() END,
-    :featured_image, clock_timestamp(), array_to_tsvector(:lexemes::text[]), :html, :excerpt, :derived_version)
+    :featured_image, :image_url, :address_version, clock_timestamp(),
+    array_to_tsvector(:lexemes::text[]), :html, :excerpt, :derived_version)
 ON CONFLICT (slug) DO NOTHING
 RETURNING id
 """)
@@ -56,6 +58,7 @@ async def insert_post(
     image: p.FeaturedImage,
     task_id: uuid.UUID | None,
     principal: str,
+    addresses: Addresses,
 ) -> p.Post:
     """Insert a post and its tags. Raises FailedPrecondition (author, category), AlreadyExists (the slug is taken)."""
     values: dict[str, Any] = {
@@ -68,6 +71,8 @@ async def insert_post(
         "task_id": task_id,
         "actor": principal,
         "featured_image": to_json(image),
+        "image_url": addresses.image_url(image.image),
+        "address_version": addresses.version,
         "lexemes": derived.lexemes,
         "html": derived.html,
         "excerpt": derived.excerpt,

@@ -2,6 +2,8 @@
 
 from frontispiece.generator.v1 import generator_pb2
 from frontispiece.posts.v1 import posts_pb2 as p
+from frontispiece.storage.v1 import images_pb2
+from frontispiece.types.v1.image_pb2 import StoredImage
 
 from rpc import errors
 from rpc.limits import limits
@@ -12,6 +14,15 @@ _INITIAL = limits(generator_pb2.GenerateRequest, "initial_image")
 _INITIAL_KEY = "parameters.initial_image.key"
 
 IMAGE_SOURCE = "SELECT image_source FROM task_images WHERE key = $1 LIMIT 1"
+
+
+def stored(image: images_pb2.Image) -> StoredImage:
+    """What the database keeps of an image in storage: no URL, and whether it is in the spool."""
+    kept = StoredImage()
+    kept.CopyFrom(image.image)
+    kept.ClearField("url")
+    kept.spooled = image.backend == images_pb2.IMAGE_BACKEND_SPOOL
+    return kept
 
 
 class Images:
@@ -34,10 +45,10 @@ class Images:
         except errors.InvalidArgument as error:
             raise errors.InvalidArgument.field("featured_image_key", error.message) from None
         source = await self._database.fetchval(IMAGE_SOURCE, key)
-        return p.FeaturedImage(image=found.image, alt_text=alt_text, image_source=source or "upload")
+        return p.FeaturedImage(image=stored(found), alt_text=alt_text, image_source=source or "upload")
 
-    async def initial_url(self, key: str) -> str:
-        """The URL of the image that a task starts from.
+    async def check_initial(self, key: str) -> None:
+        """Check the image that a task starts from.
 
         Raises FailedPrecondition if it does not exist, InvalidArgument if it is too large, Unavailable if storage does
         not answer.
@@ -65,4 +76,3 @@ class Images:
                 _INITIAL_KEY,
                 f"the image must have at most {_INITIAL.max_pixels} pixels; it is {file.width} x {file.height}",
             )
-        return found.url

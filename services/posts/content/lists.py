@@ -49,15 +49,15 @@ def states(filters: PostFilter) -> list[str]:
 def keys(
     filters: PostFilter, values: Values, state: str, after: After, limit: str, more: str = "", offset: int = 0
 ) -> str:
-    """The statement of id and sort_time, and of `more` columns, of the first posts in one state, without regard to words.
+    """The statement of id and sort_time, and of `more` columns, of the first posts in one state, whatever their words.
 
     `limit` is SQL. `offset`: how many posts are left out.
     """
     table = _sort_table(filters)
     post_id = "pt.post_id" if filters.tag else "p.id"
-    tables = (
-        ("post_tags pt JOIN posts p ON p.id = pt.post_id" if more else "post_tags pt") if filters.tag else "posts p"
-    )
+    tables = "post_tags pt" if filters.tag else "posts p"
+    if filters.tag and more:
+        tables += " JOIN posts p ON p.id = pt.post_id"
     found = conditions(filters, values, table, f"{table}.sort_time", post_id, state, after)
     if filters.tag:
         found.append(f"pt.tag_id = {tag_id(filters, values)}")

@@ -5,6 +5,7 @@ import uuid
 from frontispiece.posts.v1 import posts_pb2 as p
 
 from services.posts.content import deriving, etags, lists, rendering
+from services.posts.content.addresses import Addresses
 from services.posts.content.change import change_post, changed
 from services.posts.content.create import GET, created_earlier, insert_post, not_found, read_post
 from services.posts.content.deriving import Derived, Deriving
@@ -47,12 +48,14 @@ class Posts:
         self,
         database: Database,
         texts: Deriving,
+        addresses: Addresses,
         reads: Database | None = None,
         searches: Database | None = None,
     ) -> None:
         """Lists and published posts are read from `reads`, searches from `searches`, all else uses `database`."""
         self._database = database
         self._texts = texts
+        self._addresses = addresses
         self._reads = reads or database
         self._searches = Searches(searches or self._reads)
 
@@ -70,7 +73,7 @@ class Posts:
         async def work(connection: Connection) -> p.Post:
             if earlier := await idempotency.reserve(connection, key, post_id):
                 return await created_earlier(connection, earlier)
-            return await insert_post(connection, post_id, new, derived, image, None, principal)
+            return await insert_post(connection, post_id, new, derived, image, None, principal, self._addresses)
 
         return await self._database.transaction(work)
 
@@ -132,7 +135,8 @@ class Posts:
             before = await read_post(connection, post_id)
             after = (changed(change.title, before.title), changed(change.content, before.content))
             current = derived if after == text else Derived.later(*after)
-            await change_post(connection, before, change, current, image or before.featured_image, principal)
+            featured = image or before.featured_image
+            await change_post(connection, before, change, current, featured, principal, self._addresses)
             return await read_post(connection, post_id)
 
         return await self._database.transaction(work)

@@ -11,6 +11,8 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from rpc import errors
+from services.posts.database.address import parse
+from services.posts.database.failures import translated
 
 log = logging.getLogger(__name__)
 
@@ -36,52 +38,6 @@ _SERVER_SETTINGS = {
 }
 
 _READERS_STATEMENT_TIMEOUT = "2s"
-
-_LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.OperatorInterventionError,  # shutdown, crash, dropped database
-    asyncpg.InsufficientResourcesError,  # too many connections, disk full, out of memory
-    asyncpg.TargetServerAttributeNotMatched,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server ended the connection, but the socket is not closed yet
-    OSError,
-)
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Raise our errors in place of those of PostgreSQL and asyncpg that mean "cannot serve". Others pass unchanged."""
-    try:
-        yield
-    except Exception as error:
-        public = _translation(error)
-        if public is None:
-            raise
-        raise public from error
-
-
-def _translation(error: BaseException) -> errors.RpcError | None:
-    if isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
-        return errors.Aborted(
-            "another change came in between; try again", reason="TRANSACTION_CONFLICT", retry_after_seconds=0.1
-        )
-    if isinstance(error, TimeoutError | asyncpg.QueryCanceledError | asyncpg.LockNotAvailableError):
-        return _unavailable("the database is too slow now", "DATABASE_TIMEOUT")
-    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-        return _unavailable("the database does not accept writes now", "DATABASE_READ_ONLY")
-    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
-        return _unavailable("the database refuses our user or password", "DATABASE_REFUSED", 5.0)
-    # asyncpg's own DataError is a ValueError: the service passed a wrong argument.
-    if isinstance(error, _LOST) and not isinstance(error, ValueError):
-        log.debug("database lost", exc_info=error)
-        return _unavailable("the database does not answer", "DATABASE_UNAVAILABLE")
-    return None
-
-
-def _unavailable(message: str, reason: str, retry_after_seconds: float = 1.0) -> errors.Unavailable:
-    return errors.Unavailable(message, reason=reason, retry_after_seconds=retry_after_seconds)
 
 
 class Database:
@@ -208,12 +164,14 @@ async def connected(
         settings["statement_timeout"] = _READERS_STATEMENT_TIMEOUT
     if work_mem:
         settings["work_mem"] = work_mem
+    address = parse(url)
     pool = asyncpg.create_pool(
-        url,
+        address.url,
+        **address.arguments,
         min_size=0,
         max_size=size,
         max_inactive_connection_lifetime=_IDLE_SECONDS,
-        timeout=CONNECT_TIMEOUT_SECONDS,
+        timeout=address.connect_seconds or CONNECT_TIMEOUT_SECONDS,
         command_timeout=_STATEMENT_TIMEOUT_SECONDS,
         target_session_attrs=SessionAttribute.read_write,
         server_settings=settings,
@@ -232,10 +190,12 @@ async def connected(
 
 async def connect(url: str, name: str) -> "asyncpg.Connection[Record]":
     """One connection outside any pool, without time limits for statements. Raises Unavailable."""
+    address = parse(url)
     with translated():
         return await asyncpg.connect(
-            url,
-            timeout=CONNECT_TIMEOUT_SECONDS,
+            address.url,
+            **address.arguments,
+            timeout=address.connect_seconds or CONNECT_TIMEOUT_SECONDS,
             target_session_attrs=SessionAttribute.read_write,
             server_settings={"application_name": name, "timezone": "UTC"},
         )
@@ -245,10 +205,14 @@ async def patiently(attempt: Callable[[], Awaitable[T]], wait_seconds: float) ->
     """The result of `attempt`, which is repeated for `wait_seconds` while it raises Unavailable."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + wait_seconds
+    told = ""
     while True:
         try:
             return await attempt()
-        except errors.Unavailable:
+        except errors.Unavailable as error:
+            if error.message != told:
+                told = error.message
+                log.warning("%s", told, extra={"cause": str(error.__cause__), "waiting_seconds": wait_seconds})
             if loop.time() >= ends:
                 raise
             await asyncio.sleep(0.2)

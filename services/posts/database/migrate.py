@@ -11,9 +11,10 @@ from importlib import resources
 import asyncpg
 
 from rpc import errors, logs, settings
-from services.posts.database import database
+from services.posts.database import database, roles
+from services.posts.database.failures import translated
 from services.posts.database.merge_tags import merge_tags
-from services.posts.settings import DatabaseSettings
+from services.posts.settings import MigrationSettings
 
 log = logging.getLogger(__name__)
 
@@ -66,18 +67,22 @@ def migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
-async def migrate(url: str) -> int:
+async def migrate(url: str, services_url: str = "") -> int:
     """Apply the missing files, each in its own transaction; the number of files.
 
-    Raises FailedPrecondition if an applied file was changed, Unavailable if the database does not answer.
+    Then give the role in `services_url` the rights of the services, if a URL is given. Raises FailedPrecondition if an
+    applied file was changed, Unavailable if the database does not answer.
     """
     connection = await database.connect(url, "posts-migrate")
     try:
-        with database.translated():
+        with translated():
             # Held by the session: the server releases it if this process dies.
             await connection.execute(LOCK, _LOCK)
             try:
-                return await _apply(connection)
+                count = await _apply(connection)
+                if services_url:
+                    await roles.grant(connection, *roles.credentials(services_url))
+                return count
             finally:
                 await connection.execute(UNLOCK, _LOCK)
     finally:
@@ -119,13 +124,16 @@ async def require_current(opened: database.Database) -> None:
 
 def main() -> int:
     """Read the settings and migrate."""
-    options = settings.load(DatabaseSettings)
+    options = settings.load(MigrationSettings)
     logs.configure("migrate", options.log_level, options.log_format)
-    url = options.database_url.get_secret_value()
+    url, services_url = options.database_url.get_secret_value(), options.services_database_url.get_secret_value()
     try:
-        count = asyncio.run(database.patiently(lambda: migrate(url), options.database_wait_seconds))
+        count = asyncio.run(database.patiently(lambda: migrate(url, services_url), options.database_wait_seconds))
     except errors.RpcError as error:
         print(f"migrate: {error.message}", file=sys.stderr)
+        return 1
+    except asyncpg.InsufficientPrivilegeError as error:
+        print(f"migrate: the role of POSTS_DATABASE_URL lacks a right: {error}", file=sys.stderr)
         return 1
     log.info("the schema is current", extra={"applied": count})
     return 0

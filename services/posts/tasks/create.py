@@ -30,19 +30,18 @@ class TaskCreator:
         request with the same request_id or task_id), Unavailable.
         """
         try:
-            url, _ = await asyncio.gather(self._initial_url(request.parameters), self._validate(request.parameters))
+            await asyncio.gather(self._check_initial(request.parameters), self._validate(request.parameters))
         except errors.RpcError:
             # The response to an earlier call may have been lost, and a generator or the image may have changed since.
             earlier = await self._tasks.created_earlier(principal, request)
             if earlier is None:
                 raise
             return earlier
-        return await self._tasks.create(principal, request, url)
+        return await self._tasks.create(principal, request)
 
-    async def _initial_url(self, parameters: generation_pb2.GenerationParameters) -> str:
-        if not parameters.HasField("initial_image"):
-            return ""
-        return await self._images.initial_url(parameters.initial_image.key)
+    async def _check_initial(self, parameters: generation_pb2.GenerationParameters) -> None:
+        if parameters.HasField("initial_image"):
+            await self._images.check_initial(parameters.initial_image.key)
 
     async def _validate(self, parameters: generation_pb2.GenerationParameters) -> None:
         """Raise the refusal of a generator if every generator refuses the parameters.

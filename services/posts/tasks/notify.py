@@ -17,12 +17,14 @@ from rpc import errors
 from rpc.backoff import Backoff, Retries
 from services.posts.database import database
 from services.posts.database.database import Database
+from services.posts.database.failures import translated
 from services.posts.models import TASK_STATES
 
 log = logging.getLogger(__name__)
 
 EVENTS = "frontispiece_events"
 EPHEMERAL = "frontispiece_ephemeral"
+CHANGES = "frontispiece_changes"
 
 PING_SECONDS = 15.0
 PING_TIMEOUT_SECONDS = 5.0
@@ -84,13 +86,17 @@ class Listener:
         on_stored: Callable[[EventStored], None],
         on_gap: Callable[[], None],
         on_ephemeral: Callable[[EphemeralEvent], None] | None = None,
+        on_change: Callable[[], None] | None = None,
     ) -> None:
-        """`on_gap` is called whenever notifications may have been missed. `name` appears in pg_stat_activity."""
+        """`on_change` is called when a post, author, category or tag has changed, `on_gap` whenever notifications may
+        have been missed. `name` appears in pg_stat_activity.
+        """
         self._url = url
         self._name = name
         self._on_stored = on_stored
         self._on_gap = on_gap
         self._on_ephemeral = on_ephemeral
+        self._on_change = on_change
         self._parts: list[str] = []
 
     async def run(self) -> None:
@@ -107,11 +113,13 @@ class Listener:
         connection = await database.connect(self._url, self._name)
         lost = asyncio.Event()
         try:
-            with database.translated():
+            with translated():
                 connection.add_termination_listener(lambda _: lost.set())
                 await connection.add_listener(EVENTS, self._receive)
                 if self._on_ephemeral:
                     await connection.add_listener(EPHEMERAL, self._receive)
+                if self._on_change:
+                    await connection.add_listener(CHANGES, self._receive)
                 retries.reset()
                 self._on_gap()
                 while not lost.is_set():
@@ -131,6 +139,9 @@ class Listener:
             if channel == EVENTS:
                 task_id, sequence, state = str(payload).split(" ")
                 self._on_stored(EventStored(uuid.UUID(task_id), int(sequence), TASK_STATES[state] if state else None))
+            elif channel == CHANGES:
+                if self._on_change:
+                    self._on_change()
             elif self._on_ephemeral and (event := self._joined(str(payload))):
                 self._on_ephemeral(event)
         except (ValueError, KeyError) as error:  # DecodeError is a ValueError; sent by another version, or not by us

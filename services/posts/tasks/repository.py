@@ -10,6 +10,7 @@ from frontispiece.types.v1 import generation_pb2
 from rpc import errors
 from rpc.limits import limits
 from services.posts.content import etags
+from services.posts.content.addresses import Addresses
 from services.posts.content.create import created_earlier, insert_post
 from services.posts.content.deriving import Deriving
 from services.posts.database import idempotency, paging, rows
@@ -26,19 +27,20 @@ _ALT_TEXT_LENGTH = limits(t.ApproveTaskRequest, "alt_text").max_length
 class Tasks:
     """What users do with tasks. Every method raises Unavailable if the database cannot serve."""
 
-    def __init__(self, database: Database, texts: Deriving, max_attempts: int) -> None:
+    def __init__(self, database: Database, texts: Deriving, addresses: Addresses, max_attempts: int) -> None:
         """A task gets `max_attempts` attempts when it is created or retried."""
         self._database = database
         self._texts = texts
+        self._addresses = addresses
         self._max_attempts = max_attempts
 
-    async def create(self, principal: str, request: t.CreateTaskRequest, initial_image_url: str = "") -> t.Task:
+    async def create(self, principal: str, request: t.CreateTaskRequest) -> t.Task:
         """Queue a task, or return the task of the same earlier request. Raises AlreadyExists for another request."""
         new_id = uuid.UUID(request.task_id) if request.task_id else uuid.uuid4()
         request_hash, key_hash = _hashes(request)
         statement = statements.CREATE(
             id=new_id,
-            parameters=to_json(_stored(request.parameters, initial_image_url)),
+            parameters=to_json(_stored(request.parameters)),
             candidate_count=request.candidate_count,
             request_hash=request_hash,
             max_attempts=self._max_attempts,
@@ -156,7 +158,7 @@ class Tasks:
                 alt_text=new.alt_text or task.parameters.prompt[:_ALT_TEXT_LENGTH],
                 image_source=image.image_source,
             )
-            post = await insert_post(connection, post_id, new, derived, featured, task_id, principal)
+            post = await insert_post(connection, post_id, new, derived, featured, task_id, principal, self._addresses)
             return t.ApproveTaskResponse(task=task, post=post)
 
         return await self._database.transaction(work)
@@ -178,9 +180,7 @@ class Tasks:
         return await self._database.transaction(work)
 
 
-def _stored(
-    parameters: generation_pb2.GenerationParameters, initial_image_url: str
-) -> generation_pb2.GenerationParameters:
+def _stored(parameters: generation_pb2.GenerationParameters) -> generation_pb2.GenerationParameters:
     """The parameters to store: with a seed, so that every attempt makes the same images, and without the mask."""
     stored = generation_pb2.GenerationParameters()
     stored.CopyFrom(parameters)
@@ -188,7 +188,6 @@ def _stored(
         stored.seed = secrets.randbelow(2**32)
     if stored.HasField("initial_image"):
         stored.initial_image.has_mask = bool(stored.initial_image.mask)
-        stored.initial_image.url = initial_image_url
         stored.initial_image.ClearField("mask")
     return stored
 

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from rpc.image_urls import ImageUrls
 from services.posts.connections import background, connect
+from services.posts.content.addresses import Addresses
 from services.posts.content.deriving import running as deriving
 from services.posts.database.database import Database
 from services.posts.tasks.notify import Listener
@@ -30,22 +30,25 @@ async def running(settings: WorkerSettings) -> AsyncIterator[Worker]:
 
     Raises Unavailable (no database) and FailedPrecondition (old schema).
     """
-    urls = ImageUrls.of(settings)
     async with (
         connect(settings, "worker") as connections,
-        deriving((urls.media_base_url, urls.base_url)) as texts,
+        deriving(()) as texts,
     ):
         database, storage = connections.database, connections.storage
         queue = Queue(database, settings.lease_seconds)
         policy = AttemptPolicy.of(settings)
         dispatcher = Dispatcher(Leaves(queue, database, storage), connections.generators, policy)
-        maintenance = Maintenance(database, queue, storage, policy)
+        addresses = await Addresses.load(settings, database)
+        texts.bases = addresses.image_bases
+        maintenance = Maintenance(database, queue, storage, policy, addresses)
         url = settings.database_url.get_secret_value()
         listener = Listener(url, "worker-listener", dispatcher.on_stored, dispatcher.on_gap)
         loops = (
             listener.run(),
             maintenance.reap(settings.reap_seconds),
             maintenance.retain_images(),
+            maintenance.keep_addresses(),
+            maintenance.settle_spooled(),
             maintenance.expire_keys(settings.idempotency_days),
             maintenance.derive_texts(texts),
         )

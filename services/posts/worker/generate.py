@@ -17,6 +17,7 @@ from rpc.limits import limits
 from rpc.validation import check
 from services.posts.clients.generator import GeneratorClient
 from services.posts.clients.storage import StorageClient
+from services.posts.content.images import stored
 from services.posts.worker.failures import AttemptFailed
 
 _MAX_IMAGE_BYTES = int(limits(images_pb2.StoreImageHeader, "size_bytes").max)
@@ -104,12 +105,12 @@ async def store(storage: StorageClient, task: t.Task, index: int, image: Generat
     found = await storage.store(f"{task.id}-{index}", task.create_time, task.id, file.sha256, image.chunks)
     if found.image.file != file:
         raise _invalid("described another image than storage found")
-    if not found.image.key or not found.image.url:
-        raise AttemptFailed("STORAGE_ANSWER_INVALID", "storage sent neither key nor URL", will_retry=True)
+    if not found.image.key:
+        raise AttemptFailed("STORAGE_ANSWER_INVALID", "storage sent no key", will_retry=True)
     generation = image.metadata.generation
     is_in_s3 = found.backend == images_pb2.IMAGE_BACKEND_S3
     source = "pexels" if _is_stock(generation.parameters) else "sdxl-s3" if is_in_s3 else "sdxl-local"
-    return t.TaskImage(index=index, image=found.image, image_source=source, generation=generation)
+    return t.TaskImage(index=index, image=stored(found), image_source=source, generation=generation)
 
 
 async def _watched(

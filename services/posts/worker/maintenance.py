@@ -1,4 +1,4 @@
-"""Periodic jobs: ending expired leases, retaining images in storage, deriving texts, deleting old idempotency keys.
+"""Periodic jobs: expired leases, retained images, addresses, texts to derive again, old idempotency keys.
 
 Any number of workers may run them at the same time.
 """
@@ -11,10 +11,12 @@ from datetime import timedelta
 from rpc import errors
 from rpc.backoff import jittered
 from services.posts.clients.storage import StorageClient
+from services.posts.content.addresses import Addresses
 from services.posts.content.deriving import Deriving
 from services.posts.content.stale import catch_up
 from services.posts.database.database import Database
 from services.posts.tasks.queue import Queue
+from services.posts.worker import addresses
 from services.posts.worker.attempt import AttemptPolicy
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 RETAIN_SECONDS = 2.0
 EXPIRE_SECONDS = 3600.0
 DERIVE_SECONDS = 5.0
+ADDRESSES_SECONDS = 300.0
+SETTLE_SECONDS = 20.0
 
 # A selected row gets a new time, so that several workers share the rows, and a row that fails is tried again later.
 POST_IMAGES = """
@@ -69,8 +73,16 @@ DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
 class Maintenance:
     """The periodic jobs of a worker."""
 
-    def __init__(self, database: Database, queue: Queue, storage: StorageClient, policy: AttemptPolicy) -> None:
+    def __init__(
+        self,
+        database: Database,
+        queue: Queue,
+        storage: StorageClient,
+        policy: AttemptPolicy,
+        addresses: Addresses,
+    ) -> None:
         """`policy`: its lease and the delays between attempts."""
+        self._addresses = addresses
         self._database = database
         self._queue = queue
         self._storage = storage
@@ -85,6 +97,19 @@ class Maintenance:
     async def retain_images(self) -> None:
         """Make storage keep the images that posts show and tasks start from, until cancelled."""
         await _repeatedly(self._retain_once, RETAIN_SECONDS)
+
+    async def keep_addresses(self) -> None:
+        """Write the addresses of now into posts, at once and then every few minutes, until cancelled.
+
+        Later passes find the posts that a process with earlier settings wrote while it was being replaced.
+        """
+        await _repeatedly(
+            lambda: addresses.rewrite(self._database, self._addresses), ADDRESSES_SECONDS, pause_after_failure=5.0
+        )
+
+    async def settle_spooled(self) -> None:
+        """Note which images have left the spool of storage, until cancelled."""
+        await _repeatedly(lambda: addresses.settle(self._database, self._addresses, self._storage), SETTLE_SECONDS)
 
     async def expire_keys(self, days: int) -> None:
         """Delete idempotency keys that are older than `days`, until cancelled."""

@@ -1,18 +1,20 @@
 """The interface of a backend."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Protocol
 
 from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageState
 
+from services.storage.content import Content
 from services.storage.models import ByteRange, SpoolUsage, StoredImage
 
 CACHE_CONTROL = "max-age=31536000, immutable"
 """A key identifies its content, so a cached copy never expires. `public` is unnecessary for anonymous requests and
 wrong for authenticated ones."""
 
-READ_SIZE = 1024 * 1024
-"""Bytes to read at once from a backend."""
+READ_SIZE = 64 * 1024
+"""Bytes to read at once from a backend: so much is in memory for each reader."""
 
 
 class Backend(Protocol):
@@ -23,6 +25,8 @@ class Backend(Protocol):
     """
 
     kind: ImageBackend
+    scratch: Path
+    """A folder for temporary files."""
 
     async def check(self) -> None:
         """Write a probe and read it back. Raises Unavailable, ResourceExhausted or BackendRefused on failure."""
@@ -30,7 +34,7 @@ class Backend(Protocol):
     async def ping(self) -> None:
         """A cheaper check that is made often. Raises as `check` does."""
 
-    async def put(self, image: StoredImage, data: bytes) -> StoredImage:
+    async def put(self, image: StoredImage, data: Content) -> StoredImage:
         """Store `data` under `image.key` unless the key exists. When this returns, the image is durable.
 
         Returns the existing image if it came from the same upload; raises AlreadyExists otherwise.
@@ -42,7 +46,7 @@ class Backend(Protocol):
     async def keys_in(self, folder: str) -> list[str]:
         """Keys in a folder below IMAGE_PREFIX, written with the slash at its end; all keys if there are only a few."""
 
-    def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
+    def read(self, key: str, wanted: ByteRange) -> AsyncGenerator[bytes]:
         """The bytes of a range within the image, in pieces of at most READ_SIZE."""
 
     async def set_state(self, key: str, state: ImageState) -> StoredImage:

@@ -1,7 +1,6 @@
 """A folder for images that the primary backend could not store, with the layout of a LocalBackend."""
 
 import asyncio
-import hashlib
 import logging
 import os
 import threading
@@ -13,6 +12,7 @@ from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageState
 
 from rpc.errors import DataLoss, ResourceExhausted
 from services.storage.backends.local.backend import SIDECARS, LocalBackend
+from services.storage.content import Content
 from services.storage.models import SpoolUsage, StoredImage
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ class Spool(LocalBackend):
         """The lock to hold while an image is marked, or removed after its move."""
         return self._move_locks.setdefault(key, asyncio.Lock())
 
-    async def load(self, key: str) -> tuple[StoredImage, bytes]:
-        """An image and its bytes, verified. Raises NotFound and DataLoss."""
+    async def load(self, key: str) -> tuple[StoredImage, Content]:
+        """An image and its bytes, verified; the caller closes them. Raises NotFound and DataLoss."""
         return await self._run("reading", self._load, key)
 
     async def remove(self, key: str) -> None:
@@ -80,10 +80,10 @@ class Spool(LocalBackend):
     # The list is changed by the thread that writes to the disk, so that a cancelled caller cannot separate the two, and
     # under a lock, so that no image is stored while it is removed.
 
-    def _put(self, image: StoredImage, data: bytes) -> StoredImage:
+    def _put(self, image: StoredImage, data: Content) -> StoredImage:
         with self._mutex:
             if image.key not in self._sizes:
-                self._check_room(len(data))
+                self._check_room(data.size)
             stored = super()._put(image, data)
             self._sizes[image.key] = stored.file.size_bytes
             return stored
@@ -101,10 +101,11 @@ class Spool(LocalBackend):
                 retry_after_seconds=_RETRY_SECONDS,
             )
 
-    def _load(self, key: str) -> tuple[StoredImage, bytes]:
+    def _load(self, key: str) -> tuple[StoredImage, Content]:
         image = self._stat(key)
-        data = self._files.read(key)
-        if hashlib.sha256(data).hexdigest() != image.file.sha256:
+        data = self._files.view(key)
+        if data.sha256() != image.file.sha256:
+            data.close()
             raise DataLoss(f"the bytes of {key} in the spool are damaged", reason="CHECKSUM_MISMATCH")
         return image, data
 

@@ -6,14 +6,17 @@ import math
 from fast_thumbhash import rgba_to_thumb_hash
 from PIL import Image
 
+from services.storage.imaging import png
 from services.storage.imaging.decoding import opened
-from services.storage.imaging.formats import ImageFormat
+from services.storage.imaging.formats import PNG, ImageFormat
 
 _THUMBNAIL_SIDE = 64  # ThumbHash accepts 100 pixels, which takes more than twice the time and looks the same
 
 
 def describe(data: bytes, image_format: ImageFormat) -> tuple[int, int, str]:
-    """Width and height in pixels, and ThumbHash in base64. Raises InvalidArgument if the image does not decode."""
+    """Width and height in pixels, and ThumbHash in base64. Raises ImageRefused if the image does not decode."""
+    if image_format is PNG:
+        png.check_chunks(data)
     with opened(data, image_format) as image:
         width, height = image.size
         image.draft("RGB", (_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))  # a JPEG is decoded at an eighth of its size

@@ -7,9 +7,19 @@ from contextlib import contextmanager
 
 from PIL import Image, ImageChops, UnidentifiedImageError
 
-from rpc.errors import RpcError
-from services.storage.imaging import png
-from services.storage.imaging.formats import JPEG, PNG, ImageFormat, check_dimensions, refused
+from services.storage.imaging import png, webp
+from services.storage.imaging.formats import (
+    COSTS,
+    JPEG,
+    JPEG_COST,
+    PNG,
+    PNG_COST,
+    TOO_LARGE,
+    WEBP,
+    ImageFormat,
+    ImageRefused,
+    check_dimensions,
+)
 
 _MAX_SCANS = 64
 """A decoder passes over all pixels for each scan of a JPEG: 20 ms for 33 megapixels, however small the scan is.
@@ -23,49 +33,54 @@ _FILLER = b"\x55" * 64
 
 
 def memory_needed(data: bytes, image_format: ImageFormat) -> int:
-    """The most bytes of memory that decoding and encoding this image take. Raises InvalidArgument as `opened` does."""
+    """The bytes of memory that decoding and encoding this image take. No pixel is decoded.
+
+    Raises ImageRefused for an image that is larger than the limits, and as `opened` does.
+    """
     if image_format is PNG:
-        width, height = png.read_size(data)  # Pillow would read all text chunks first
-        check_dimensions(width, height)
+        (width, height), cost = png.read_size(data), PNG_COST  # Pillow would read all text chunks first
+    elif image_format is WEBP:
+        width, height, cost = webp.read_header(data)
     else:
         with opened(data, image_format) as image:
-            width, height = image.size
-    return width * height * image_format.bytes_per_pixel
+            (width, height), cost = image.size, JPEG_COST
+    check_dimensions(width, height, cost)
+    return cost.memory_bytes(width, height, len(data))
 
 
 def decode(data: bytes, image_format: ImageFormat) -> Image.Image:
-    """The decoded image. Raises InvalidArgument if pixels are missing or damaged, and as `opened` does."""
+    """The decoded image. Raises ImageRefused if pixels are missing or damaged, and as `opened` does."""
     if image_format is JPEG:
         return _decode_jpeg(data)
     if image_format is PNG:
         data = png.essential(data)
     with opened(data, image_format) as image:
         image.load()
-        return image
+        return image.copy() if image_format is WEBP else image  # the copy lets go of the decoder: 8 bytes a pixel
 
 
 @contextmanager
 def opened(data: bytes, image_format: ImageFormat) -> Iterator[Image.Image]:
     """An image whose header was read, and no pixel.
 
-    Raises InvalidArgument if the image is animated or larger than the limits. Whatever Pillow raises in the block
-    becomes InvalidArgument too.
+    Raises ImageRefused if the image is animated or larger than the limits. Whatever Pillow raises in the block
+    becomes ImageRefused too.
     """
     try:
         with Image.open(io.BytesIO(data), formats=[image_format.pillow]) as image:
-            check_dimensions(*image.size)
+            check_dimensions(*image.size, COSTS[image_format])
             if image_format is not JPEG and getattr(image, "is_animated", False):
-                raise refused("the image is animated; only still images are accepted")
+                raise ImageRefused("the image is animated; only still images are accepted")
             yield image
-    except (RpcError, MemoryError):
+    except (ImageRefused, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise refused("the image has too many pixels", reason="IMAGE_TOO_LARGE") from error
+        raise ImageRefused("the image has too many pixels", reason=TOO_LARGE) from error
     except UnidentifiedImageError as error:
-        raise refused(f"the header of the {image_format.pillow} is damaged") from error
+        raise ImageRefused(f"the header of the {image_format.pillow} is damaged") from error
     except Exception as error:  # on damaged bytes the decoders raise many types, struct.error and IndexError included
         problem = str(error) or type(error).__name__
-        raise refused(f"the {image_format.pillow} cannot be decoded: {problem}") from error
+        raise ImageRefused(f"the {image_format.pillow} cannot be decoded: {problem}") from error
 
 
 def _decode_jpeg(data: bytes) -> Image.Image:
@@ -81,12 +96,12 @@ def _decode_jpeg(data: bytes) -> Image.Image:
             image.load()
             images.append(image)
     if len(images) > 1 and ImageChops.difference(*images).getbbox():
-        raise refused("the JPEG is truncated: pixels are missing")
+        raise ImageRefused("the JPEG is truncated: pixels are missing")
     return images[0]
 
 
 def _has_end(data: bytes) -> bool:
-    """Whether a JPEG has an end marker. Raises InvalidArgument for one with more scans than _MAX_SCANS."""
+    """Whether a JPEG has an end marker. Raises ImageRefused for one with more scans than _MAX_SCANS."""
     scans, position = 0, 2
     while found := _MARKER.search(data, position):
         marker, position = found[1][0], found.end()
@@ -94,7 +109,7 @@ def _has_end(data: bytes) -> bool:
             return True
         scans += marker == _SCAN
         if scans > _MAX_SCANS:
-            raise refused(f"the JPEG has more than {_MAX_SCANS} scans")
+            raise ImageRefused(f"the JPEG has more than {_MAX_SCANS} scans")
         if marker not in _WITHOUT_LENGTH:
             position += int.from_bytes(data[position : position + 2], "big")
     return False

@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from services.storage.imaging.formats import refused
+from services.storage.imaging.formats import ImageRefused
 
 _SIGNATURE_BYTES = 8
 _HEADER = struct.Struct(">IIBBBBB")
@@ -20,21 +20,29 @@ _PASSES = ((0, 0, 1, 1),)
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _PIECE_BYTES = 1024 * 1024
 _MAX_CHUNKS = 65_536  # encoders write 8 KiB of pixels or more into a chunk
+_TOO_MANY = f"the PNG has more than {_MAX_CHUNKS} chunks"
 _NO_HEADER = "the PNG does not begin with one valid IHDR chunk"
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels as the header declares them. Raises InvalidArgument if there is no header."""
+    """Width and height in pixels as the header declares them. Raises ImageRefused if there is no header."""
     if len(data) < 24 or data[12:16] != b"IHDR":
-        raise refused(_NO_HEADER)
+        raise ImageRefused(_NO_HEADER)
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
+
+
+def check_chunks(data: bytes) -> None:
+    """Raises ImageRefused for a PNG with more chunks than _MAX_CHUNKS: Pillow needs 6 microseconds for each."""
+    for count, _ in enumerate(_chunks(data), 1):
+        if count > _MAX_CHUNKS:
+            raise ImageRefused(_TOO_MANY)
 
 
 def essential(data: bytes) -> bytes:
     """The PNG without the chunks that do not change its look, and without what follows its end.
 
-    Raises InvalidArgument if the header or the palette is missing, or if the pixel data are damaged or incomplete.
+    Raises ImageRefused if the header or the palette is missing, or if the pixel data are damaged or incomplete.
     """
     kept, pixels = [memoryview(data)[:_SIGNATURE_BYTES]], []
     header = b""
@@ -42,7 +50,7 @@ def essential(data: bytes) -> bytes:
     for kind, start, end in _chunks(data):
         content = memoryview(data)[start + 8 : end - 4]
         if (kind == b"IHDR") == bool(header):
-            raise refused(_NO_HEADER)
+            raise ImageRefused(_NO_HEADER)
         header = header or bytes(content)
         has_palette = has_palette or kind == b"PLTE"
         if kind == b"tRNS" and len(content) < _TRANSPARENCY_BYTES.get(header[9:10], 0):
@@ -52,11 +60,11 @@ def essential(data: bytes) -> bytes:
         if kind in _KEPT:
             kept.append(memoryview(data)[start:end])
             if len(kept) > _MAX_CHUNKS:
-                raise refused(f"the PNG has more than {_MAX_CHUNKS} chunks")
+                raise ImageRefused(_TOO_MANY)
     if len(header) != _HEADER.size:
-        raise refused(_NO_HEADER)
+        raise ImageRefused(_NO_HEADER)
     if header[9] == _PALETTE and not has_palette:
-        raise refused("the PNG has no palette")
+        raise ImageRefused("the PNG has no palette")
     _check_pixels(header, pixels)
     return b"".join(kept)
 
@@ -76,7 +84,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _check_pixels(header: bytes, pixels: list[memoryview]) -> None:
-    """Raises InvalidArgument unless the pixel data inflate to all rows of the image."""
+    """Raises ImageRefused unless the pixel data inflate to all rows of the image."""
     missing = _inflated_size(header)
     inflate = zlib.decompressobj()
     try:
@@ -86,9 +94,9 @@ def _check_pixels(header: bytes, pixels: list[memoryview]) -> None:
                 missing -= len(inflate.decompress(rest, _PIECE_BYTES))
                 rest = inflate.unconsumed_tail
     except zlib.error as error:
-        raise refused("the pixel data of the PNG are damaged") from error
+        raise ImageRefused("the pixel data of the PNG are damaged") from error
     if missing > 0:
-        raise refused("the PNG is truncated: rows of pixels are missing")
+        raise ImageRefused("the PNG is truncated: rows of pixels are missing")
 
 
 def _inflated_size(header: bytes) -> int:

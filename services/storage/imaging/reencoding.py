@@ -3,13 +3,13 @@
 import contextlib
 import io
 import re
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from services.storage.imaging.appearance import thumbhash
 from services.storage.imaging.decoding import decode
-from services.storage.imaging.formats import JPEG, PNG, ImageFormat, refused
+from services.storage.imaging.formats import JPEG, PNG, TOO_LARGE, ImageFormat, ImageRefused
 
 _QUALITY = 90
 _PNG_LEVEL = 3
@@ -25,27 +25,34 @@ _XMP = (
 )
 
 
-def reencode(data: bytes, image_format: ImageFormat, max_bytes: int) -> tuple[bytes, int, int, str]:
-    """The plain image in the same format, its width and height in pixels, and its ThumbHash in base64.
+def reencode(data: bytes, image_format: ImageFormat, output: BinaryIO, max_bytes: int) -> tuple[int, int, str]:
+    """Write the plain image to `output` in the same format.
 
-    PNG and lossless WebP stay lossless. Raises InvalidArgument if the image cannot be decoded, exceeds the limits, or
-    has more than `max_bytes` afterwards.
+    Returns width and height in pixels, and the ThumbHash in base64. PNG and lossless WebP stay lossless. Raises
+    ImageRefused if the image cannot be decoded, exceeds the limits, or has more than `max_bytes` afterwards.
     """
     image = decode(data, image_format)
     options = _options(image, data, image_format)
     profile = image.info.get("icc_profile")
-    with contextlib.suppress(Exception):  # damaged EXIF data: browsers ignore them too
-        ImageOps.exif_transpose(image, in_place=True)
+    _turn_upright(image)
     image = _to_srgb(_plain_mode(image), profile)
     image.info = {}  # Pillow writes comments and profiles that it finds here
-    output = io.BytesIO()
     image.save(output, image_format.pillow, **options)
     if output.tell() > max_bytes:
-        raise refused(
+        raise ImageRefused(
             f"the image has {output.tell()} bytes after it was encoded again; at most {max_bytes} are accepted",
-            reason="IMAGE_TOO_LARGE",
+            reason=TOO_LARGE,
         )
-    return output.getvalue(), image.width, image.height, thumbhash(image)
+    return image.width, image.height, thumbhash(image)
+
+
+def _turn_upright(image: Image.Image) -> None:
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF data: browsers ignore them too
+        pass
 
 
 def _options(image: Image.Image, data: bytes, image_format: ImageFormat) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Any
 import grpc
 import pytest
 from frontispiece.posts.v1 import posts_pb2 as p
+from frontispiece.types.v1.image_pb2 import StoredImage
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from tests.posts.conftest import Client, reason
+from tests.posts.conftest import BASE, Client, reason
 from tests.posts.leaves import ScriptedStorage
 
 KEY = "generated/1-x.png"
@@ -52,7 +53,10 @@ class TestCreate:
     async def test_post_is_complete(self, idle: Client, taxonomy: dict[str, str], storage: ScriptedStorage) -> None:
         post = await make(idle, taxonomy, "Hello", tags=["b", "a", "b"], content="x\r\ny")
         image = post.featured_image
-        assert image.image == storage.images[KEY].image
+        expected = StoredImage()
+        expected.CopyFrom(storage.images[KEY].image)
+        expected.url = f"{BASE}/media/{KEY}"
+        assert image.image == expected
         assert image.image_source == "upload"
         assert image.alt_text == "Hello"
         assert list(post.tags) == ["b", "a"]

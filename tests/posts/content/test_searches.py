@@ -26,7 +26,7 @@ WITH made AS (
         SELECT timestamptz '2026-01-01' + n * n * interval '20 minutes' + (n % 7) * interval '1 second' AS time
     ) t
     RETURNING id, slug
-), tag AS (INSERT INTO tags (name) VALUES ('even') RETURNING id)
+), tag AS (INSERT INTO tags (name, identity) VALUES ('even', 'even') RETURNING id)
 INSERT INTO post_tags (post_id, tag_id, position)
 SELECT made.id, tag.id, 0 FROM made, tag WHERE substr(slug, 3)::integer % 2 = 0
 """

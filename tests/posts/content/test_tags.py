@@ -17,10 +17,9 @@ from services.posts.content.repository import Posts
 from services.posts.content.tags import distinct
 from services.posts.database.database import Database, connected
 from services.posts.models import NewPost, PostChange, PostFilter
+from tests.posts.conftest import ADDRESSES
 
-IMAGE = FeaturedImage(
-    image=StoredImage(key="generated/1-x.png", url="http://media.test/1-x.png"), alt_text="alt", image_source="upload"
-)
+IMAGE = FeaturedImage(image=StoredImage(key="generated/1-x.png"), alt_text="alt", image_source="upload")
 NAMES = [f"tag {number}" for number in range(12)]
 EDITS = 80
 
@@ -40,7 +39,7 @@ async def test_concurrent_edits_keep_tags_equal(record_url: str) -> None:
     done: dict[str, int] = {}
     await shorten_deadlocks(record_url)
     async with connected(record_url, "test", size=10, wait_seconds=5) as database, running(()) as texts:
-        posts = Posts(database, texts)
+        posts = Posts(database, texts, ADDRESSES)
         for number in range(4):
             await posts.create("ada", CreatePostRequest(), draft(f"Post {number}", random.Random(seed + number)), IMAGE)
         tagged: list[int] = []
@@ -155,7 +154,7 @@ def chosen(chance: random.Random) -> tuple[str, ...]:
 async def test_tag_that_waits_for_another_transaction_is_not_lost(record_url: str, sql: Any) -> None:
     """Two statements give a post one tag each; the second begins before the first is committed."""
     async with connected(record_url, "test", size=4, wait_seconds=5) as database, running(()) as texts:
-        post = await Posts(database, texts).create("ada", CreatePostRequest(), NewPost("One"), IMAGE)
+        post = await Posts(database, texts, ADDRESSES).create("ada", CreatePostRequest(), NewPost("One"), IMAGE)
         await database.execute("INSERT INTO tags (name) VALUES ('first'), ('second')")
         add = "INSERT INTO post_tags SELECT $1, id, $2 FROM tags WHERE name = $3"
         transaction = sql.transaction()
@@ -172,7 +171,7 @@ async def test_tag_that_waits_for_another_transaction_is_not_lost(record_url: st
 
 async def test_changed_position_or_name_changes_the_tags(record_url: str) -> None:
     async with connected(record_url, "test", size=2, wait_seconds=5) as database, running(()) as texts:
-        posts = Posts(database, texts)
+        posts = Posts(database, texts, ADDRESSES)
         post = await posts.create("ada", CreatePostRequest(), NewPost("One", tags=("b", "a")), IMAGE)
         await database.execute(
             "UPDATE post_tags SET position = 5 WHERE tag_id = (SELECT id FROM tags WHERE name = 'b')"
@@ -203,7 +202,7 @@ class TestIdentity:
         self, record_url: str, one: str, other: str
     ) -> None:
         async with connected(record_url, "test", size=2, wait_seconds=5) as database, running(()) as texts:
-            posts = Posts(database, texts)
+            posts = Posts(database, texts, ADDRESSES)
             for name in (one, other):
                 post = await posts.create("ada", CreatePostRequest(), NewPost("One", tags=(name,)), IMAGE)
                 assert post.tags == [one]
@@ -217,7 +216,7 @@ class TestIdentity:
             await database.execute("INSERT INTO tags (name) VALUES ('Old  SEA') ON CONFLICT DO NOTHING")
             await database.execute("INSERT INTO tags (name) VALUES ('old sea') ON CONFLICT DO NOTHING")
             new = NewPost("One", tags=("OLD sea",))
-            post = await Posts(database, texts).create("ada", CreatePostRequest(), new, IMAGE)
+            post = await Posts(database, texts, ADDRESSES).create("ada", CreatePostRequest(), new, IMAGE)
             assert post.tags == ["Old  SEA"]
 
     def test_names_that_people_tell_apart_stay_apart(self) -> None:

@@ -18,6 +18,7 @@ from services.posts.database import migrate as module
 from services.posts.database.database import connected
 from services.posts.database.migrate import Migration, migrate, migrations, require_current
 from services.posts.models import NewPost, PostFilter
+from tests.posts.conftest import ADDRESSES
 
 
 def run(name: str, url: str, **environment: str) -> "subprocess.Popen[str]":
@@ -59,11 +60,11 @@ async def test_second_migration_is_applied_while_the_database_is_in_use(
     first = migrations()
     monkeypatch.setattr(module, "migrations", lambda: [*first, LATER])
     async with connected(database_url, "test", size=2, wait_seconds=5) as database, running_texts(()) as texts:
-        posts = Posts(database, texts)
+        posts = Posts(database, texts, ADDRESSES)
         with pytest.raises(errors.FailedPrecondition, match=rf"at {first[-1].version}, 9999 is needed"):
             await require_current(database)
         new = NewPost("Before")
-        image = FeaturedImage(image=StoredImage(key="k", url="http://media.test/k"), image_source="upload")
+        image = FeaturedImage(image=StoredImage(key="k"), image_source="upload")
         before = await posts.create("ada", CreatePostRequest(), new, image)
         before.ClearField("html")  # lists leave it out
         is_migrated = asyncio.Event()

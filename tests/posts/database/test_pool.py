@@ -154,9 +154,9 @@ class TestReaders:
     async def test_without_a_free_connection_a_reader_is_sent_away(
         self, record_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "ACQUIRE_TIMEOUT_SECONDS", 0.1)
         async with connected(record_url, NAME, size=1, wait_seconds=5, for_readers=True) as reads:
             done, holders = await occupy(reads, 1)
+            monkeypatch.setattr(module, "ACQUIRE_TIMEOUT_SECONDS", 0.1)
             with pytest.raises(errors.ResourceExhausted) as raised:
                 await reads.fetchval("SELECT 1")
             assert raised.value.reason == "READERS_BUSY"

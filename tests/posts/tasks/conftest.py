@@ -13,6 +13,7 @@ from services.posts.content import deriving
 from services.posts.database.database import Database, connected
 from services.posts.tasks.queue import Claim, Queue
 from services.posts.tasks.repository import Tasks
+from tests.posts.conftest import ADDRESSES
 
 TRANSIENT = t.TaskError(reason="GENERATOR_UNAVAILABLE", message="gone", will_retry=True)
 PERMANENT = t.TaskError(reason="INVALID_ARGUMENT", message="bad", will_retry=False)
@@ -39,7 +40,7 @@ async def database(record_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def tasks(database: Database) -> AsyncIterator[Tasks]:
     async with deriving.running(()) as texts:
-        yield Tasks(database, texts, max_attempts=3)
+        yield Tasks(database, texts, ADDRESSES, max_attempts=3)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def image(index: int = 0) -> t.TaskImage:
     file = image_pb2.ImageFile(content_type="image/png", size_bytes=1, sha256="0" * 64, width=64, height=64)
     return t.TaskImage(
         index=index,
-        image=image_pb2.StoredImage(key=f"generated/{index}.png", url=f"http://media.test/{index}.png", file=file),
+        image=image_pb2.StoredImage(key=f"generated/{index}.png", file=file),
         image_source="sdxl-local",
         generation=generation_pb2.Generation(batch_size=1),
     )

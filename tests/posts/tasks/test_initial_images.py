@@ -10,7 +10,7 @@ from frontispiece.storage.v1 import images_pb2
 from frontispiece.types.v1.generation_pb2 import GenerationParameters, InitialImage
 
 from rpc import errors
-from tests.posts.conftest import Client, reason, wrong_fields
+from tests.posts.conftest import BASE, Client, reason, wrong_fields
 from tests.posts.leaves import ScriptedStorage, png
 
 KEY = "generated/1-source.png"
@@ -41,7 +41,7 @@ class TestCreate:
     async def test_initial_image_is_returned_without_its_mask(self, idle: Client, sql: Any) -> None:
         given = begin(strength=0.4, mask=MASK, mask_feather=3, has_mask=False, url="ignored")
         task = await idle.create(initial_image=given)
-        kept = InitialImage(key=KEY, strength=0.4, has_mask=True, mask_feather=3, url=f"http://media.test/{KEY}")
+        kept = InitialImage(key=KEY, strength=0.4, has_mask=True, mask_feather=3, url=f"{BASE}/media/{KEY}")
         listed = (await idle.tasks.ListTasks(t.ListTasksRequest())).tasks[0]
         for answer in (task, await idle.get(task.id), listed):
             assert answer.parameters.initial_image == kept

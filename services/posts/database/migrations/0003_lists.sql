@@ -145,11 +145,15 @@ DROP INDEX posts_by_search;
 CREATE INDEX posts_by_search ON posts USING gin (search, periods) WITH (fastupdate = off);
 ALTER TABLE posts ALTER COLUMN search SET STATISTICS 1000;
 
--- Names in the order of people: without regard to case and accents. No collation of that kind is in every PostgreSQL.
-ALTER TABLE authors ADD COLUMN sort_name text COLLATE "C" NOT NULL GENERATED ALWAYS AS (
-    lower(regexp_replace(normalize(name, NFKD), '[\u0300-\u036f]', '', 'g'))) STORED;
-ALTER TABLE categories ADD COLUMN sort_name text COLLATE "C" NOT NULL GENERATED ALWAYS AS (
-    lower(regexp_replace(normalize(name, NFKD), '[\u0300-\u036f]', '', 'g'))) STORED;
+-- Names in the order of people: without regard to case and accents. No collation of that kind is in every PostgreSQL, and
+-- lower() changes ASCII letters only under "C". NFKD has taken the marks from letters; these have none that it could take.
+CREATE FUNCTION sort_name_of(name text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT translate(lower(regexp_replace(normalize(name, NFKD), '[\u0300-\u036f]', '', 'g')),
+        'АБВГДЕЖЗИКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯЄІЇЈЉЊЋЂЏҐΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩςŁłØøĐđÆæŒœẞßÞþıĦħ',
+        'абвгдежзиклмнопрстуфхцчшщъыьэюяєіїјљњћђџґαβγδεζηθικλμνξοπρστυφχψωσllooddaaoossttihh')
+$$;
+ALTER TABLE authors ADD COLUMN sort_name text COLLATE "C" NOT NULL GENERATED ALWAYS AS (sort_name_of(name)) STORED;
+ALTER TABLE categories ADD COLUMN sort_name text COLLATE "C" NOT NULL GENERATED ALWAYS AS (sort_name_of(name)) STORED;
 DROP INDEX authors_by_name;
 DROP INDEX categories_by_name;
 CREATE INDEX authors_by_name ON authors (sort_name, id);

@@ -10,12 +10,11 @@ acknowledged: a repeated upload completes them, and the sweep at start removes t
 
 import asyncio
 import errno
-import hashlib
 import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +26,8 @@ from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageState
 from rpc.errors import AlreadyExists, DataLoss, NotFound
 from services.storage.backends.base import READ_SIZE
 from services.storage.backends.local import sidecar
-from services.storage.backends.local.files import FileTree, translated
+from services.storage.backends.local.files import FileTree, read_cached, translated
+from services.storage.content import Content
 from services.storage.keys import IMAGE_PREFIX
 from services.storage.models import ByteRange, SpoolUsage, StoredImage
 
@@ -49,10 +49,17 @@ T = TypeVar("T")
 class LocalBackend:
     """Images on a disk. Several processes of one machine may share the folder."""
 
-    def __init__(self, root: Path, kind: ImageBackend = ImageBackend.IMAGE_BACKEND_LOCAL) -> None:
-        """Open or create the folder and sweep it. Raises OSError."""
+    def __init__(
+        self,
+        root: Path,
+        kind: ImageBackend = ImageBackend.IMAGE_BACKEND_LOCAL,
+        *,
+        world_readable: bool = False,
+    ) -> None:
+        """Open or create the folder and sweep it. `world_readable`: for every user of the machine. Raises OSError."""
         self.kind = kind
-        self._files = FileTree(root)
+        self._files = FileTree(root, world_readable=world_readable)
+        self.scratch = self._files.scratch
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
         self._sweep()
 
@@ -69,9 +76,9 @@ class LocalBackend:
         """The same as `check`, which is cheap on a disk."""
         await self.check()
 
-    async def put(self, image: StoredImage, data: bytes) -> StoredImage:
+    async def put(self, image: StoredImage, data: Content) -> StoredImage:
         """Store an image: data, then sidecar, each fsynced with its folder."""
-        return await self._run("storing", self._put, image, data)
+        return await self._run("storing", self._put, image, data.copy())
 
     async def stat(self, key: str) -> StoredImage:
         """The description of an image."""
@@ -81,13 +88,16 @@ class LocalBackend:
         """Keys of images in a folder."""
         return await self._run("listing", self._keys_in, folder)
 
-    async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
+    async def read(self, key: str, wanted: ByteRange) -> AsyncGenerator[bytes]:
         """The bytes of a range."""
         descriptor = await self._run("reading", self._open, key)
         try:
             position, end = wanted.start, wanted.start + wanted.size
             while position < end:
-                piece = await self._run("reading", os.pread, descriptor, min(READ_SIZE, end - position), position)
+                size = min(READ_SIZE, end - position)
+                piece = read_cached(descriptor, size, position)
+                if not piece:
+                    piece = await self._run("reading", os.pread, descriptor, size, position)
                 if not piece:
                     raise DataLoss(f"{key} is shorter than its sidecar file says", reason="TRUNCATED")
                 position += len(piece)
@@ -129,9 +139,10 @@ class LocalBackend:
         finally:
             self._files.remove(path)
 
-    def _put(self, image: StoredImage, data: bytes) -> StoredImage:
-        if not self._files.create(image.key, data):
-            return self._existing(image)
+    def _put(self, image: StoredImage, data: Content) -> StoredImage:
+        with data:
+            if not self._files.create(image.key, data):
+                return self._existing(image)
         return self._write_sidecar(image)
 
     def _existing(self, image: StoredImage) -> StoredImage:
@@ -139,7 +150,9 @@ class LocalBackend:
         try:
             found = self._stat(image.key)
         except NotFound:
-            if hashlib.sha256(self._files.read(image.key)).hexdigest() != image.file.sha256:
+            with self._files.view(image.key) as data:
+                sha256 = data.sha256()
+            if sha256 != image.file.sha256:
                 raise _taken(image.key) from None
             self._files.sync(image.key)
             return self._write_sidecar(image)

@@ -11,8 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rpc.errors import ResourceExhausted, RpcError, Unavailable
+from services.storage.content import Content
 
 TEMPORARY = ".tmp"
+
+_FOR_OTHERS = 0o007
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO would block
@@ -26,14 +29,28 @@ class FileTree:
     is followed. Paths come from checked keys or from this package.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Create the folder if it does not exist. Raises OSError."""
-        root.mkdir(parents=True, exist_ok=True)
-        self.root = root.resolve(strict=True)
-        with self._folder("", make=False) as top, suppress(FileExistsError):
-            os.mkdir(TEMPORARY, 0o755, dir_fd=top)
+    def __init__(self, root: Path, *, world_readable: bool = False) -> None:
+        """Create the folder if it does not exist. Raises OSError.
 
-    def create(self, path: str, data: bytes) -> bool:
+        Unless it is `world_readable`, only the owner and the group may enter the folder: there are drafts in it. That
+        closes what an earlier release has created in it, too.
+        """
+        self._folder_mode, self._file_mode = (0o755, 0o644) if world_readable else (0o750, 0o640)
+        root.mkdir(self._folder_mode, parents=True, exist_ok=True)
+        self.root = root.resolve(strict=True)
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        if not world_readable and mode & _FOR_OTHERS:
+            with suppress(PermissionError):  # it belongs to somebody else, who decides
+                self.root.chmod(mode & ~_FOR_OTHERS)
+        with self._folder("", make=False) as top, suppress(FileExistsError):
+            os.mkdir(TEMPORARY, self._folder_mode, dir_fd=top)
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of temporary files."""
+        return self.root / TEMPORARY
+
+    def create(self, path: str, data: bytes | Content) -> bool:
         """Write a file that is complete and durable when it becomes visible. False, without a change, if it exists."""
         with self._folder(_parent(path), make=True) as folder, self._temporary(data) as (source, name):
             try:
@@ -79,13 +96,21 @@ class FileTree:
         with os.fdopen(self.open(path), "rb") as file:
             return file.read()
 
+    def view(self, path: str) -> Content:
+        """The content of a file, to be closed by the caller. Raises FileNotFoundError."""
+        descriptor = self.open(path)
+        try:
+            return Content(descriptor)
+        finally:
+            os.close(descriptor)
+
     def lock(self, path: str, wait_seconds: float) -> int:
         """Lock a file against other processes until the returned descriptor is closed.
 
         Raises BlockingIOError if another process keeps the lock for `wait_seconds`.
         """
         with self._folder(_parent(path), make=True) as folder:
-            descriptor = os.open(_name(path), _READ | os.O_CREAT, 0o644, dir_fd=folder)
+            descriptor = os.open(_name(path), _READ | os.O_CREAT, self._file_mode, dir_fd=folder)
         until = time.monotonic() + wait_seconds
         while True:
             try:
@@ -130,12 +155,12 @@ class FileTree:
         return removed
 
     @contextmanager
-    def _temporary(self, data: bytes) -> Iterator[tuple[int, str]]:
+    def _temporary(self, data: bytes | Content) -> Iterator[tuple[int, str]]:
         """The folder and name of a durable new file with `data`. It is removed at the end of the block."""
         name = uuid.uuid4().hex
         with self._folder(TEMPORARY, make=True) as folder:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(name, flags, 0o644, dir_fd=folder)
+            descriptor = os.open(name, flags, self._file_mode, dir_fd=folder)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _write_all(descriptor, data)
@@ -152,12 +177,22 @@ class FileTree:
         descriptor = os.open(self.root, _FOLDER)
         try:
             for name in path.split("/") if path else ():
-                below = _enter(descriptor, name, make=make)
+                below = _enter(descriptor, name, self._folder_mode if make else None)
                 os.close(descriptor)
                 descriptor = below
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def read_cached(descriptor: int, size: int, position: int) -> bytes:
+    """At most `size` bytes from `position` on if they are in the page cache; empty if reading them would block."""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(descriptor, [buffer], position, os.RWF_NOWAIT)
+    except (OSError, AttributeError):  # not cached, or the file system or the platform cannot say
+        return b""
+    return bytes(memoryview(buffer)[:count])
 
 
 def translated(error: OSError, doing: str) -> RpcError:
@@ -170,26 +205,27 @@ def translated(error: OSError, doing: str) -> RpcError:
     )
 
 
-def _enter(parent: int, name: str, *, make: bool) -> int:
+def _enter(parent: int, name: str, make_with_mode: int | None) -> int:
     try:
         return os.open(name, _FOLDER, dir_fd=parent)
     except FileNotFoundError:
-        if not make:
+        if make_with_mode is None:
             raise
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG) and not make:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG) and make_with_mode is None:
             raise FileNotFoundError(errno.ENOENT, "not a folder", name) from error
         raise
     with suppress(FileExistsError):
-        os.mkdir(name, 0o755, dir_fd=parent)
+        os.mkdir(name, make_with_mode, dir_fd=parent)
         os.fsync(parent)
     return os.open(name, _FOLDER, dir_fd=parent)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+def _write_all(descriptor: int, data: bytes | Content) -> None:
+    for piece in data.pieces() if isinstance(data, Content) else (data,):
+        left = memoryview(piece)
+        while left:
+            left = left[os.write(descriptor, left) :]
 
 
 def _remove_if_unlocked(name: str, folder: int) -> int:

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from botocore.exceptions import ClientError
@@ -17,6 +18,7 @@ from services.storage.backends.s3 import errors as s3_errors
 from services.storage.backends.s3 import objects as s3_objects
 from services.storage.backends.s3.client import ATTEMPTS, LazyClient, S3Options
 from services.storage.backends.states import STATE_NAMES
+from services.storage.content import Content
 from services.storage.keys import IMAGE_PREFIX
 from services.storage.models import ByteRange, SpoolUsage, StoredImage
 
@@ -40,8 +42,9 @@ class S3Backend:
 
     kind = ImageBackend.IMAGE_BACKEND_S3
 
-    def __init__(self, options: S3Options) -> None:
-        """Does not connect yet."""
+    def __init__(self, options: S3Options, scratch: Path) -> None:
+        """Does not connect yet. `scratch` is a folder for temporary files."""
+        self.scratch = scratch
         self.bucket = options.bucket
         self._lazy = LazyClient(options)
         self._encryption: dict[str, Any] = {"ServerSideEncryption": options.encryption} if options.encryption else {}
@@ -55,11 +58,11 @@ class S3Backend:
         """Read the probe object: a write every few seconds would fill a versioned bucket."""
         await self._checking(self._read_probe)
 
-    async def put(self, image: StoredImage, data: bytes) -> StoredImage:
+    async def put(self, image: StoredImage, data: Content) -> StoredImage:
         """Store an image with one conditional request."""
         image = replace(image, backend=self.kind)
         try:
-            await self._call(self._put, image, data)
+            await self._call(self._put, image, data.copy())
         except s3_errors.Boto3Error as error:
             if not s3_errors.is_taken(error):
                 raise s3_errors.translated(error, "storing") from error
@@ -87,7 +90,7 @@ class S3Backend:
         except s3_errors.Boto3Error as error:
             raise s3_errors.translated(error, "listing") from error
 
-    async def read(self, key: str, wanted: ByteRange) -> AsyncIterator[bytes]:
+    async def read(self, key: str, wanted: ByteRange) -> AsyncGenerator[bytes]:
         """The bytes of a range. After a broken connection, reading continues where it stopped."""
         position, end = wanted.start, wanted.start + wanted.size
         failures = 0
@@ -174,8 +177,13 @@ class S3Backend:
     def _client(self) -> "S3Client":
         return self._lazy.get()
 
-    def _put(self, image: StoredImage, data: bytes) -> None:
+    def _put(self, image: StoredImage, data: Content) -> None:
+        with data:
+            self._put_object(image, data)
+
+    def _put_object(self, image: StoredImage, data: Content) -> None:
         for attempt in range(ATTEMPTS):
+            data.seek(0)
             try:
                 self._client.put_object(Bucket=self.bucket, **s3_objects.put_arguments(image, data), **self._encryption)
                 return
@@ -217,7 +225,7 @@ class S3Backend:
             Body=_PROBE_CONTENT,
             ContentType="text/plain",
             Tagging="state=probe",
-            ChecksumCRC32=s3_objects.crc32(_PROBE_CONTENT),
+            ChecksumCRC32=s3_objects.crc32([_PROBE_CONTENT]),
             **self._encryption,
         )
         self._read_probe()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
+from botocore.handlers import add_expect_header
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -63,7 +64,7 @@ def _make(options: S3Options) -> "S3Client":
         aws_session_token=options.session_token or None,
         region_name=options.region,
     )
-    return session.client(
+    client = session.client(
         "s3",
         endpoint_url=options.endpoint_url or None,
         config=Config(
@@ -79,3 +80,6 @@ def _make(options: S3Options) -> "S3Client":
             max_pool_connections=options.threads + 4,
         ),
     )
+    # boto asks "Expect: 100-continue" for every body that is a file. Not every compatible server knows it.
+    client.meta.events.unregister("before-call.s3", add_expect_header)
+    return client

@@ -2,6 +2,7 @@
 
 import base64
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageState
@@ -9,11 +10,12 @@ from frontispiece.types.v1.image_pb2 import ImageFile
 
 from services.storage.backends.base import CACHE_CONTROL
 from services.storage.backends.states import STATE_NAMES, STATES
+from services.storage.content import Content
 from services.storage.metadata import DESCRIPTION
 from services.storage.models import StoredImage
 
 
-def put_arguments(image: StoredImage, data: bytes) -> dict[str, Any]:
+def put_arguments(image: StoredImage, data: Content) -> dict[str, Any]:
     """The arguments of PutObject. A later HEAD returns the whole description. An existing object is not replaced."""
     description = {
         "sha256": image.file.sha256,
@@ -30,14 +32,17 @@ def put_arguments(image: StoredImage, data: bytes) -> dict[str, Any]:
         "CacheControl": CACHE_CONTROL,
         "Metadata": {**image.metadata, **description},
         "Tagging": f"state={STATE_NAMES[image.state]}",
-        "ChecksumCRC32": crc32(data),
+        "ChecksumCRC32": crc32(data.pieces()),
         "IfNoneMatch": "*",
     }
 
 
-def crc32(data: bytes) -> str:
+def crc32(pieces: Iterable[bytes]) -> str:
     """The checksum that S3 verifies, in base64."""
-    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+    checksum = 0
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode()
 
 
 def image(key: str, head: dict[str, Any], tags: dict[str, str]) -> StoredImage:
