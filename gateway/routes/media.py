@@ -26,7 +26,7 @@ _STREAM_SECONDS = 600.0
 
 # The call ends for a client that has taken nothing for so long, and another one continues when it takes bytes again.
 # So a slow reader costs storage nothing.
-_STALLED_SECONDS = 2.0
+_STALLED_SECONDS = 0.5
 
 _FOREVER = "public, max-age=31536000, immutable"
 _SOON = "public, max-age=300"  # the image will move to another backend, and its URL will then redirect
