@@ -32,7 +32,7 @@ GENERATOR = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"]
 _POSTS_MESSAGE_BYTES = 64 * 1024 * 1024
 
 # What storage sends ahead of a slow reader of an image, and what the gateway holds of it.
-_IMAGE_WINDOW_BYTES = 64 * 1024
+_IMAGE_WINDOW_BYTES = 32 * 1024
 
 _HEALTH_SECONDS = 2.0
 _HEALTH_VALID_SECONDS = 1.0

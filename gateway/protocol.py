@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 from http import HTTPStatus
 from typing import Any
 
@@ -95,7 +97,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+        self.scope["extensions"] = {ABORT: {"abort": self._abort}}
         self._head_bytes = 0
         self._is_in_message = True
         if not self._is_in_head:
@@ -180,12 +182,18 @@ class GatewayProtocol(HttpToolsProtocol):
     def _close(self) -> None:
         self._timer = None
         if self._is_in_message or self.transport.get_write_buffer_size() or self.transport.is_closing():
-            self.transport.abort()  # closing would wait for the client
+            self._abort()  # closing would wait for the client
         else:
             self.transport.close()
 
     def _cut_slow_reader(self) -> None:
         self._connections.note("slow_reader", self.address)
+        self._abort()
+
+    def _abort(self) -> None:
+        """Close the connection at once. The kernel does not go on sending what it holds, either."""
+        if connection := self.transport.get_extra_info("socket"):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
 

@@ -107,7 +107,8 @@ async def others(
                 began = time.monotonic()
                 try:
                     async with asyncio.timeout(30):
-                        seen.statuses[await _status(port, path)] += 1
+                        status = await _status(port, path)
+                    seen.statuses[status if status == "200" else f"{status} ({path[:12]})"] += 1
                 except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
                     seen.statuses[type(error).__name__] += 1
                 seen.worst = max(seen.worst, time.monotonic() - began)

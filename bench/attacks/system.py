@@ -65,6 +65,14 @@ class System:
         finally:
             task.cancel()
 
+    def cut_off(self) -> str:
+        """How many connections the gateway has, and how many it has cut off since its start, by reason."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as response:
+            lines = response.read().decode().splitlines()
+        found = [line.removeprefix("gateway_connections") for line in lines if line.startswith("gateway_connections")]
+        kept = [line.replace("_cut_total", "cut").replace(".0", "") for line in found if "created" not in line]
+        return "; ".join(line.strip() for line in kept)
+
     def _resident(self) -> dict[str, float]:
         return {name: _resident_mebibytes(pid) for name, pid in self.processes.items()}
 

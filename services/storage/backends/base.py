@@ -13,7 +13,7 @@ CACHE_CONTROL = "max-age=31536000, immutable"
 """A key identifies its content, so a cached copy never expires. `public` is unnecessary for anonymous requests and
 wrong for authenticated ones."""
 
-READ_SIZE = 64 * 1024
+READ_SIZE = 32 * 1024
 """Bytes to read at once from a backend: so much is in memory for each reader."""
 
 
