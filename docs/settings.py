@@ -1,4 +1,4 @@
-"""Writes docs/settings.md, the table of all settings, from the classes: `.venv/bin/python docs/settings.py`."""
+"""Writes docs/settings.md, the table of all settings: `.venv/bin/python docs/settings.py`."""
 
 from pathlib import Path
 

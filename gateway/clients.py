@@ -14,6 +14,7 @@ from frontispiece.storage.v1 import images_pb2, images_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.settings import GatewaySettings
+from rpc import context
 from rpc.channel import open_channel
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ _IMAGE_WINDOW_BYTES = 32 * 1024
 
 _HEALTH_SECONDS = 2.0
 _HEALTH_VALID_SECONDS = 1.0
+
+START_SECONDS = 60.0
+"""A first start makes a database before posts can serve."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,18 @@ class Clients:
     """For StoreImage: a channel without retries, because gRPC would keep every upload in memory to repeat it."""
     generator: "GeneratorServiceAsyncStub"
     health: dict[str, HealthProbe]
+    opened_at: float = field(default_factory=time.monotonic)
     _asked: asyncio.Task[dict[str, str]] | None = field(default=None, init=False)
     _valid_until: float = field(default=0.0, init=False)
+
+    async def create_task(self, request: tasks_pb2.CreateTaskRequest) -> tasks_pb2.Task:
+        """Create a task. While the system may still be starting, this waits for posts."""
+        if time.monotonic() - self.opened_at < START_SECONDS:
+            context.set_remaining_seconds(START_SECONDS)
+            response = await self.tasks.CreateTask(request, timeout=START_SECONDS, wait_for_ready=True)
+        else:
+            response = await self.tasks.CreateTask(request)
+        return response.task
 
     async def failing(self) -> dict[str, str]:
         """The services that are not ready, each with the reason. They are asked once a second at most."""

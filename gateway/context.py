@@ -11,6 +11,8 @@ from gateway.middleware.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 
+MAX_IMAGE_READS = 256
+
 
 @dataclass
 class AppContext:
@@ -27,6 +29,8 @@ class AppContext:
     """Calls of generate-image that wait for their image."""
     generator_was_ready: bool = False
     """Whether the generator has been ready since this process started."""
+    image_reads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_IMAGE_READS))
+    """One is held for each client that takes bytes of an image at this moment."""
     spool: Spool = field(init=False)
     """The temporary files of uploads."""
 

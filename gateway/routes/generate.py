@@ -66,7 +66,7 @@ async def generate_image(
     wait_seconds, applied = preference(prefer, app.settings.wait_seconds)
     if wait_seconds > 0 and app.waiting_calls >= app.settings.max_event_streams:
         raise Problem(429, "TOO_MANY_WAITING", "too many calls wait for their image; try `Prefer: respond-async`")
-    created = (await app.clients.tasks.CreateTask(body.request(request_id))).task
+    created = await app.clients.create_task(body.request(request_id))
     if applied:
         response.headers["preference-applied"] = applied
     if not schemas.is_terminal(created) and wait_seconds > 0:

@@ -86,14 +86,16 @@ async def media(
             return Response(status_code=304, headers=_validators(header))
         if if_range and if_range.strip() != _etag(header.image):
             part = WHOLE
+    only_header = head or app.image_reads.locked()  # then the bytes have to wait
     try:
-        header, call = await _open(images, key, part, header_only=head)
+        async with app.image_reads:
+            header, call = await _open(images, key, part, header_only=only_header)
     except errors.OutOfRange:
         raise await _not_satisfiable(images, key) from None
     if header.redirect_url:
         call.cancel()
         return _redirect(header)
-    source = _Source(images, header, call)
+    source = _Source(images, app.image_reads, header, None if only_header else call)
     return ImageBytes(header, source, partial=part is not WHOLE, head=head)
 
 
@@ -179,9 +181,11 @@ def _redirect(header: images_pb2.GetImageHeader) -> Response:
 class _Source:
     """The bytes that storage sends after a header. Whoever takes them may pause: then no call is open."""
 
-    def __init__(self, images: Any, header: images_pb2.GetImageHeader, call: Any) -> None:
-        """`call` continues after `header`."""
+    def __init__(self, images: Any, reads: asyncio.Semaphore, header: images_pb2.GetImageHeader, call: Any) -> None:
+        """`call` continues after `header`; it may be None. `reads` bounds the calls of all clients that take bytes."""
         self._images = images
+        self._reads = reads
+        self._is_reading = False
         self._key = header.image.image.key
         self._position = header.range_start
         self._end = header.range_start + header.range_size
@@ -190,20 +194,34 @@ class _Source:
     async def chunks(self) -> AsyncIterator[bytes]:
         """All bytes. Raises RpcError if storage fails."""
         while self._position < self._end:
-            if self._call is None:
-                part = Range(self._position, self._end - self._position)
-                _, self._call = await _open(self._images, self._key, part, accept_redirect=False)
+            if not self._is_reading:
+                await self._begin()
             message = await self._call.read()
             if message is grpc.aio.EOF:
                 raise errors.DataLoss(f"storage sent {self._end - self._position} bytes too few")
-            self._position += len(message.chunk)
-            yield message.chunk
+            chunk = message.chunk
+            del message  # it has the same bytes once more
+            self._position += len(chunk)
+            yield chunk
 
     def pause(self) -> None:
         """End the call."""
         if self._call is not None:
             self._call.cancel()
             self._call = None
+        if self._is_reading:
+            self._is_reading = False
+            self._reads.release()
+
+    async def _begin(self) -> None:
+        """Wait for a turn, without a call, and open the call if there is none."""
+        if self._reads.locked():
+            self.pause()
+        await self._reads.acquire()
+        self._is_reading = True
+        if self._call is None:
+            part = Range(self._position, self._end - self._position)
+            _, self._call = await _open(self._images, self._key, part, accept_redirect=False)
 
 
 class ImageBytes(Response):

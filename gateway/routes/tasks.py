@@ -20,7 +20,7 @@ _CHANGE = {**CHANGE, **problems(404, 409, 412), **with_etag(200)}
 @router.post("", status_code=201, responses={**WRITE, **problems(409), **created("the task")}, summary="Create a task")
 async def create_task(app: Context, body: schemas.NewTask, request_id: RequestId, response: Response) -> schemas.Task:
     """Add a task to the queue, without waiting for its image. When the call returns, the task is on disk."""
-    made = (await app.clients.tasks.CreateTask(body.request(request_id))).task
+    made = await app.clients.create_task(body.request(request_id))
     response.headers["location"] = f"/api/tasks/{made.id}"
     return _task(made, response)
 

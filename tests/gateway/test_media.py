@@ -1,5 +1,6 @@
 """The bytes of images: conditional requests, ranges, redirects, invalid keys."""
 
+import asyncio
 import hashlib
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from frontispiece.storage.v1 import images_pb2
 from frontispiece.types.v1 import image_pb2
 from google.protobuf.duration_pb2 import Duration
 
+from gateway.routes import media
 from gateway.routes.media import WHOLE, Range, parse_range
 from rpc import errors
 from tests.gateway.conftest import SMALL, assert_problem
@@ -135,6 +137,7 @@ class TestRanges:
     def test_the_range_header_is_parsed(self) -> None:
         assert parse_range("bytes=5-9") == Range(5, 5)
         assert parse_range("bytes = 5 - 9") == Range(5, 5)
+        assert parse_range("Bytes=5-9") == parse_range("BYTES=5-9") == Range(5, 5)
         assert parse_range("bytes=-9") == Range(-9, 0)
         assert parse_range("") is WHOLE
         assert parse_range("bytes=" + "9" * 30 + "-") is WHOLE
@@ -252,3 +255,54 @@ class TestElsewhere:
     async def test_a_failed_read_is_a_problem(self, front: Scripted, error: Exception, status: int) -> None:
         self.answers(front, error)
         assert_problem(await front.client.get("/media/generated/x.png"), status)
+
+
+class TestSlowReaders:
+    """A client that takes nothing costs storage nothing, and gets all bytes when it takes them again."""
+
+    SIZE = 24 * 1024 * 1024  # more than the buffers of both sockets
+
+    def script(self, front: Scripted) -> asyncio.Event:
+        """GetImage sends the wanted bytes; the event is set when a call ends before its last byte."""
+        given_up = asyncio.Event()
+
+        async def script(request: Any) -> Any:
+            start = request.offset
+            first = header(range_start=start, range_size=self.SIZE - start)
+            first.header.image.image.file.size_bytes = self.SIZE
+            yield first
+            try:
+                for position in range(start, self.SIZE, 65536):
+                    yield images_pb2.GetImageResponse(chunk=(position // 65536 % 251).to_bytes() * 65536)
+            except (GeneratorExit, asyncio.CancelledError):
+                given_up.set()
+                raise
+
+        front.scripts.on("GetImage", script)
+        return given_up
+
+    async def test_the_call_of_a_stalled_client_ends_and_another_one_continues(
+        self, front: Scripted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(media, "_STALLED_SECONDS", 0.2)
+        given_up = self.script(front)
+        address = urlsplit(front.base_url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(b"GET /media/generated/x.png HTTP/1.1\r\nhost: a\r\n\r\n")
+        async with asyncio.timeout(60):
+            await given_up.wait()
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = await reader.readexactly(self.SIZE)
+        writer.close()
+        assert b" 200 " in head.splitlines()[0]
+        assert hashlib.sha256(body).digest() == hashlib.sha256(self.whole()).digest()
+        first, *others = front.scripts.sent("GetImage")
+        assert (first.offset, first.accept_redirect) == (0, True)
+        assert others
+        for request in others:
+            assert request.offset % 65536 == 0
+            assert request.limit == self.SIZE - request.offset
+            assert not request.accept_redirect, "the response has begun"
+
+    def whole(self) -> bytes:
+        return b"".join((position // 65536 % 251).to_bytes() * 65536 for position in range(0, self.SIZE, 65536))

@@ -20,6 +20,7 @@ from rpc import server
 from rpc.errors import from_call
 from rpc.image_urls import ImageUrls
 from services.posts import app
+from services.posts.content import deriving
 from services.posts.content.addresses import Addresses
 from services.posts.database.migrate import migrate
 from services.posts.settings import PostsSettings
@@ -114,6 +115,7 @@ def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals that are no setting."""
     monkeypatch.setattr(maintenance, "RETAIN_SECONDS", 0.2)
     monkeypatch.setattr(maintenance, "DERIVE_SECONDS", 0.2)
+    monkeypatch.setattr(deriving, "WRITE_WAIT_SECONDS", 60.0)  # on a loaded machine
 
 
 @pytest.fixture(scope="session")

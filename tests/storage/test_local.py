@@ -42,6 +42,10 @@ async def backend(root: Path) -> AsyncIterator[LocalBackend]:
     await backend.close()
 
 
+def _modes(folder: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.rglob("*"))}
+
+
 class TestLayout:
     async def test_the_bytes_are_at_their_key_and_the_sidecar_below_meta(
         self, local: Client, root: Path, image: bytes
@@ -57,9 +61,25 @@ class TestLayout:
         assert sidecar["metadata"]["task-id"] == "0191f2a0-0000-7000-8000-000000000001"
         assert files_below(root) == sorted([f".meta/{stored.key}", stored.key])
 
-    async def test_files_are_not_executable(self, local: Client, root: Path, image: bytes) -> None:
+    async def test_only_the_owner_and_the_group_can_read(self, local: Client, root: Path, image: bytes) -> None:
+        """Drafts are among the images."""
         stored = await local.store(image)
-        assert not stat.S_IMODE((root / stored.key).stat().st_mode) & 0o133
+        assert _modes(root) <= {0o640, 0o750, 0o600}
+        assert stat.S_IMODE((root / stored.key).stat().st_mode) == 0o640
+
+    async def test_everybody_can_read_if_a_setting_says_so(self, root: Path, start: Start, image: bytes) -> None:
+        stored = await (await start(local_settings(root, world_readable=True))).store(image)
+        for path in (root / stored.key, *(root / stored.key).parents[:2]):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o044 == 0o044
+
+    async def test_a_folder_of_an_earlier_release_is_closed_at_the_start(
+        self, root: Path, start: Start, image: bytes
+    ) -> None:
+        stored = await (await start(local_settings(root, world_readable=True))).store(image)
+        root.chmod(0o755)
+        client = await start(local_settings(root))
+        assert stat.S_IMODE(root.stat().st_mode) == 0o750
+        assert (await client.get(stored.key))[1] == image
 
     async def test_images_survive_a_restart(self, root: Path, start: Start, image: bytes) -> None:
         first = await start(local_settings(root))

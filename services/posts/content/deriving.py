@@ -14,6 +14,7 @@ import logging
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +31,6 @@ VERSION = 1
 TIME_LIMIT_SECONDS = 5
 MEMORY_LIMIT_BYTES = 384 * 2**20
 WRITE_WAIT_SECONDS = 3.0
-_LINE_BYTES = 64 * 2**20
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "SYSTEMROOT")
 
 
@@ -55,7 +55,7 @@ class Deriving:
     def __init__(self, bases: Sequence[str]) -> None:
         """`bases`: the addresses of our media, now and earlier. They may be replaced."""
         self.bases = tuple(bases)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def derive(self, title: str, content: str) -> Derived:
@@ -64,48 +64,68 @@ class Deriving:
 
     async def try_derive(self, title: str, content: str, wait_seconds: float) -> Derived | None:
         """What follows from a title and a text; None if it is not there within `wait_seconds`."""
+        request = {"title": title, "content": content, "bases": self.bases}
         try:
-            async with asyncio.timeout(wait_seconds):
-                return await self._ask({"title": title, "content": content, "bases": self.bases})
-        except (TimeoutError, OSError, ValueError) as error:
-            log.warning("a text is rendered later", exc_info=error)
-            return None
+            async with asyncio.timeout(wait_seconds), self._one_at_a_time:
+                try:
+                    return await self._ask(request)
+                except Exception as error:  # whatever happened to the process, another one may do
+                    log.warning("the process that renders texts is replaced: %r", error)
+                    return await self._ask(request)
+        except TimeoutError:
+            log.warning("a text is rendered later: it took longer than %g s", wait_seconds)
+        except Exception:
+            log.exception("a text is rendered later")
+        return None
 
     async def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        if process is not None:
+            process.kill()
+            await asyncio.to_thread(_ended, process)
 
     async def _ask(self, request: dict[str, Any]) -> Derived:
         line = json.dumps(request).encode() + b"\n"
-        async with self._one_at_a_time:
-            try:
-                process = await self._running()
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write(line)
-                await process.stdin.drain()
-                answer = await process.stdout.readline()
-                return Derived(**json.loads(answer))  # no line, when the process has ended, is no JSON
-            except BaseException:
-                await asyncio.shield(self.close())  # the answer to this request must not be taken for the next one
-                raise
+        try:
+            # Not by asyncio: uvloop forks, and in a fork the handlers of gRPC abort now and then. Popen uses vfork.
+            answer = await asyncio.to_thread(_exchange, self._running(), line)
+            return Derived(**json.loads(answer))  # no line, when the process has ended, is no JSON
+        except BaseException:
+            await asyncio.shield(self.close())  # the answer to this request must not be taken for the next one
+            raise
 
-    async def _running(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is not None and self._process.poll() is not None:  # it has ended by itself
+            _ended(self._process)
+            self._process = None
+        if self._process is None:
             environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.posts.content.deriving"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=_LINE_BYTES,
+            self._process = subprocess.Popen(
+                (sys.executable, "-m", "services.posts.content.deriving"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))},
                 start_new_session=True,  # an interrupt of the terminal is for the service
             )
         return self._process
+
+
+def _exchange(process: "subprocess.Popen[bytes]", line: bytes) -> bytes:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(line)
+    process.stdin.flush()
+    return process.stdout.readline()
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for the end of a killed process, and close its pipes."""
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            if pipe is not None:
+                pipe.close()
 
 
 @contextlib.asynccontextmanager

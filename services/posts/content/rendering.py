@@ -12,12 +12,16 @@ from urllib.parse import quote
 
 import nh3
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from mdit_py_plugins.footnote import footnote_plugin
 
 from rpc.image_urls import MEDIA_PATH, key_of
 
 EXCERPT_CHARACTERS = 220
+# What is nested deeper is left out, so the limit is far above what people write. Brackets in a line nest too, and cost
+# much more.
+_MAX_BLOCKS, _MAX_IN_LINE = 100, 20
 _WORD_END = 40
 _KEY = re.compile(r"[A-Za-z0-9!_*'()-][A-Za-z0-9!_.*'()-]*(/[A-Za-z0-9!_*'()-][A-Za-z0-9!_.*'()-]*)*")
 
@@ -25,6 +29,9 @@ _BLOCKS = ("paragraph_open", "heading_open", "list_item_open", "blockquote_open"
 _NOT_IN_EXCERPT = {"heading_open": "heading_close", "footnote_block_open": "footnote_block_close"}
 # Marks, variation selectors, joiners and the second half of emoji belong to the character before.
 _CONTINUES = re.compile("[\u0300-\u036f\u0483-\u0489\u093c\u200c\u200d\u20d0-\u20ff\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]")
+
+# They would show the rest of the line in another order.
+_OVERRIDES = str.maketrans(dict.fromkeys("\u202d\u202e"))
 
 _CELL = {"align"}
 _ATTRIBUTES: dict[str, set[str]] = {
@@ -57,6 +64,8 @@ class Renderer:
         self._bases = tuple(sorted(bases, key=len, reverse=True))
         self._markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
         self._markdown.use(footnote_plugin)
+        self._markdown.core.ruler.before("block", "deep", lambda state: _set_nesting(state, _MAX_BLOCKS))
+        self._markdown.core.ruler.before("inline", "shallow", lambda state: _set_nesting(state, _MAX_IN_LINE))
         self._markdown.add_render_rule("table_open", lambda *_: '<div class="table-scroll" tabindex="0">\n<table>\n')
         self._markdown.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
 
@@ -102,6 +111,10 @@ class Renderer:
         return [Token("link_open", "a", 1, attrs={"href": address}), label, Token("link_close", "a", -1)]
 
 
+def _set_nesting(state: StateCore, levels: int) -> None:
+    state.md.options["maxNesting"] = levels
+
+
 def plain(text: str) -> tuple[str, str]:
     """HTML and excerpt of a text that took too long to render: its lines, escaped. Takes time in proportion."""
     paragraphs = (part.strip() for part in text.split("\n\n"))
@@ -118,7 +131,7 @@ def rough_excerpt(text: str) -> str:
 
 def shortened(text: str) -> str:
     """`text` with single spaces, cut to EXCERPT_CHARACTERS and an ellipsis, between words where there are words."""
-    text = " ".join(text.split())
+    text = " ".join(text.translate(_OVERRIDES).split())
     if len(text) <= EXCERPT_CHARACTERS:
         return text
     end = EXCERPT_CHARACTERS

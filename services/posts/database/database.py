@@ -97,16 +97,16 @@ class Database:
 
     async def _use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` on a connection to its end. A caller that is cancelled only stops waiting for it."""
-        with self._translated():
+        with translated():
             try:
                 async with asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS):  # acquire(timeout=...) would start a task
                     connection = await self._pool.acquire()
             except TimeoutError:
-                if self._for_readers:
+                if self._for_readers and self._pool.get_size() == self._pool.get_max_size():
                     raise errors.ResourceExhausted(
                         "too many readers at once; try again", reason="READERS_BUSY", retry_after_seconds=1.0
                     ) from None
-                raise
+                raise  # the database did not open one in time
         task = asyncio.create_task(self._work(connection, work))
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)

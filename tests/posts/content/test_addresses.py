@@ -47,7 +47,7 @@ async def urls_of(client: Client, task_id: str) -> dict[str, str]:
 
 async def rewritten(sql: Any, base: str) -> None:
     """Wait until no row has an address that does not begin with `base`."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while await sql.fetchval("SELECT count(*) FROM posts WHERE NOT starts_with(featured_image_url, $1)", base):
             await asyncio.sleep(0.02)
 
@@ -88,7 +88,7 @@ async def test_texts_follow_the_settings(start_posts: StartPosts, sql: Any, stor
     ):
         async with start_posts(**settings) as client:
             expected = text.format(site).replace(f"{site}/elsewhere", f"{HOME}/elsewhere")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 while await sql.fetchval("SELECT content FROM posts") != expected:
                     await asyncio.sleep(0.02)
             # What is written later with an address of before, by a page that was open meanwhile.
@@ -114,7 +114,7 @@ async def test_an_image_in_the_spool_is_at_the_gateway_until_it_has_moved(
         assert post.featured_image.image.url.startswith("https://pictures.example/blog/media/generated/")
         for image in storage.images.values():
             image.backend = images_pb2.IMAGE_BACKEND_S3
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while (found := (await client.get(task.id)).images[0].image).spooled:
                 await asyncio.sleep(0.02)
             assert found.url == f"https://cdn.example/{found.key}"

@@ -12,6 +12,7 @@ from frontispiece.posts.v1 import posts_pb2 as p
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from rpc import errors
+from services.posts.content import deriving
 from tests.posts.conftest import Client, reason, wrong_fields
 from tests.posts.leaves import ScriptedStorage
 
@@ -181,8 +182,11 @@ class TestList:
         assert await self.titles(idle, query="old") == set()
         assert await self.titles(idle, query="new one") == {"One"}
 
-    async def test_longest_content_with_most_words(self, idle: Client, taxonomy: dict[str, str]) -> None:
+    async def test_longest_content_with_most_words(
+        self, idle: Client, taxonomy: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Each a different one, in four-byte letters, so that the index of words is as large as it gets."""
+        monkeypatch.setattr(deriving, "WRITE_WAIT_SECONDS", 120.0)  # no worker runs that would do it later
         letters = [chr(0x10400 + n) for n in range(40)]
         words = [a + b + c for a in letters for b in letters for c in letters][:25_000]
         post = await make(idle, taxonomy, "Long", content=" ".join(words))

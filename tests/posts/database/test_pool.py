@@ -1,6 +1,7 @@
 """Connections: never more than allowed, shared fairly, and not used again after something went wrong."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -163,6 +164,18 @@ class TestReaders:
             assert raised.value.retry_after_seconds
             done.set()
             await asyncio.gather(*holders)
+
+    async def test_a_database_that_opens_no_connection_in_time_is_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is no lack of free connections: at the start, `connected` tries again."""
+        monkeypatch.setattr(module, "ACQUIRE_TIMEOUT_SECONDS", 0.1)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"postgresql://x:y@127.0.0.1:{silent.getsockname()[1]}/z"
+            with pytest.raises(errors.Unavailable) as raised:
+                async with connected(url, NAME, size=1, wait_seconds=0.3, for_readers=True):
+                    pass
+        assert raised.value.reason == "DATABASE_TIMEOUT"
 
     async def test_a_statement_of_a_reader_ends_after_two_seconds(self, record_url: str) -> None:
         async with connected(record_url, NAME, size=1, wait_seconds=5, for_readers=True) as reads:

@@ -67,10 +67,13 @@ class ImageServiceServicer:
         request_time identifies one image: other bytes are refused for as long as that image is stored. Of two such calls at
         once both may be refused. While S3 fails, only the images in the spool are compared.
 
+        At most 8192 pixels a side and 33,000,000 in all; of a WebP 20,000,000, and 12,000,000 if it is lossless or transparent.
+
         Errors: INVALID_ARGUMENT (not an image that is supported, animated, truncated, too large, wrong sha256; BadRequest names
-        the field and the reason) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id, without a request_time, was
+        the field, the reason and the limit) · ALREADY_EXISTS with reason IDEMPOTENCY_MISMATCH (the request_id, without a request_time, was
         used with other bytes) · UNAVAILABLE (not stored; retry; with reason UPLOADS_BUSY too many uploads are in progress) ·
-        RESOURCE_EXHAUSTED (the disk or the spool is full) · DEADLINE_EXCEEDED (the bytes came too slowly).
+        RESOURCE_EXHAUSTED (the disk or the spool is full) · DEADLINE_EXCEEDED (the bytes came too slowly: fewer than 4 KiB a
+        second).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,7 +83,8 @@ class ImageServiceServicer:
         """Returns an image: first a header, then the bytes as chunks. With accept_redirect the response may be only a header with
         `redirect_url`.
 
-        Errors: NOT_FOUND · INVALID_ARGUMENT (invalid key) · OUT_OF_RANGE (the range begins after the end).
+        Errors: NOT_FOUND · INVALID_ARGUMENT (invalid key) · OUT_OF_RANGE (the range begins after the end) · DEADLINE_EXCEEDED
+        (the reader took nothing for a minute).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
