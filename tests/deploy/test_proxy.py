@@ -34,7 +34,7 @@ http {{
 
 
 def _printed(path: str, marker: str) -> str:
-    blocks = re.findall(r"^```nginx\n(.*?)^```", (ROOT / path).read_text(), re.DOTALL | re.MULTILINE)
+    blocks: list[str] = re.findall(r"^```nginx\n(.*?)^```", (ROOT / path).read_text(), re.DOTALL | re.MULTILINE)
     return next(block for block in blocks if marker in block)
 
 
@@ -82,7 +82,7 @@ def test_events_pass_one_by_one_and_uploads_whole(behind: tuple[Stack, str, str]
     with httpx2.Client(timeout=90, headers=stack.authorization, transport=httpx2.HTTPTransport(retries=5)) as client:
         stored = client.post(f"{root}/api/media/images", content=upload, headers={"Content-Type": "image/png"})
         assert stored.status_code == 201, stored.text
-        task = client.post(f"{root}/api/tasks", json={"prompt": "a red apple", "steps": 40}).json()
+        task = client.post(f"{root}/api/tasks", json={"prompt": "a red apple", "num_inference_steps": 40}).json()
         names = []
         with client.stream("GET", f"{root}/api/tasks/{task['id']}/events") as events:
             for line in events.iter_lines():
