@@ -232,6 +232,9 @@ class TestStreams:
 
         settings = ServerSettings(listen="127.0.0.1:0", max_concurrent_rpcs=10)
         async with hop(Echo(unary=_echo, collect=collect), settings) as back:
+            await back.unary(
+                b"x"
+            )  # until the server has said its limit, a client opens more streams, which are refused
             held = [asyncio.create_task(back.collect(silent(), timeout=60)) for _ in range(30)]
             await eventually(lambda: len(back.server.calls.running) == 5)
             async with open_channel(back.server.address) as other:
