@@ -18,9 +18,10 @@ log = logging.getLogger(__name__)
 
 BATCH = 200
 
+# A row that another statement holds is waited for: skipped, it would keep its addresses until the next pass.
 STALE = """
 SELECT id, content, featured_image FROM posts WHERE address_version < $1 OR address_version > $1
-ORDER BY address_version LIMIT $2 FOR UPDATE SKIP LOCKED
+ORDER BY address_version, id LIMIT $2 FOR NO KEY UPDATE
 """
 
 REWRITE = """
