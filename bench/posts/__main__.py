@@ -119,20 +119,23 @@ def _wait(url: str) -> None:
         time.sleep(0.1)
 
 
-async def measure(sites: Sequence[Site], name: str, calls: int) -> tuple[list[float], list[int]]:
-    """The p50 of one read at each size, in ms, and the number of failures. The sizes take turns with every call."""
+async def measure(sites: Sequence[Site], name: str, calls: int) -> tuple[list[float], list[int], list[int]]:
+    """The p50 of one read at each size, in ms, the posts in its answer, and the number of failures.
+
+    The sizes take turns with every call.
+    """
     taken: list[list[float]] = [[] for _ in sites]
-    failures = [0] * len(sites)
+    failures, posts = [0] * len(sites), [0] * len(sites)
     for number in range(_FIRST_CALLS + calls):
         for place, one in enumerate(sites):
             begun = time.perf_counter()
             try:
-                await one.calls[name]()
+                posts[place] = len(getattr(await one.calls[name](), "posts", ()))
             except (grpc.aio.AioRpcError, httpx.HTTPStatusError):
                 failures[place] += 1
             if number >= _FIRST_CALLS:
                 taken[place].append((time.perf_counter() - begun) * 1e3)
-    return [statistics.median(times) for times in taken], failures
+    return [statistics.median(times) for times in taken], posts, failures
 
 
 async def main(arguments: argparse.Namespace) -> None:
@@ -140,8 +143,8 @@ async def main(arguments: argparse.Namespace) -> None:
     sizes = arguments.sizes
     times = " | ".join(f"p50 ms at {size:,}" for size in sizes)
     lines = [
-        f"| read | {times} | last/first | failures | rows read | pages read |",
-        f"|---|{'---:|' * (len(sizes) + 4)}",
+        f"| read | {times} | last/first | posts | failures | rows read | pages read |",
+        f"|---|{'---:|' * (len(sizes) + 5)}",
     ]
     with Postgres(Path(arguments.folder), options=_OPTIONS) as postgres:
         async with contextlib.AsyncExitStack() as stack:
@@ -149,8 +152,9 @@ async def main(arguments: argparse.Namespace) -> None:
             for name in sites[0].calls:
                 if arguments.only not in name:
                     continue
-                p50, failures = await measure(sites, name, arguments.calls)
-                cells = [f"{value:.1f}" for value in p50] + [f"{p50[-1] / p50[0]:.2f}", f"{sum(failures)}"]
+                p50, posts, failures = await measure(sites, name, arguments.calls)
+                cells = [f"{value:.1f}" for value in p50] + [f"{p50[-1] / p50[0]:.2f}"]
+                cells += [", ".join(map(str, posts)) if any(posts) else "", str(sum(failures))]
                 cells += [
                     ", ".join(f"{one.read[name][part]:,}" for one in sites if name in one.read) for part in (0, 1)
                 ]

@@ -33,13 +33,16 @@ class Frequencies:
     shares: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Sum up, so that the share of all lexemes with one beginning is a difference."""
+        """Sum up, so that the share of all lexemes with one beginning is a difference.
+
+        A lexeme that is not among the frequent ones is usually much rarer than the rarest of them.
+        """
         sums = itertools.accumulate(
             (math.log1p(-min(self.shares[lexeme], _ALL)) for lexeme in sorted(self.shares)), initial=0.0
         )
         object.__setattr__(self, "_sorted", sorted(self.shares))
         object.__setattr__(self, "_sums", list(sums))
-        object.__setattr__(self, "_rare", min(self.shares.values(), default=0.0) / 2)
+        object.__setattr__(self, "_rare", min(self.shares.values(), default=0.0) / 20)
 
     _sorted: list[str] = field(init=False, repr=False)
     _sums: list[float] = field(init=False, repr=False)

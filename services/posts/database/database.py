@@ -155,13 +155,15 @@ async def connected(
 ) -> AsyncIterator[Database]:
     """A pool of at most `size` connections, open for as long as the block lasts.
 
-    `name` appears in pg_stat_activity. `for_readers`: a statement ends after two seconds, and a caller that should not
-    repeat it gets DeadlineExceeded or, without a free connection, ResourceExhausted. `work_mem`: PostgreSQL's setting,
-    if not its default. Raises Unavailable if no database answers within `wait_seconds`.
+    `name` appears in pg_stat_activity. `for_readers`: PostgreSQL plans a statement once for all values, because to plan
+    most of them takes longer than to run them. A statement ends after two seconds, and a caller that should not repeat
+    it gets DeadlineExceeded or, without a free connection, ResourceExhausted. `work_mem`: PostgreSQL's setting, if not
+    its default. Raises Unavailable if no database answers within `wait_seconds`.
     """
     settings = {**_SERVER_SETTINGS, "application_name": name}
     if for_readers:
         settings["statement_timeout"] = _READERS_STATEMENT_TIMEOUT
+        settings["plan_cache_mode"] = "force_generic_plan"
     if work_mem:
         settings["work_mem"] = work_mem
     address = parse(url)

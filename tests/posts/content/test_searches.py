@@ -107,8 +107,8 @@ class TestFrequencies:
             (Term("sea", begins=True), 1 - 0.5 * 0.9 * 0.9),
             (Term("seal", begins=True), 0.1),
             (Term("se", begins=True), 1 - 0.5 * 0.9 * 0.9 * 0.98),
-            (Term("other"), 0.01),
-            (Term("other", begins=True), 0.01),
+            (Term("other"), 0.001),
+            (Term("other", begins=True), 0.001),
         ],
     )
     def test_shares(self, term: Term, share: float) -> None:
