@@ -111,12 +111,12 @@ class ImageUrls:
 
     @property
     def base_url(self) -> str:
-        """The beginning of the URL of every image that is not in the spool."""
+        """The beginning of the URL of every image in the bucket, or of every image without a CDN."""
         return self.cdn_base_url or self.media_base_url
 
-    def url(self, key: str, *, spooled: bool = False) -> str:
-        """The URL of `key`. The CDN cannot reach an image in the spool, so the gateway serves it."""
-        return self._join(self.media_base_url if spooled else self.base_url, key)
+    def url(self, key: str, *, in_bucket: bool) -> str:
+        """The URL of `key`. The CDN reaches only what is in the bucket; the gateway serves the rest."""
+        return self._join(self.base_url if in_bucket else self.media_base_url, key)
 
     def cdn(self, key: str) -> str | None:
         """The URL of `key` at the CDN; None without a CDN."""

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 
-from frontispiece.storage.v1.images_pb2 import ImageOrigin, ImageState, StoreImageHeader
+from frontispiece.storage.v1.images_pb2 import ImageBackend, ImageOrigin, ImageState, StoreImageHeader
 
 from rpc.errors import AlreadyExists, DeadlineExceeded, InvalidArgument, NotFound, OutOfRange, RpcError
 from rpc.image_urls import ImageUrls
@@ -106,12 +106,12 @@ class Images:
         return await self.backend.set_state(_image_key(key), state)
 
     def url_of(self, image: StoredImage) -> str:
-        """The permanent URL of an image. An image that is not in the primary backend is served by the gateway."""
-        return self._urls.url(image.key, spooled=self.is_spooled(image))
+        """The permanent URL of an image. The gateway serves an image that is not in the bucket."""
+        return self._urls.url(image.key, in_bucket=self.is_in_bucket(image))
 
-    def is_spooled(self, image: StoredImage) -> bool:
-        """Whether an image waits to be moved to the primary backend, or is where an earlier configuration left it."""
-        return image.backend != self.backend.kind
+    def is_in_bucket(self, image: StoredImage) -> bool:
+        """Whether an image is in S3: it does not wait in the spool, and no earlier configuration left it on a disk."""
+        return image.backend == ImageBackend.IMAGE_BACKEND_S3
 
     async def _receive(self, incoming: IncomingImage, chunks: AsyncIterator[bytes]) -> ReceivedImage:
         """Raises DeadlineExceeded for bytes that come too slowly; only the time of waiting for them counts."""

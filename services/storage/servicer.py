@@ -106,7 +106,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
                 url=self._images.url_of(image),
                 file=image.file,
                 thumbhash=image.thumbhash,
-                spooled=self._images.is_spooled(image),
+                in_bucket=self._images.is_in_bucket(image),
             ),
             backend=image.backend,
             state=image.state,

@@ -44,6 +44,7 @@ def script_editor(front: Scripted) -> Scripted:
     front.scripts.on("CreateTask", lambda _: tasks_pb2.CreateTaskResponse(task=cancelled))
     front.scripts.on("GetTask", lambda _: tasks_pb2.GetTaskResponse(task=cancelled))
     front.scripts.on("ListAuthors", lambda _: posts_pb2.ListAuthorsResponse())
+    front.scripts.on("ListCategories", lambda _: posts_pb2.ListCategoriesResponse())
 
     async def store(parts: Any) -> images_pb2.StoreImageResponse:
         async for _ in parts:

@@ -11,7 +11,7 @@ KEY = "generated/1790000000-6f1f.png"
 def url(**settings: str) -> str:
     """The URL that a storage process with these settings returns."""
     chosen = StorageSettings.model_validate({"public_base_url": "https://blog.example.org", **settings})
-    return ImageUrls.of(chosen).url(KEY)
+    return ImageUrls.of(chosen).url(KEY, in_bucket=True)
 
 
 @pytest.mark.parametrize(

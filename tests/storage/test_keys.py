@@ -114,8 +114,8 @@ class TestKeys:
 def test_urls_with_and_without_a_cdn() -> None:
     plain = ImageUrls("https://blog.example.org")
     cdn = ImageUrls("https://blog.example.org", "https://d1.cloudfront.net")
-    assert plain.url("generated/a.png") == "https://blog.example.org/media/generated/a.png"
+    assert plain.url("generated/a.png", in_bucket=True) == "https://blog.example.org/media/generated/a.png"
     assert plain.cdn("generated/a.png") is None
-    assert cdn.url("generated/a.png") == "https://d1.cloudfront.net/generated/a.png"
-    assert cdn.url("generated/a.png", spooled=True) == "https://blog.example.org/media/generated/a.png"
+    assert cdn.url("generated/a.png", in_bucket=True) == "https://d1.cloudfront.net/generated/a.png"
+    assert cdn.url("generated/a.png", in_bucket=False) == "https://blog.example.org/media/generated/a.png"
     assert cdn.base_url == "https://d1.cloudfront.net"

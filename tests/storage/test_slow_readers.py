@@ -26,7 +26,7 @@ async def test_pieces_are_at_most_64_kib(local: Client) -> None:
     call = local.stub.GetImage(images_pb2.GetImageRequest(key=stored.key), timeout=60)
     chunks = [message.chunk async for message in call][1:]
     assert b"".join(chunks) == DATA
-    assert max(len(chunk) for chunk in chunks) <= READ_SIZE == 64 * 1024
+    assert max(len(chunk) for chunk in chunks) <= READ_SIZE <= 64 * 1024
 
 
 async def test_a_reader_that_takes_nothing_is_cut_and_others_are_not(

@@ -17,7 +17,7 @@ export class ApiError extends Error {
 
   /** Whether the same call may succeed later: the gateway cannot be reached, or is overloaded or incomplete. */
   get passes() {
-    return this.status === 0 || this.status === 429 || this.status >= 500;
+    return this.status === 0 || this.status === 429 || (this.status >= 500 && this.status !== 501);
   }
 }
 

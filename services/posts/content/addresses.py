@@ -68,13 +68,13 @@ class Addresses:
 
     def image_url(self, image: StoredImage) -> str:
         """The URL of a stored image."""
-        return self.urls.url(image.key, spooled=image.spooled)
+        return self.urls.url(image.key, in_bucket=image.in_bucket)
 
     def fill_post(self, post: p.Post) -> p.Post:
         """Set what depends on addresses: the URL of the image, and the etag. Returns the same message."""
         image = post.featured_image.image
         image.url = self.image_url(image)
-        post.etag = self._etag(post.etag, spooled=image.spooled)
+        post.etag = self._etag(post.etag, in_bucket=image.in_bucket)
         return post
 
     def fill_task(self, task: t.Task) -> t.Task:
@@ -82,7 +82,7 @@ class Addresses:
         for found in task.images:
             self._fill_image(found)
         self._fill_parameters(task.parameters)
-        task.etag = self._etag(task.etag, spooled=any(found.image.spooled for found in task.images))
+        task.etag = self._etag(task.etag, in_bucket=all(found.image.in_bucket for found in task.images))
         return task
 
     def fill_event(self, event: t.TaskEvent) -> t.TaskEvent:
@@ -97,8 +97,8 @@ class Addresses:
 
     def _fill_parameters(self, parameters: GenerationParameters) -> None:
         if parameters.HasField("initial_image"):
-            # Whether this image is in the spool is not known. The gateway serves it wherever it is.
-            parameters.initial_image.url = self.urls.url(parameters.initial_image.key, spooled=True)
+            # Whether this image is in the bucket is not known. The gateway serves it wherever it is.
+            parameters.initial_image.url = self.urls.url(parameters.initial_image.key, in_bucket=False)
 
     def rewritten(self, text: str) -> str:
         """A text with the earlier absolute URLs of our images and posts replaced by those of now."""
@@ -116,5 +116,5 @@ class Addresses:
             return written
         return replace(written, content=self.rewritten(written.content))
 
-    def _etag(self, plain: str, *, spooled: bool) -> str:
-        return etag(int(plain.strip('"')), self.version + ("s" if spooled else ""))
+    def _etag(self, plain: str, *, in_bucket: bool) -> str:
+        return etag(int(plain.strip('"')), self.version + ("b" if in_bucket else ""))

@@ -17,11 +17,11 @@ IMAGE_SOURCE = "SELECT image_source FROM task_images WHERE key = $1 LIMIT 1"
 
 
 def stored(image: images_pb2.Image) -> StoredImage:
-    """What the database keeps of an image in storage: no URL, and whether it is in the spool."""
+    """What the database keeps of an image in storage: no URL, and whether it is in the bucket."""
     kept = StoredImage()
     kept.CopyFrom(image.image)
     kept.ClearField("url")
-    kept.spooled = image.backend == images_pb2.IMAGE_BACKEND_SPOOL
+    kept.in_bucket = image.backend == images_pb2.IMAGE_BACKEND_S3
     return kept
 
 

@@ -155,10 +155,10 @@ async def connected(
 ) -> AsyncIterator[Database]:
     """A pool of at most `size` connections, open for as long as the block lasts.
 
-    `name` appears in pg_stat_activity. `for_readers`: PostgreSQL plans a statement once for all values, because to plan
-    most of them takes longer than to run them. A statement ends after two seconds, and a caller that should not repeat
-    it gets DeadlineExceeded or, without a free connection, ResourceExhausted. `work_mem`: PostgreSQL's setting, if not
-    its default. Raises Unavailable if no database answers within `wait_seconds`.
+    `name` appears in pg_stat_activity. `for_readers`: PostgreSQL plans a statement once for all values: planning
+    takes longer than reading a page. A statement ends after two seconds, and a caller that should not repeat it gets
+    DeadlineExceeded, or ResourceExhausted without a free connection. `work_mem`: PostgreSQL's setting, if not its
+    default. Raises Unavailable if no database answers within `wait_seconds`.
     """
     settings = {**_SERVER_SETTINGS, "application_name": name}
     if for_readers:

@@ -1,6 +1,8 @@
-"""Rows that hold addresses, written again when the addresses change or an image leaves the spool of storage."""
+"""Rows that hold addresses, written again when the addresses change or an image comes into the bucket."""
 
+import asyncio
 import logging
+import uuid
 
 from frontispiece.posts.v1 import posts_pb2 as p
 from frontispiece.posts.v1 import tasks_pb2 as t
@@ -16,9 +18,10 @@ log = logging.getLogger(__name__)
 
 BATCH = 200
 
+# A row that another statement holds is waited for: skipped, it would keep its addresses until the next pass.
 STALE = """
 SELECT id, content, featured_image FROM posts WHERE address_version < $1 OR address_version > $1
-ORDER BY address_version LIMIT $2 FOR UPDATE SKIP LOCKED
+ORDER BY address_version, id LIMIT $2 FOR NO KEY UPDATE
 """
 
 REWRITE = """
@@ -28,19 +31,27 @@ UPDATE posts p SET featured_image_url = n.url, content = n.content, address_vers
 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::boolean[]) n (id, url, content, has_address) WHERE p.id = n.id
 """
 
-SPOOLED_POSTS = """
+POSTS = """
 SELECT id, featured_image_key AS key, featured_image FROM posts
-WHERE featured_image #>> '{image,spooled}' = 'true' LIMIT $1 FOR UPDATE SKIP LOCKED
+WHERE featured_image #>> '{image,in_bucket}' IS DISTINCT FROM 'true' AND id > $1 ORDER BY id LIMIT $2
 """
 
-POST_MOVED = "UPDATE posts SET featured_image = $2, featured_image_url = $3 WHERE id = $1"
+POST_IN_BUCKET = """
+UPDATE posts SET featured_image = $3, featured_image_url = $4 WHERE id = $1 AND featured_image_key = $2
+"""
 
-SPOOLED_TASK_IMAGES = """
+TASK_IMAGES = """
 SELECT task_id, index, key, image FROM task_images
-WHERE image #>> '{image,spooled}' = 'true' LIMIT $1 FOR UPDATE SKIP LOCKED
+WHERE image #>> '{image,in_bucket}' IS DISTINCT FROM 'true' AND (task_id, index) > ($1, $2)
+ORDER BY task_id, index LIMIT $3
 """
 
-TASK_IMAGE_MOVED = "UPDATE task_images SET image = $3 WHERE task_id = $1 AND index = $2"
+TASK_IMAGE_IN_BUCKET = "UPDATE task_images SET image = $3 WHERE task_id = $1 AND index = $2"
+
+# Between two questions to storage: many images may stay on a disk for ever.
+ASK_SECONDS = 0.02
+
+_FIRST = uuid.UUID(int=0)
 
 
 async def rewrite(database: Database, addresses: Addresses) -> int:
@@ -70,32 +81,32 @@ async def _rewrite_some(connection: Connection, addresses: Addresses) -> int:
     return len(found)
 
 
-async def settle(database: Database, addresses: Addresses, storage: StorageClient) -> None:
-    """Note which images have left the spool of storage. Raises Unavailable, and what storage raises."""
-    keys: dict[str, bool] = {}
-
-    async def has_moved(key: str) -> bool:
-        if key not in keys:
-            try:
-                keys[key] = (await storage.describe(key)).backend != images_pb2.IMAGE_BACKEND_SPOOL
-            except errors.NotFound:
-                keys[key] = False
-        return keys[key]
-
-    async def posts(connection: Connection) -> None:
-        for row in await connection.fetch(SPOOLED_POSTS, BATCH):
-            if await has_moved(row["key"]):
+async def find_in_bucket(database: Database, addresses: Addresses, storage: StorageClient) -> None:
+    """Note which images have come into the bucket, where a CDN reaches them. Raises what storage and database raise."""
+    if not addresses.urls.cdn_base_url:
+        return
+    last = _FIRST
+    while found := await database.fetch(POSTS, last, BATCH):
+        for row in found:
+            if await _is_in_bucket(storage, row["key"]):
                 featured = from_json(p.FeaturedImage, row["featured_image"])
-                featured.image.spooled = False
+                featured.image.in_bucket = True
                 url = addresses.image_url(featured.image)
-                await connection.execute(POST_MOVED, row["id"], to_json(featured), url)
-
-    async def task_images(connection: Connection) -> None:
-        for row in await connection.fetch(SPOOLED_TASK_IMAGES, BATCH):
-            if await has_moved(row["key"]):
+                await database.execute(POST_IN_BUCKET, row["id"], row["key"], to_json(featured), url)
+        last = found[-1]["id"]
+    after = (_FIRST, -1)
+    while found := await database.fetch(TASK_IMAGES, *after, BATCH):
+        for row in found:
+            if await _is_in_bucket(storage, row["key"]):
                 image = from_json(t.TaskImage, row["image"])
-                image.image.spooled = False
-                await connection.execute(TASK_IMAGE_MOVED, row["task_id"], row["index"], to_json(image))
+                image.image.in_bucket = True
+                await database.execute(TASK_IMAGE_IN_BUCKET, row["task_id"], row["index"], to_json(image))
+        after = (found[-1]["task_id"], found[-1]["index"])
 
-    await database.transaction(posts)
-    await database.transaction(task_images)
+
+async def _is_in_bucket(storage: StorageClient, key: str) -> bool:
+    await asyncio.sleep(ASK_SECONDS)
+    try:
+        return (await storage.describe(key)).backend == images_pb2.IMAGE_BACKEND_S3
+    except (errors.NotFound, errors.InvalidArgument):
+        return False

@@ -48,7 +48,7 @@ async def running(settings: WorkerSettings) -> AsyncIterator[Worker]:
             maintenance.reap(settings.reap_seconds),
             maintenance.retain_images(),
             maintenance.keep_addresses(),
-            maintenance.settle_spooled(),
+            maintenance.find_in_bucket(),
             maintenance.expire_keys(settings.idempotency_days),
             maintenance.derive_texts(texts),
         )

@@ -25,7 +25,7 @@ RETAIN_SECONDS = 2.0
 EXPIRE_SECONDS = 3600.0
 DERIVE_SECONDS = 5.0
 ADDRESSES_SECONDS = 300.0
-SETTLE_SECONDS = 20.0
+IN_BUCKET_SECONDS = 30.0
 
 # A selected row gets a new time, so that several workers share the rows, and a row that fails is tried again later.
 POST_IMAGES = """
@@ -107,9 +107,11 @@ class Maintenance:
             lambda: addresses.rewrite(self._database, self._addresses), ADDRESSES_SECONDS, pause_after_failure=5.0
         )
 
-    async def settle_spooled(self) -> None:
-        """Note which images have left the spool of storage, until cancelled."""
-        await _repeatedly(lambda: addresses.settle(self._database, self._addresses, self._storage), SETTLE_SECONDS)
+    async def find_in_bucket(self) -> None:
+        """Note which images have come into the bucket, until cancelled."""
+        await _repeatedly(
+            lambda: addresses.find_in_bucket(self._database, self._addresses, self._storage), IN_BUCKET_SECONDS
+        )
 
     async def expire_keys(self, days: int) -> None:
         """Delete idempotency keys that are older than `days`, until cancelled."""

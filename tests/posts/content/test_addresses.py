@@ -52,7 +52,8 @@ async def rewritten(sql: Any, base: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_every_url_follows_the_settings(start_posts: StartPosts, sql: Any) -> None:
+async def test_every_url_follows_the_settings(start_posts: StartPosts, sql: Any, storage: ScriptedStorage) -> None:
+    storage.backend = images_pb2.IMAGE_BACKEND_S3
     task_id, etags = "", []
     for settings, base in BASES:
         async with start_posts(**settings) as client:
@@ -102,23 +103,39 @@ async def test_texts_follow_the_settings(start_posts: StartPosts, sql: Any, stor
         former = site
 
 
+async def test_images_that_stay_on_a_disk_keep_addresses_of_the_gateway(
+    start_posts: StartPosts, sql: Any, storage: ScriptedStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CDN is turned on: it has no copy of what was stored before."""
+    monkeypatch.setattr("services.posts.worker.maintenance.IN_BUCKET_SECONDS", 0.05)
+    async with start_posts() as client:
+        task_id = (await client.done()).id
+        await client.approve(task_id)
+    async with start_posts(**CDN) as client:
+        await rewritten(sql, "https://pictures.example/blog/media/")
+        for described, key in (await urls_of(client, task_id)).items():
+            assert described.partition(" ")[2] == f"https://pictures.example/blog/media/{key}"
+
+
 async def test_an_image_in_the_spool_is_at_the_gateway_until_it_has_moved(
     start_posts: StartPosts, storage: ScriptedStorage, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.posts.worker.maintenance.SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("services.posts.worker.maintenance.IN_BUCKET_SECONDS", 0.05)
     storage.backend = images_pb2.IMAGE_BACKEND_SPOOL
     async with start_posts(**CDN) as client:
         task = await client.done()
         post = (await client.approve(task.id)).post
-        assert post.featured_image.image.spooled
+        assert not post.featured_image.image.in_bucket
         assert post.featured_image.image.url.startswith("https://pictures.example/blog/media/generated/")
         for image in storage.images.values():
             image.backend = images_pb2.IMAGE_BACKEND_S3
         async with asyncio.timeout(90):
-            while (found := (await client.get(task.id)).images[0].image).spooled:
+            while (found := (await client.get(task.id)).images[0].image).in_bucket is False:
                 await asyncio.sleep(0.02)
             assert found.url == f"https://cdn.example/{found.key}"
-            while (now := (await client.posts.GetPost(p.GetPostRequest(id=post.id))).post).featured_image.image.spooled:
+            while (
+                now := (await client.posts.GetPost(p.GetPostRequest(id=post.id))).post
+            ).featured_image.image.in_bucket is False:
                 await asyncio.sleep(0.02)
         assert now.featured_image.image.url == found.url
         assert now.etag != post.etag

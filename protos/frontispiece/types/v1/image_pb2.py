@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!frontispiece/types/v1/image.proto\x12\x15\x66rontispiece.types.v1\"\x93\x01\n\tImageFile\x12!\n\x0c\x63ontent_type\x18\x01 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x04R\tsizeBytes\x12\x16\n\x06sha256\x18\x03 \x01(\tR\x06sha256\x12\x14\n\x05width\x18\x04 \x01(\rR\x05width\x12\x16\n\x06height\x18\x05 \x01(\rR\x06height\"\x9f\x01\n\x0bStoredImage\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12\x34\n\x04\x66ile\x18\x03 \x01(\x0b\x32 .frontispiece.types.v1.ImageFileR\x04\x66ile\x12\x1c\n\tthumbhash\x18\x04 \x01(\tR\tthumbhash\x12\x18\n\x07spooled\x18\x05 \x01(\x08R\x07spooledb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!frontispiece/types/v1/image.proto\x12\x15\x66rontispiece.types.v1\"\x93\x01\n\tImageFile\x12!\n\x0c\x63ontent_type\x18\x01 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x04R\tsizeBytes\x12\x16\n\x06sha256\x18\x03 \x01(\tR\x06sha256\x12\x14\n\x05width\x18\x04 \x01(\rR\x05width\x12\x16\n\x06height\x18\x05 \x01(\rR\x06height\"\xa2\x01\n\x0bStoredImage\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12\x34\n\x04\x66ile\x18\x03 \x01(\x0b\x32 .frontispiece.types.v1.ImageFileR\x04\x66ile\x12\x1c\n\tthumbhash\x18\x04 \x01(\tR\tthumbhash\x12\x1b\n\tin_bucket\x18\x05 \x01(\x08R\x08inBucketb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGEFILE']._serialized_start=61
   _globals['_IMAGEFILE']._serialized_end=208
   _globals['_STOREDIMAGE']._serialized_start=211
-  _globals['_STOREDIMAGE']._serialized_end=370
+  _globals['_STOREDIMAGE']._serialized_end=373
 # @@protoc_insertion_point(module_scope)

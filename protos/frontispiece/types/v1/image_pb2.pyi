@@ -20,15 +20,15 @@ class ImageFile(_message.Message):
     def __init__(self, content_type: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class StoredImage(_message.Message):
-    __slots__ = ("key", "url", "file", "thumbhash", "spooled")
+    __slots__ = ("key", "url", "file", "thumbhash", "in_bucket")
     KEY_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     THUMBHASH_FIELD_NUMBER: _ClassVar[int]
-    SPOOLED_FIELD_NUMBER: _ClassVar[int]
+    IN_BUCKET_FIELD_NUMBER: _ClassVar[int]
     key: str
     url: str
     file: ImageFile
     thumbhash: str
-    spooled: bool
-    def __init__(self, key: _Optional[str] = ..., url: _Optional[str] = ..., file: _Optional[_Union[ImageFile, _Mapping]] = ..., thumbhash: _Optional[str] = ..., spooled: _Optional[bool] = ...) -> None: ...
+    in_bucket: bool
+    def __init__(self, key: _Optional[str] = ..., url: _Optional[str] = ..., file: _Optional[_Union[ImageFile, _Mapping]] = ..., thumbhash: _Optional[str] = ..., in_bucket: _Optional[bool] = ...) -> None: ...

@@ -27,9 +27,10 @@ UPDATE task_images SET image = image #- '{image,url}' #- '{generation,parameters
 UPDATE content_tasks SET parameters = parameters #- '{initial_image,url}'
 WHERE parameters #> '{initial_image,url}' IS NOT NULL;
 
--- Images that wait in the spool of storage, until a worker learns that they have moved.
-CREATE INDEX posts_spooled ON posts (id) WHERE featured_image #>> '{image,spooled}' = 'true';
-CREATE INDEX task_images_spooled ON task_images (task_id) WHERE image #>> '{image,spooled}' = 'true';
+-- Images that are not known to be in the bucket. A worker asks storage, because only there a CDN reaches them.
+CREATE INDEX posts_not_in_bucket ON posts (id) WHERE featured_image #>> '{image,in_bucket}' IS DISTINCT FROM 'true';
+CREATE INDEX task_images_not_in_bucket ON task_images (task_id, index)
+    WHERE image #>> '{image,in_bucket}' IS DISTINCT FROM 'true';
 
 -- Tells caches that something that they hold may have changed. Notifications of one transaction are one.
 CREATE FUNCTION notify_change() RETURNS trigger LANGUAGE plpgsql AS $$
