@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 
-from gateway.listener import listen
+from gateway.serving.listener import listen
 from gateway.settings import GatewaySettings
 from gateway.token_file import TokenFileError, admin_token
 from rpc import logs
@@ -24,7 +24,7 @@ async def main(settings: GatewaySettings, token: str, listener: socket.socket) -
     """Serve until SIGTERM or SIGINT."""
     from gateway.app import create_app
     from gateway.clients import open_clients
-    from gateway.server import server
+    from gateway.serving.server import server
 
     async with open_clients(settings) as clients:
         http = server(create_app(settings, clients, token), settings)

@@ -52,8 +52,3 @@ def _compress(body: bytes, coding: Coding) -> bytes:
     if coding == "br":
         return bytes(brotli.compress(body, mode=brotli.MODE_TEXT, quality=_BROTLI_QUALITY))
     return gzip.compress(body, _GZIP_LEVEL, mtime=0)
-
-
-def weak(etag: str) -> str:
-    """The etag of a compressed body: a strong one belongs to exactly one sequence of bytes (RFC 9110, 8.8.1)."""
-    return etag if etag.startswith("W/") else f"W/{etag}"

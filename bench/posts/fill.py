@@ -10,7 +10,8 @@ from frontispiece.posts.v1 import posts_pb2
 from frontispiece.types.v1 import image_pb2
 
 from local.postgres import Postgres
-from services.posts.content import deriving, search
+from services.posts.content.search import words
+from services.posts.content.texts import deriving
 from services.posts.database.json_columns import to_json
 from services.posts.database.migrate import migrate, migrations
 
@@ -90,7 +91,7 @@ async def _fill(url: str, text: str, size: int) -> None:
 async def _check(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """The words of a post are those that the service would store."""
     for row in await connection.fetch("SELECT title, content, tsvector_to_array(search) AS search FROM posts LIMIT 5"):
-        assert sorted(row["search"]) == sorted(search.lexemes(row["title"], row["content"]))
+        assert sorted(row["search"]) == sorted(words.lexemes(row["title"], row["content"]))
 
 
 def _image(url: str) -> str:

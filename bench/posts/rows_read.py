@@ -8,8 +8,8 @@ from frontispiece.posts.v1 import posts_pb2 as p
 
 from rpc.image_urls import ImageUrls
 from services.posts.content.addresses import Addresses
-from services.posts.content.deriving import Deriving
 from services.posts.content.repository import Posts
+from services.posts.content.texts.deriving import Deriving
 from services.posts.models import POST_STATES, PostFilter
 
 

@@ -10,6 +10,7 @@ from starlette.types import Scope, Send
 
 from gateway import encodings
 from gateway.cache.store import Kept
+from gateway.etags import matches, weak
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -48,8 +49,8 @@ class Answer(Kept):
             elif name == b"if-none-match":
                 condition = condition + b"," + value if condition else value
         coding = encodings.chosen(accepted.decode("latin-1")) if len(self.body) >= encodings.MIN_BYTES else ""
-        if condition and self._matches(condition):
-            etag = encodings.weak(self._etag.decode()).encode() if coding else self._etag
+        if condition and matches(condition.decode("latin-1"), self._etag.decode("latin-1")):
+            etag = weak(self._etag.decode("latin-1")).encode("latin-1") if coding else self._etag
             await send({"type": "http.response.start", "status": 304, "headers": [(b"etag", etag), *self._shared]})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -57,11 +58,6 @@ class Answer(Kept):
         # The list is copied, because middleware adds to it.
         await send({"type": "http.response.start", "status": 200, "headers": headers.copy()})
         await send({"type": "http.response.body", "body": body})
-
-    def _matches(self, condition: bytes) -> bool:
-        """Whether one of the etags in an If-None-Match header is this one (weak comparison, RFC 9110, 8.8.3.2)."""
-        strong = self._etag.removeprefix(b"W/")
-        return any(one.strip() == b"*" or one.strip().removeprefix(b"W/") == strong for one in condition.split(b","))
 
     async def _form(self, coding: encodings.Coding) -> tuple[bytes, Headers]:
         """The body in a coding and the headers of it; made once, whoever asks first."""
@@ -71,7 +67,7 @@ class Answer(Kept):
         return self._forms.setdefault(coding, (body, self._head(body, coding)))
 
     def _head(self, body: bytes, coding: encodings.Coding) -> Headers:
-        etag = encodings.weak(self._etag.decode("latin-1")).encode("latin-1") if coding else self._etag
+        etag = weak(self._etag.decode("latin-1")).encode("latin-1") if coding else self._etag
         own = [(b"content-type", self._type), (b"content-length", b"%d" % len(body)), (b"etag", etag)]
         if coding:
             own.append((b"content-encoding", coding.encode()))

@@ -5,7 +5,8 @@ import re
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.encodings import MIN_BYTES, chosen, encoded, weak
+from gateway.encodings import MIN_BYTES, chosen, encoded
+from gateway.etags import weak
 
 # Never event streams, which must arrive at once, and never images, which are compressed already.
 _TEXT = re.compile(r"text/(?!event-stream)|application/(?:json|javascript|xml|[\w.+-]+\+(?:json|xml))\b|image/svg\+xml")

@@ -1,4 +1,4 @@
-"""Limits of size and time for the body of a request. Those of the head are in gateway.protocol."""
+"""Limits of size and time for the body of a request. Those of the head are in gateway.serving.protocol."""
 
 import asyncio
 import time

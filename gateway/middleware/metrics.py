@@ -66,7 +66,7 @@ class GatewayMetrics:
 
 
 class MetricsMiddleware:
-    """Gives each request its id, counts it and logs it. It is the outermost middleware."""
+    """Gives each request its id, counts it and logs it. Only PiecesMiddleware is further out."""
 
     def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
         """Wrap `app`."""

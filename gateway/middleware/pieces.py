@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.protocol import ABORT, PIECE_BYTES
+from gateway.serving.protocol import ABORT, PIECE_BYTES
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024
 """The most that responses larger than a piece may hold together while they are being sent."""

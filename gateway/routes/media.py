@@ -13,6 +13,7 @@ from frontispiece.storage.v1 import images_pb2
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import Problem
+from gateway.etags import matches
 from gateway.routes.dependencies import Context
 from gateway.routes.problems import problems
 from rpc import context, errors
@@ -82,7 +83,7 @@ async def media(
     if if_none_match or (if_range and part is not WHOLE):
         header, call = await _open(images, key, WHOLE, header_only=True)
         call.cancel()
-        if if_none_match and _matches(if_none_match, header.image):
+        if if_none_match and matches(if_none_match, _etag(header.image)):
             return Response(status_code=304, headers=_validators(header))
         if if_range and if_range.strip() != _etag(header.image):
             part = WHOLE
@@ -154,11 +155,6 @@ async def _not_satisfiable(images: Any, key: str) -> Problem:
 
 def _etag(image: images_pb2.Image) -> str:
     return f'"{image.image.file.sha256}"'
-
-
-def _matches(if_none_match: str, image: images_pb2.Image) -> bool:
-    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in tags or _etag(image) in tags
 
 
 def _validators(header: images_pb2.GetImageHeader) -> dict[str, str]:

@@ -10,11 +10,11 @@ from rpc.server import Service
 from services.posts.api.servicers import PostServicer, TaskServicer
 from services.posts.connections import background, connect, readers
 from services.posts.content.addresses import Addresses
-from services.posts.content.changes import Changes
-from services.posts.content.deriving import running as deriving
+from services.posts.content.change_feed import ChangeFeed
 from services.posts.content.images import Images
 from services.posts.content.repository import Posts
 from services.posts.content.taxonomy import Taxonomy
+from services.posts.content.texts.deriving import running as deriving
 from services.posts.database.database import Database
 from services.posts.settings import PostsSettings
 from services.posts.tasks.create import TaskCreator
@@ -33,7 +33,7 @@ class App:
     services: tuple[Service, ...]
     database: Database
     events: TaskEvents
-    changes: Changes
+    changes: ChangeFeed
 
     def end_streams(self) -> None:
         """End all event streams. Their callers continue at another process."""
@@ -55,7 +55,7 @@ async def running(settings: PostsSettings) -> AsyncIterator[App]:
         database = connections.database
         events = TaskEvents(database, settings.poll_seconds)
         url = settings.database_url.get_secret_value()
-        changes = Changes()
+        changes = ChangeFeed()
 
         def on_gap() -> None:
             events.on_gap()

@@ -1,11 +1,15 @@
 """Values of the service that are not messages of the contract, and the states of tasks."""
 
+import re
 import uuid
 from dataclasses import dataclass
 from typing import cast
 
 from frontispiece.posts.v1 import posts_pb2 as p
 from frontispiece.posts.v1 import tasks_pb2 as t
+
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""The form of an id. uuid.UUID accepts others too, such as urn:uuid:."""
 
 WORKER = "worker"
 """The actor of a change that no user caused."""

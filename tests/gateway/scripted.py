@@ -19,8 +19,8 @@ from frontispiece.types.v1 import generation_pb2, image_pb2
 from gateway.app import create_app
 from gateway.clients import GENERATOR, IMAGES, POSTS, TASKS, open_clients
 from gateway.context import AppContext
-from gateway.listener import listen
-from gateway.server import GatewayServer, server
+from gateway.serving.listener import listen
+from gateway.serving.server import GatewayServer, server
 from gateway.settings import GatewaySettings
 from rpc import errors
 from rpc.server import RunningServer, Service, running

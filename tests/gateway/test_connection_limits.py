@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from frontispiece.posts.v1 import posts_pb2
 
-from gateway.connections import connections
 from gateway.middleware.metrics import GatewayMetrics
 from gateway.middleware.pieces import PiecesMiddleware
-from gateway.protocol import ABORT, PIECE_BYTES
+from gateway.serving.connections import connections
+from gateway.serving.protocol import ABORT, PIECE_BYTES
 from gateway.settings import GatewaySettings
 from tests.gateway.full import MEBIBYTE, long_post
 from tests.gateway.scripted import EDITOR, Scripted, scripted

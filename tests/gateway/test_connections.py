@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from gateway.protocol import MAX_HEAD_BYTES
+from gateway.serving.protocol import MAX_HEAD_BYTES
 from tests.gateway.scripted import EDITOR, Scripted, scripted
 
 HEAD = "POST /api/tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"

@@ -20,8 +20,8 @@ from rpc import server
 from rpc.errors import from_call
 from rpc.image_urls import ImageUrls
 from services.posts import app
-from services.posts.content import deriving
 from services.posts.content.addresses import Addresses
+from services.posts.content.texts import deriving
 from services.posts.database.migrate import migrate
 from services.posts.settings import PostsSettings
 from services.posts.worker import app as worker_app

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 
 from gateway.app import create_app
 from gateway.clients import open_clients
-from gateway.listener import listen
-from gateway.server import server
+from gateway.serving.listener import listen
+from gateway.serving.server import server
 from gateway.settings import GatewaySettings
 from rpc.channel import open_channel
 from rpc.limits import limits

@@ -3,7 +3,6 @@
 The server has normalised the request and checked the limits of its fields (rpc.validation) before.
 """
 
-import re
 import uuid
 from typing import Any
 
@@ -17,9 +16,7 @@ from services.posts.api import masks
 from services.posts.content import tags
 from services.posts.content.create import not_found
 from services.posts.content.slugs import looks_like_an_id
-from services.posts.models import POST_STATES, NewPost, PostChange, PostFilter
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+from services.posts.models import POST_STATES, UUID, NewPost, PostChange, PostFilter
 
 CHANGEABLE = {field.name for field in p.UpdatePostRequest.DESCRIPTOR.fields} - {"id", "etag", "update_mask"}
 """The fields that an update mask may name."""
@@ -32,14 +29,14 @@ _POST_STATE_NAMES = {number: name for name, number in POST_STATES.items()}
 
 def task_id(value: str) -> uuid.UUID:
     """The id of a task. A text that is not a UUID is the id of no task: raises NotFound."""
-    if not _UUID.fullmatch(value):
+    if not UUID.fullmatch(value):
         raise errors.NotFound("the task does not exist", reason="TASK_NOT_FOUND")
     return uuid.UUID(value)
 
 
 def post_id(value: str) -> uuid.UUID:
     """The id of a post. A text that is not a UUID is the id of no post: raises NotFound."""
-    if not _UUID.fullmatch(value):
+    if not UUID.fullmatch(value):
         raise not_found()
     return uuid.UUID(value)
 

@@ -10,7 +10,7 @@ from frontispiece.posts.v1 import tasks_pb2 as t
 from rpc import context, errors
 from services.posts.api import decode, masks
 from services.posts.content.addresses import Addresses
-from services.posts.content.changes import Changes
+from services.posts.content.change_feed import ChangeFeed
 from services.posts.content.images import Images
 from services.posts.content.repository import Posts
 from services.posts.content.taxonomy import Taxonomy
@@ -85,7 +85,7 @@ class PostServicer(posts_pb2_grpc.PostServiceServicer):
     """frontispiece.posts.v1.PostService."""
 
     def __init__(
-        self, posts: Posts, taxonomy: Taxonomy, images: Images, changes: Changes, addresses: Addresses
+        self, posts: Posts, taxonomy: Taxonomy, images: Images, changes: ChangeFeed, addresses: Addresses
     ) -> None:
         """Serve these. `addresses` completes every message."""
         self._changes = changes

@@ -7,9 +7,9 @@ from frontispiece.posts.v1 import posts_pb2 as p
 
 from rpc import errors
 from services.posts.content.addresses import Addresses
-from services.posts.content.deriving import Derived
-from services.posts.content.slugs import numbered, slugify
+from services.posts.content.slugs import ATTEMPTS, candidate, slugify
 from services.posts.content.tags import set_tags
+from services.posts.content.texts.deriving import Derived
 from services.posts.database import rows
 from services.posts.database.database import Connection
 from services.posts.database.json_columns import to_json
@@ -36,18 +36,12 @@ DELETE = "DELETE FROM posts WHERE id = $1"
 # Asked after the slug was written: whoever gives a slug away at the same time has the same unique index to pass.
 IS_FORMER = "SELECT EXISTS (SELECT FROM post_slugs WHERE slug = $1 AND post_id <> $2)"
 
-NEXT_NUMBER = """
-SELECT coalesce(max(substring(slug FROM length($1) + 2)::bigint), 1) + 1
-FROM (SELECT slug FROM posts UNION ALL SELECT slug FROM post_slugs) taken
-WHERE slug LIKE $1 || '-%' AND substring(slug FROM length($1) + 2) ~ '^[0-9]{1,9}$'
-"""
+SLUGS = "(SELECT slug FROM posts UNION ALL SELECT slug FROM post_slugs) taken"
+"""Every slug that a post has or had."""
 
 FIND_AUTHOR = "SELECT id FROM authors WHERE $1::uuid IS NULL OR id = $1 ORDER BY create_time, id LIMIT 1"
 
 FIND_CATEGORY = "SELECT id FROM categories WHERE $1::uuid IS NULL OR id = $1 ORDER BY create_time, id LIMIT 1"
-
-# Several calls may compute the same next number at the same moment. The last tries use a random ending.
-_NUMBERED_TRIES, _RANDOM_TRIES = 5, 2
 
 
 async def insert_post(
@@ -78,16 +72,10 @@ async def insert_post(
         "excerpt": derived.excerpt,
         "derived_version": derived.version,
     }
-    stem = slug = new.slug or slugify(new.title, "post")
-    for number in range(1 + _NUMBERED_TRIES + _RANDOM_TRIES):
-        if await _insert(connection, post_id, slug, values):
+    stem = new.slug or slugify(new.title, "post")
+    for attempt in range(1 if new.slug else ATTEMPTS):
+        if await _insert(connection, post_id, await candidate(connection, SLUGS, stem, attempt), values):
             break
-        if new.slug:
-            raise slug_taken(slug)
-        shorter = stem[:90].rstrip("-")
-        is_numbered = number < _NUMBERED_TRIES
-        ending = await connection.fetchval(NEXT_NUMBER, shorter) if is_numbered else uuid.uuid4().hex[:8]
-        slug = numbered(shorter, ending)
     else:
         raise slug_taken(stem)
     await set_tags(connection, post_id, new.tags)

@@ -7,15 +7,12 @@ once. The list of any state merges the lists of the states.
 
 # ruff: noqa: S608  (the statements are made of constants; values have placeholders)
 
-import re
 import uuid
 from datetime import datetime
 
 from services.posts.database.tag_identity import identity
 from services.posts.database.where import Values
-from services.posts.models import POST_STATES, PostFilter
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+from services.posts.models import POST_STATES, UUID, PostFilter
 
 _COLUMNS = """
 p.id, p.slug, p.state, p.title, {content} AS content, p.featured_image, p.author_id, p.category_id, p.tags, p.task_id,
@@ -77,7 +74,7 @@ def conditions(
         ("author_id", "authors", filters.author),
     ):
         if given:
-            slug, as_id = values.add(given), values.add(uuid.UUID(given) if _UUID.fullmatch(given) else None)
+            slug, as_id = values.add(given), values.add(uuid.UUID(given) if UUID.fullmatch(given) else None)
             found.append(f"{table}.{column} = {_BY_SLUG_OR_ID.format(table=names, slug=slug, id=as_id)}")
     if after is not None:
         time, last = after

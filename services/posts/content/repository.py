@@ -4,13 +4,14 @@ import uuid
 
 from frontispiece.posts.v1 import posts_pb2 as p
 
-from services.posts.content import deriving, etags, lists, rendering
+from services.posts.content import etags, lists
 from services.posts.content.addresses import Addresses
-from services.posts.content.change import change_post, changed
 from services.posts.content.create import GET, created_earlier, insert_post, not_found, read_post
-from services.posts.content.deriving import Derived, Deriving
-from services.posts.content.searches import Searches
-from services.posts.content.stale import derive_again
+from services.posts.content.search.searches import Searches
+from services.posts.content.texts import deriving, rendering
+from services.posts.content.texts.deriving import Derived, Deriving
+from services.posts.content.texts.stale import derive_again
+from services.posts.content.update import change_post, changed
 from services.posts.database import idempotency, paging, rows
 from services.posts.database.database import Connection, Database
 from services.posts.models import NewPost, PostChange, PostFilter

@@ -8,11 +8,9 @@ from typing import Any
 from frontispiece.posts.v1 import posts_pb2 as p
 
 from rpc import errors
-from services.posts.content.slugs import numbered, slugify
+from services.posts.content.slugs import ATTEMPTS, candidate, slugify
 from services.posts.database import paging
 from services.posts.database.database import Connection, Database, Record
-
-_TRIES = 7
 
 _COLUMNS = "id, slug, name, sort_name, id = (SELECT id FROM {table} ORDER BY create_time, id LIMIT 1) AS is_default"
 
@@ -21,11 +19,6 @@ INSERT INTO {table} (slug, name, created_by) VALUES ($1, $2, $3) ON CONFLICT (sl
 """
 
 GET = f"SELECT {_COLUMNS} FROM {{table}} WHERE id = $1"
-
-NEXT_NUMBER = """
-SELECT coalesce(max(substring(slug FROM length($1) + 2)::bigint), 1) + 1 FROM {table}
-WHERE slug LIKE $1 || '-%' AND substring(slug FROM length($1) + 2) ~ '^[0-9]{{1,9}}$'
-"""
 
 # Where lists begin: before the first count or name. A condition that is left out at first would need a plan of its own.
 _MOST = 2**31 - 1
@@ -79,19 +72,13 @@ class Taxonomy:
         return p.ListTagsResponse(tags=[dict(row) for row in page.items], next_page_token=page.next_page_token)
 
     async def _create(self, table: str, principal: str, name: str, slug: str, noun: str) -> Record:
-        stem = chosen = slug or slugify(name, noun)
+        stem = slug or slugify(name, noun)
 
         async def work(connection: Connection) -> Record | None:
-            nonlocal chosen
-            for number in range(_TRIES):
+            for attempt in range(1 if slug else ATTEMPTS):
+                chosen = await candidate(connection, table, stem, attempt)
                 if created := await connection.fetchval(CREATE.format(table=table), chosen, name, principal):
                     return await connection.fetchrow(GET.format(table=table), created)
-                if slug:
-                    break
-                shorter = stem[:90].rstrip("-")
-                is_last = number == _TRIES - 2  # several calls may compute the same number at the same moment
-                ending = await connection.fetchval(NEXT_NUMBER.format(table=table), shorter)
-                chosen = numbered(shorter, uuid.uuid4().hex[:8] if is_last else ending)
             return None
 
         row = await self._database.transaction(work)

@@ -12,7 +12,7 @@ from rpc.limits import limits
 from services.posts.content import etags
 from services.posts.content.addresses import Addresses
 from services.posts.content.create import created_earlier, insert_post
-from services.posts.content.deriving import Deriving
+from services.posts.content.texts.deriving import Deriving
 from services.posts.database import idempotency, paging, rows
 from services.posts.database.database import Connection, Database, Record
 from services.posts.database.json_columns import to_json

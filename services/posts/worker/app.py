@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.posts.connections import background, connect
 from services.posts.content.addresses import Addresses
-from services.posts.content.deriving import running as deriving
+from services.posts.content.texts.deriving import running as deriving
 from services.posts.database.database import Database
 from services.posts.tasks.notify import Listener
 from services.posts.tasks.queue import Queue

@@ -12,8 +12,8 @@ from rpc import errors
 from rpc.backoff import jittered
 from services.posts.clients.storage import StorageClient
 from services.posts.content.addresses import Addresses
-from services.posts.content.deriving import Deriving
-from services.posts.content.stale import catch_up
+from services.posts.content.texts.deriving import Deriving
+from services.posts.content.texts.stale import catch_up
 from services.posts.database.database import Database
 from services.posts.tasks.queue import Queue
 from services.posts.worker import addresses

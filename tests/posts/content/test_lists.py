@@ -1,6 +1,5 @@
 """Lists of posts, authors, categories, tags and tasks: filters, order and pages."""
 
-import asyncio
 import itertools
 import random
 import uuid
@@ -9,46 +8,11 @@ from typing import Any
 import grpc
 import pytest
 from frontispiece.posts.v1 import posts_pb2 as p
-from google.protobuf.field_mask_pb2 import FieldMask
 
 from rpc import errors
-from services.posts.content import deriving
-from tests.posts.conftest import Client, reason, wrong_fields
-from tests.posts.leaves import ScriptedStorage
-
-KEY = "generated/1-x.png"
-
-
-@pytest.fixture
-def images(storage: ScriptedStorage) -> str:
-    """Two stored images; the key of the first."""
-    for name in (KEY, "generated/2-y.png"):
-        storage.put(name, b"x", 64, 32)
-    return KEY
-
-
-@pytest.fixture
-async def taxonomy(idle: Client) -> dict[str, str]:
-    """The ids of the first author and category."""
-    (author,) = (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors
-    (category,) = (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories
-    return {"author_id": author.id, "category_id": category.id}
-
-
-async def make(idle: Client, taxonomy: dict[str, str], title: str = "A title", **fields: Any) -> Any:
-    request = p.CreatePostRequest(**{**taxonomy, "title": title, "featured_image_key": KEY, "publish": True, **fields})
-    return (await idle.posts.CreatePost(request, metadata=[("x-principal", "ada")])).post
-
-
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    return raised.value
-
-
-async def change(idle: Client, post_id: str, *paths: str, etag: str = "", **fields: Any) -> Any:
-    request = p.UpdatePostRequest(id=post_id, etag=etag, update_mask=FieldMask(paths=paths), **fields)
-    return (await idle.posts.UpdatePost(request, metadata=[("x-principal", "bo")])).post
+from services.posts.content.texts import deriving
+from tests.posts.conftest import Client
+from tests.posts.content.calls import change, make, refused
 
 
 @pytest.mark.usefixtures("images")
@@ -161,21 +125,6 @@ class TestList:
         (post,) = (await idle.posts.ListPosts(request)).posts
         assert (post.title, post.content) == ("One", "")
 
-    async def test_names_are_in_the_order_of_people(self, idle: Client) -> None:
-        for name in ("Zoe", "adam", "Ärla", "Ben", "Émile", "Иван", "анна", "Яна", "adam", "Łukasz", "ßa"):
-            await idle.posts.CreateAuthor(p.CreateAuthorRequest(name=name, slug=f"s{uuid.uuid4().hex[:8]}"))
-        names, token = [], ""
-        while True:
-            page = await idle.posts.ListAuthors(p.ListAuthorsRequest(page_size=2, page_token=token))
-            names += [author.name for author in page.authors]
-            token = page.next_page_token
-            if not token:
-                break
-        assert names == [
-            *("adam", "adam", "Ärla", "Ben", "Editorial team", "Émile", "Łukasz", "ßa", "Zoe"),
-            *("анна", "Иван", "Яна"),
-        ]
-
     async def test_search_follows_a_change(self, idle: Client, taxonomy: dict[str, str]) -> None:
         post = await make(idle, taxonomy, "One", content="old")
         await change(idle, post.id, "content", content="new")
@@ -255,52 +204,6 @@ class TestList:
             if not token:
                 break
         assert seen == [("b", 2), ("c", 2), ("a", 1)]
-
-
-async def test_authors_and_categories_are_created_and_listed(idle: Client) -> None:
-    async def author(name: str, slug: str = "") -> p.Author:
-        return (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name=name, slug=slug))).author  # type: ignore[no-any-return]
-
-    assert (await author("Ada Lovelace")).slug == "ada-lovelace"
-    assert (await author("Ada Lovelace")).slug == "ada-lovelace-2"
-    assert (await author("Ada Lovelace", "ada")).slug == "ada"
-    error = await refused(author("Ada", "ada"))
-    assert (error.code(), reason(error)) == (grpc.StatusCode.ALREADY_EXISTS, "SLUG_TAKEN")
-    error = await refused(author("Ada", "12345678-1234-1234-1234-123456789abc"))
-    assert (error.code(), wrong_fields(error)) == (grpc.StatusCode.INVALID_ARGUMENT, {"slug"})
-    names = [one.name for one in (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors]
-    assert names == ["Ada Lovelace", "Ada Lovelace", "Ada Lovelace", "Editorial team"]
-    await idle.posts.CreateCategory(p.CreateCategoryRequest(name="海", slug="sea"))
-    names = [one.name for one in (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories]
-    assert sorted(names) == ["General", "海"]
-
-
-async def test_names_in_any_script_get_slugs_and_numbers(idle: Client) -> None:
-    names = ("Новости", "Статьи", "新闻", "新闻", "😀", "...", "…")
-    slugs = [(await idle.posts.CreateCategory(p.CreateCategoryRequest(name=name))).category.slug for name in names]
-    assert slugs == ["novosti", "stati", "xinwen", "xinwen-2", "grinning", "category", "category-2"]
-
-
-async def test_many_at_once_with_one_name_get_different_slugs(idle: Client) -> None:
-    made = await asyncio.gather(
-        *(idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Анна Петрова")) for _ in range(8))
-    )
-    assert len({response.author.slug for response in made}) == 8
-
-
-async def test_first_author_and_category_are_the_default_wherever_they_are_shown(idle: Client, images: str) -> None:
-    """Not the first by name."""
-    author = (await idle.posts.CreateAuthor(p.CreateAuthorRequest(name="Aaron"))).author
-    category = (await idle.posts.CreateCategory(p.CreateCategoryRequest(name="Aardvarks"))).category
-    assert (author.is_default, category.is_default) == (False, False)
-    authors = (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors
-    categories = (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories
-    assert [(one.name, one.is_default) for one in authors] == [("Aaron", False), ("Editorial team", True)]
-    assert [(one.name, one.is_default) for one in categories] == [("Aardvarks", False), ("General", True)]
-    plain = (await idle.posts.CreatePost(p.CreatePostRequest(title="T", featured_image_key=images))).post
-    assert (plain.author, plain.category) == (authors[1], categories[1])
-    chosen = await make(idle, {"author_id": author.id, "category_id": category.id})
-    assert (chosen.author, chosen.category) == (author, category)
 
 
 async def test_tasks_are_listed_newest_first_while_tasks_are_added(idle: Client) -> None:

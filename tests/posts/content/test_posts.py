@@ -11,41 +11,8 @@ from frontispiece.types.v1.image_pb2 import StoredImage
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from tests.posts.conftest import BASE, Client, reason
+from tests.posts.content.calls import KEY, change, make, refused
 from tests.posts.leaves import ScriptedStorage
-
-KEY = "generated/1-x.png"
-
-
-@pytest.fixture
-def images(storage: ScriptedStorage) -> str:
-    """Two stored images; the key of the first."""
-    for name in (KEY, "generated/2-y.png"):
-        storage.put(name, b"x", 64, 32)
-    return KEY
-
-
-@pytest.fixture
-async def taxonomy(idle: Client) -> dict[str, str]:
-    """The ids of the first author and category."""
-    (author,) = (await idle.posts.ListAuthors(p.ListAuthorsRequest())).authors
-    (category,) = (await idle.posts.ListCategories(p.ListCategoriesRequest())).categories
-    return {"author_id": author.id, "category_id": category.id}
-
-
-async def make(idle: Client, taxonomy: dict[str, str], title: str = "A title", **fields: Any) -> Any:
-    request = p.CreatePostRequest(**{**taxonomy, "title": title, "featured_image_key": KEY, "publish": True, **fields})
-    return (await idle.posts.CreatePost(request, metadata=[("x-principal", "ada")])).post
-
-
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    return raised.value
-
-
-async def change(idle: Client, post_id: str, *paths: str, etag: str = "", **fields: Any) -> Any:
-    request = p.UpdatePostRequest(id=post_id, etag=etag, update_mask=FieldMask(paths=paths), **fields)
-    return (await idle.posts.UpdatePost(request, metadata=[("x-principal", "bo")])).post
 
 
 @pytest.mark.usefixtures("images")

@@ -8,11 +8,10 @@ import pytest
 from frontispiece.posts.v1 import posts_pb2 as p
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from services.posts.content.slugs import numbered, slugify
+from services.posts.content.slugs import ATTEMPTS, candidate, slugify
 from tests.posts.conftest import Client, reason, wrong_fields
+from tests.posts.content.calls import KEY, refused
 from tests.posts.leaves import ScriptedStorage
-
-KEY = "generated/1-x.png"
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +32,6 @@ async def rename(idle: Client, post: p.Post, slug: str) -> p.Post:
 async def found(idle: Client, slug: str) -> tuple[str, str]:
     post = (await idle.posts.GetPost(p.GetPostRequest(slug=slug))).post
     return post.id, post.slug
-
-
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    return raised.value
 
 
 async def test_every_former_slug_leads_to_the_post_under_its_current_slug(idle: Client) -> None:
@@ -169,7 +162,15 @@ def test_title_in_any_script_becomes_a_slug(title: str, slug: str) -> None:
 def test_slug_keeps_whole_words_within_the_limit() -> None:
     assert slugify("word " * 40, "post").endswith("-word")
     assert len(slugify("字" * 200, "post")) <= 100
-    assert len(numbered("x" * 100, 12345)) == 100
+
+
+async def test_every_candidate_is_within_the_limit(sql: Any) -> None:
+    longest = "x" * 100
+    await sql.execute("INSERT INTO authors (slug, name, created_by) VALUES ($1, 'x', 'x')", "x" * 90 + "-99999999")
+    found = [await candidate(sql, "authors", longest, attempt) for attempt in range(ATTEMPTS)]
+    assert found[:2] == [longest, "x" * 90 + "-100000000"]
+    assert max(map(len, found)) == 100
+    assert len(set(found[-2:])) == 2
 
 
 async def test_post_that_is_published_again_keeps_its_date(idle: Client) -> None:

@@ -12,9 +12,9 @@ from frontispiece.posts.v1.posts_pb2 import CreatePostRequest, FeaturedImage
 from frontispiece.types.v1.image_pb2 import StoredImage
 
 from rpc import errors
-from services.posts.content.deriving import running
 from services.posts.content.repository import Posts
 from services.posts.content.tags import distinct
+from services.posts.content.texts.deriving import running
 from services.posts.database.database import Database, connected
 from services.posts.models import NewPost, PostChange, PostFilter
 from tests.posts.conftest import ADDRESSES

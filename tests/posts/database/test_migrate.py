@@ -12,8 +12,8 @@ from frontispiece.types.v1.image_pb2 import StoredImage
 
 from local.postgres import Postgres
 from rpc import errors
-from services.posts.content.deriving import running as running_texts
 from services.posts.content.repository import Posts
+from services.posts.content.texts.deriving import running as running_texts
 from services.posts.database import migrate as module
 from services.posts.database.database import connected
 from services.posts.database.migrate import Migration, migrate, migrations, require_current

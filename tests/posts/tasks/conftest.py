@@ -9,7 +9,7 @@ import pytest
 from frontispiece.posts.v1 import tasks_pb2 as t
 from frontispiece.types.v1 import generation_pb2, image_pb2
 
-from services.posts.content import deriving
+from services.posts.content.texts import deriving
 from services.posts.database.database import Database, connected
 from services.posts.tasks.queue import Claim, Queue
 from services.posts.tasks.repository import Tasks

@@ -3,8 +3,9 @@
 import logging
 from typing import Any
 
-from services.posts.content import deriving, rendering, search
-from services.posts.content.deriving import Derived, Deriving
+from services.posts.content.search import words
+from services.posts.content.texts import deriving, rendering
+from services.posts.content.texts.deriving import Derived, Deriving
 from services.posts.database.database import Database
 from services.posts.database.sql import Sql
 
@@ -39,7 +40,7 @@ async def catch_up(database: Database, texts: Deriving) -> None:
             if await derive_again(database, texts, row, _WAIT_SECONDS) is None:
                 log.warning("a text cannot be rendered", extra={"post_id": str(row["id"])})
                 html, excerpt = rendering.plain(row["content"])
-                await _store(database, row, Derived(html, excerpt, search.lexemes(row["title"], "")))
+                await _store(database, row, Derived(html, excerpt, words.lexemes(row["title"], "")))
 
 
 async def _store(database: Database, row: Any, derived: Derived) -> None:

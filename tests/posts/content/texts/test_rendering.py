@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.posts.content.rendering import Renderer
+from services.posts.content.texts.rendering import Renderer
 
 BASES = ("https://pictures.example/media", "http://127.0.0.1:8080/media", "https://cdn.example")
 

@@ -7,8 +7,8 @@ from frontispiece.posts.v1 import posts_pb2 as p
 
 from services.posts.content.addresses import Addresses
 from services.posts.content.create import IS_FORMER, find_author, find_category, slug_taken
-from services.posts.content.deriving import Derived
 from services.posts.content.tags import set_tags
+from services.posts.content.texts.deriving import Derived
 from services.posts.database.database import Connection
 from services.posts.database.json_columns import to_json
 from services.posts.database.sql import Sql

@@ -10,11 +10,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.app import edge
-from gateway.cache.changes import following
-from gateway.connections import connections
+from gateway.cache.invalidation import following
 from gateway.context import AppContext
 from gateway.middleware.pieces import PiecesMiddleware
-from gateway.protocol import GatewayProtocol
+from gateway.serving.connections import connections
+from gateway.serving.protocol import GatewayProtocol
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ A text of 100,000 characters can keep Python busy for seconds, and in a thread i
 second at a time. The process is started when it is first needed, has none of our environment variables, and gives up a
 text after TIME_LIMIT_SECONDS of processor time.
 
-    python -m services.posts.content.deriving    reads and writes lines of JSON, until its input ends
+    python -m services.posts.content.texts.deriving    reads and writes lines of JSON, until its input ends
 """
 
 import asyncio
@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
-from services.posts.content import rendering, search
+from services.posts.content.search import words
+from services.posts.content.texts import rendering
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Derived:
     @classmethod
     def later(cls, title: str, content: str) -> "Derived":
         """What is stored until the worker has made the rest."""
-        return cls("", rendering.rough_excerpt(content), search.lexemes(title, ""), 0)
+        return cls("", rendering.rough_excerpt(content), words.lexemes(title, ""), 0)
 
 
 class Deriving:
@@ -102,7 +103,7 @@ class Deriving:
         if self._process is None:
             environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
             self._process = subprocess.Popen(
-                (sys.executable, "-m", "services.posts.content.deriving"),
+                (sys.executable, "-m", "services.posts.content.texts.deriving"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))},
@@ -148,7 +149,7 @@ def derive(renderer: rendering.Renderer, title: str, content: str) -> Derived:
     def overdue(_signal: int, _frame: FrameType | None) -> None:
         raise _Overdue
 
-    lexemes = search.lexemes(title, content)
+    lexemes = words.lexemes(title, content)
     signal.signal(signal.SIGVTALRM, overdue)
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, TIME_LIMIT_SECONDS)

@@ -11,7 +11,7 @@ MAX_STREAMS = 200
 _TOGETHER_SECONDS = 0.005
 
 
-class Changes:
+class ChangeFeed:
     """All open streams of this process."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from frontispiece.posts.v1 import posts_pb2 as p
 
-from services.posts.content.search import MAX_WORDS, fold, lexemes, terms, tsquery
+from services.posts.content.search.words import MAX_WORDS, fold, lexemes, terms, tsquery
 
 MATCHES = "SELECT array_to_tsvector($1::text[]) @@ $2::text::tsquery"
 

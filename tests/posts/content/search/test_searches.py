@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from frontispiece.posts.v1 import posts_pb2 as p
 
-from services.posts.content import periods, searches
-from services.posts.content.frequencies import Frequencies
-from services.posts.content.search import Term
+from services.posts.content.search import periods, searches
+from services.posts.content.search.frequencies import Frequencies
+from services.posts.content.search.words import Term
 from tests.posts.conftest import Client
 
 FILL = """

@@ -10,7 +10,7 @@ import pytest
 from frontispiece.posts.v1 import posts_pb2 as p
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from services.posts.content import changes
+from services.posts.content import change_feed
 from tests.posts.conftest import Client, StartPosts, reason
 from tests.posts.leaves import ScriptedStorage
 
@@ -81,7 +81,7 @@ async def test_a_lost_connection_to_the_database_counts_as_a_change(idle: Client
 async def test_the_streams_end_when_the_process_stops_and_their_number_is_limited(
     start_posts: StartPosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "MAX_STREAMS", 2)
+    monkeypatch.setattr(change_feed, "MAX_STREAMS", 2)
     async with start_posts(worker=False) as client:
         async with watching(client) as one, watching(client):
             with pytest.raises(grpc.aio.AioRpcError) as raised:

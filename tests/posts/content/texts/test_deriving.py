@@ -13,8 +13,8 @@ import pytest
 from frontispiece.posts.v1 import posts_pb2 as p
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from services.posts.content import deriving
-from services.posts.content.deriving import Derived, Deriving, running
+from services.posts.content.texts import deriving
+from services.posts.content.texts.deriving import Derived, Deriving, running
 from tests.posts.conftest import Client, StartPosts
 from tests.posts.leaves import ScriptedStorage
 
@@ -96,7 +96,7 @@ class TestProcess:
 
     async def test_text_that_takes_too_long_becomes_plain(self, texts: Deriving) -> None:
         """With a limit of a moment any text takes too long; the limit is of processor time, not of the clock."""
-        program = "from services.posts.content import deriving; deriving.TIME_LIMIT_SECONDS = 0.01; deriving.main()"
+        program = "from services.posts.content.texts import deriving as d; d.TIME_LIMIT_SECONDS = 0.01; d.main()"
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd())])}
         process = subprocess.Popen(
             (sys.executable, "-c", program), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.posts.content import lists, periods
-from services.posts.content.frequencies import Frequencies, Statistics
-from services.posts.content.search import Term, terms, tsquery
+from services.posts.content import lists
+from services.posts.content.search import periods
+from services.posts.content.search.frequencies import Frequencies, Statistics
+from services.posts.content.search.words import Term, terms, tsquery
 from services.posts.database.database import Database, Record
 from services.posts.database.where import Values
 from services.posts.models import PostFilter

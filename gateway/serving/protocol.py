@@ -9,8 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.connections import Connections
 from gateway.errors import PROBLEM_TYPE, Problem
+from gateway.serving.connections import Connections
 
 MAX_HEAD_BYTES = 16 * 1024
 

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 
 from rpc import errors
-from services.posts.content.search import Term
+from services.posts.content.search.words import Term
 from services.posts.database.database import Database
 
 log = logging.getLogger(__name__)

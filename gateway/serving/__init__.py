@@ -1,0 +1,1 @@
+"""The HTTP server: the socket, the connections and their limits."""
