@@ -10,60 +10,9 @@ from frontispiece.posts.v1 import posts_pb2 as p
 from frontispiece.posts.v1 import tasks_pb2 as t
 
 from tests.posts.conftest import Client, reason
+from tests.posts.tasks.decisions import outcome, ready_tasks
 
 PAIRS = 100
-
-
-async def ready_tasks(posts: Client, sql: Any, count: int) -> list[str]:
-    """Tasks that await approval: one made by the service, the others its copies."""
-    first = uuid.UUID((await posts.done()).id)
-    ids = [uuid.uuid4() for _ in range(count)]
-    columns = [
-        row["column_name"]
-        for row in await sql.fetch(
-            "SELECT column_name FROM information_schema.columns"
-            " WHERE table_name = 'content_tasks' AND column_name <> 'id'"
-        )
-    ]
-    names = ", ".join(columns)
-    async with sql.transaction():
-        await sql.execute(
-            f"INSERT INTO content_tasks (id, {names}) SELECT n, {names} FROM content_tasks, unnest($2::uuid[]) n"
-            " WHERE id = $1",
-            first,
-            ids,
-        )
-        await sql.execute(
-            "INSERT INTO task_events (task_id, sequence, kind, attempt, actor, state, image_index)"
-            " SELECT n, sequence, kind, attempt, actor, state, image_index"
-            " FROM task_events, unnest($2::uuid[]) n WHERE task_id = $1",
-            first,
-            ids,
-        )
-        image = [
-            row["column_name"]
-            for row in await sql.fetch(
-                "SELECT column_name FROM information_schema.columns"
-                " WHERE table_name = 'task_images' AND column_name NOT IN ('task_id', 'key', 'image_source')"
-            )
-        ]
-        names = ", ".join(image)
-        await sql.execute(
-            f"INSERT INTO task_images (task_id, {names}) SELECT n, {names} FROM task_images, unnest($2::uuid[]) n"
-            " WHERE task_id = $1",
-            first,
-            ids,
-        )
-    return [str(one) for one in ids]
-
-
-async def outcome(call: Any) -> str:
-    """OK, or the reason of the error."""
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        return reason(error) if error.code() is grpc.StatusCode.ABORTED else str(error)
-    return "OK"
 
 
 async def test_one_of_two_concurrent_approvals_wins(posts: Client, sql: Any) -> None:
@@ -191,48 +140,6 @@ async def test_slugs_are_numbered(posts: Client, sql: Any) -> None:
     ids = await ready_tasks(posts, sql, 3)
     slugs = [(await posts.approve(task_id, "Über Größe & Öl")).post.slug for task_id in ids]
     assert slugs == ["uber-grosse-ol", "uber-grosse-ol-2", "uber-grosse-ol-3"]
-
-
-class TestEtags:
-    """A caller that sends the etag it has read changes nothing that another caller has changed since."""
-
-    async def test_each_stored_event_changes_the_etag(self, idle: Client) -> None:
-        created = await idle.create()
-        cancelled = (await idle.tasks.CancelTask(t.CancelTaskRequest(task_id=created.id, etag=created.etag))).task
-        assert cancelled.etag != created.etag
-        assert (await idle.get(created.id)).etag == cancelled.etag
-
-    async def test_an_old_etag_is_refused_and_nothing_changes(self, posts: Client, sql: Any) -> None:
-        first, second, third = await ready_tasks(posts, sql, 3)
-        await sql.execute("UPDATE content_tasks SET state = 'failed' WHERE id = $1", uuid.UUID(third))
-        calls = {
-            first: posts.approve(first, etag='"1"'),
-            second: posts.tasks.RejectTask(t.RejectTaskRequest(task_id=second, etag='"1"')),
-            third: posts.tasks.RetryTask(t.RetryTaskRequest(task_id=third, etag="nonsense")),
-        }
-        for task_id, call in calls.items():
-            before = await posts.get(task_id)
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await call
-            assert (raised.value.code(), reason(raised.value)) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
-            assert await posts.get(task_id) == before
-        assert await sql.fetchval("SELECT count(*) FROM posts") == 0
-
-    async def test_of_several_editors_with_one_etag_one_wins(self, posts: Client) -> None:
-        task = await posts.done()
-        calls = [posts.approve(task.id, f"By {i}", etag=task.etag) for i in range(8)]
-        outcomes = await asyncio.gather(*map(outcome, calls))
-        assert sorted(outcomes) == ["ETAG_MISMATCH"] * 7 + ["OK"]
-
-    async def test_a_repeated_call_succeeds_with_the_etag_of_its_first_time(self, posts: Client) -> None:
-        task = await posts.done()
-        first, again = [await posts.approve(task.id, etag=task.etag, request_id="mine") for _ in range(2)]
-        assert first == again
-
-    async def test_a_task_that_does_not_exist_is_not_found(self, posts: Client) -> None:
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await posts.tasks.CancelTask(t.CancelTaskRequest(task_id=str(uuid.uuid4()), etag='"1"'))
-        assert reason(raised.value) == "TASK_NOT_FOUND"
 
 
 async def test_editor_chooses_among_candidates(posts: Client) -> None:
